@@ -1,0 +1,22 @@
+//! The limits that everything is held to; each has an error, and each boundary a test.
+
+/// The largest topic, queue name or pattern, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 1_024;
+/// The most words that a topic, queue name or pattern has.
+pub const TOPIC_WORDS_MAX: usize = 32;
+/// The largest payload, in bytes (16 MiB).
+pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// The most headers that a message carries.
+pub const HEADERS_MAX: usize = 64;
+/// The most bytes that a message's headers take together, names and values (64 KiB).
+pub const HEADERS_BYTES_MAX: usize = 64 << 10;
+/// The longest key or message id, in bytes.
+pub const KEY_BYTES_MAX: usize = 1_024;
+/// What a subscription holds unless it says otherwise, in messages.
+pub const SUBSCRIPTION_MESSAGES: usize = 65_536;
+/// What a subscription holds unless it says otherwise, in bytes (8 MiB).
+pub const SUBSCRIPTION_BYTES: usize = 8 << 20;
+/// What a queue holds unless it says otherwise, in messages.
+pub const QUEUE_MESSAGES: usize = 1_000_000;
+/// What a queue holds unless it says otherwise, in bytes (256 MiB).
+pub const QUEUE_BYTES: usize = 256 << 20;
