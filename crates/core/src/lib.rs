@@ -1,14 +1,35 @@
 //! The traits and the patterns of Posthaste.
 
-pub mod error;
 pub mod limits;
-pub mod message;
-pub mod runtime;
 pub mod task;
-pub mod topic;
 pub mod transport;
 
+mod broker;
+mod capability;
+mod delivery;
+mod error;
+mod ledger;
+mod message;
+mod receipt;
+mod receiver;
+pub mod runtime;
+mod sender;
+mod topic;
+
+pub use broker::{Ack, Broker, Overflow, Queue, SenderOptions, Source, Subscription};
+pub use capability::{Capabilities, Capability, Support};
+pub use delivery::{Delivery, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
+pub use ledger::{DrainReport, Ledger, QueueInfo, Stats};
 pub use message::{Kind, Message, MessageBuilder, Parts, Status};
+pub use receipt::{Level, Receipt, Returned, Seq};
+pub use receiver::{BoxReceiver, Receiver, ReceiverExt};
 pub use runtime::{BoxFuture, Runtime, SharedRuntime};
-pub use topic::{Pattern, Topic};
+pub use sender::{BoxSender, Sender, SenderExt};
+pub use topic::{Pattern, RESERVED_PREFIX, Topic};
+
+/// The named futures of senders and receivers.
+pub mod future {
+    pub use crate::receiver::{CloseReceiver, Recv, RecvMany, Settled};
+    pub use crate::sender::{Close, Feed, Flush, IntoSink, Send, SendFrom};
+}

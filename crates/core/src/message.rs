@@ -76,7 +76,9 @@ impl Message {
     /// The topic's text as bytes, without touching its reference count.
     #[must_use]
     pub fn topic_bytes(&self) -> &[u8] {
-        self.head.get(head::PREFIX..head::topic_end(&self.head)).unwrap_or_default()
+        self.head
+            .get(head::PREFIX..head::topic_end(&self.head))
+            .unwrap_or_default()
     }
 
     /// Whether the message goes into the one queue that its topic names.
@@ -119,7 +121,9 @@ impl Message {
     /// The first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(this, _)| *this == name).map(|(_, value)| value)
+        self.headers()
+            .find(|(this, _)| *this == name)
+            .map(|(_, value)| value)
     }
 
     /// The key: what orders a keyed queue, and which messages replace each other.
@@ -229,6 +233,14 @@ impl Message {
         reply.correlation = self.correlation;
         reply.attributes = Attributes::default().with_kind(Kind::Status);
         Some(reply)
+    }
+
+    /// What stands in for a message that a backend lost although it may not.
+    pub(crate) fn lost() -> Self {
+        Self::new(
+            Topic::from_head(Bytes::from_static(b"\x04\0lost")),
+            Bytes::new(),
+        )
     }
 
     fn text_property(&self, tag: u8) -> Option<&str> {
@@ -383,7 +395,11 @@ impl MessageBuilder {
         if self.priority > Attributes::PRIORITY_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("a priority is 0 to {}, not {}", Attributes::PRIORITY_MAX, self.priority),
+                format!(
+                    "a priority is 0 to {}, not {}",
+                    Attributes::PRIORITY_MAX,
+                    self.priority
+                ),
             ));
         }
         Ok(Message {
@@ -405,14 +421,18 @@ impl MessageBuilder {
             return Ok(topic.clone());
         }
         let mut head = BytesMut::from(topic.as_ref());
-        for (tag, what, value) in
-            [(head::KEY, "key", &self.key), (head::ID, "message id", &self.id)]
-        {
+        for (tag, what, value) in [
+            (head::KEY, "key", &self.key),
+            (head::ID, "message id", &self.id),
+        ] {
             let Some(value) = value else { continue };
             if value.len() > KEY_BYTES_MAX {
                 return Err(Error::new(
                     ErrorKind::TooLarge,
-                    format!("a {what} has at most {KEY_BYTES_MAX} bytes, this has {}", value.len()),
+                    format!(
+                        "a {what} has at most {KEY_BYTES_MAX} bytes, this has {}",
+                        value.len()
+                    ),
                 ));
             }
             head::put(&mut head, tag, value.as_bytes());
@@ -495,7 +515,10 @@ impl Attributes {
     fn checked(self) -> Result<Self, Error> {
         let known = Self::KIND | Self::QUEUE | Self::PRIORITY | Self::WAITS;
         if self.0 & !known != 0 {
-            return Err(Error::new(ErrorKind::Protocol, "a message has unknown attributes"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "a message has unknown attributes",
+            ));
         }
         Ok(self)
     }
@@ -539,13 +562,19 @@ mod head {
 
     pub(super) fn find(head: &[u8], tag: u8) -> Option<&[u8]> {
         // Ordered by tag, so a look-up stops early and most messages have nothing to look through.
-        properties(head).take_while(|(this, _)| *this <= tag).find(|(this, _)| *this == tag).map(|(_, v)| v)
+        properties(head)
+            .take_while(|(this, _)| *this <= tag)
+            .find(|(this, _)| *this == tag)
+            .map(|(_, v)| v)
     }
 
     pub(super) fn header(value: &[u8]) -> Option<(&str, &str)> {
         let (length, rest) = value.split_first_chunk::<2>()?;
         let (name, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        Some((
+            std::str::from_utf8(name).ok()?,
+            std::str::from_utf8(value).ok()?,
+        ))
     }
 
     pub(super) fn put(head: &mut BytesMut, tag: u8, value: &[u8]) {
@@ -602,7 +631,10 @@ mod head {
         match tag {
             KEY | ID => {
                 if value.len() > KEY_BYTES_MAX {
-                    return Err(Error::new(ErrorKind::TooLarge, "a key or message id is too long"));
+                    return Err(Error::new(
+                        ErrorKind::TooLarge,
+                        "a key or message id is too long",
+                    ));
                 }
                 std::str::from_utf8(value)
                     .map_err(|_| protocol("a key or message id has to be UTF-8"))?;
@@ -639,7 +671,9 @@ mod head {
             if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
-                    format!("a header's name has neither white space nor control characters and is not empty, unlike {name:?}"),
+                    format!(
+                        "a header's name has neither white space nor control characters and is not empty, unlike {name:?}"
+                    ),
                 ));
             }
             self.count += 1;

@@ -59,7 +59,10 @@ pub trait Runtime: Send + Sync {
 
     /// Puts a non-blocking socket whose connect is under way into the reactor, and resolves when
     /// it is connected, or with the reason why it is not.
-    fn register_connecting(&self, socket: StdSocket) -> BoxFuture<'static, io::Result<BoxConnection>>;
+    fn register_connecting(
+        &self,
+        socket: StdSocket,
+    ) -> BoxFuture<'static, io::Result<BoxConnection>>;
 
     /// Puts a listening `std` socket into this runtime's reactor.
     ///

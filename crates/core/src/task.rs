@@ -39,7 +39,10 @@ impl<T> OneShot<T> {
     /// An empty cell.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(OneShotState { value: None, waker: None }))
+        Self(Mutex::new(OneShotState {
+            value: None,
+            waker: None,
+        }))
     }
 
     /// Puts the value and wakes who waits for it. A later value replaces one not taken yet.
@@ -125,7 +128,10 @@ impl ReadySet {
             child,
             woken: AtomicBool::new(false),
         });
-        Child { waker: Waker::from(Arc::clone(&shared)), shared }
+        Child {
+            waker: Waker::from(Arc::clone(&shared)),
+            shared,
+        }
     }
 }
 

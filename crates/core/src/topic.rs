@@ -183,7 +183,9 @@ impl Pattern {
     pub fn matches(&self, topic: &Topic) -> bool {
         let mut words = topic.words();
         for (index, pattern) in self.words().enumerate() {
-            let Some(word) = words.next() else { return false };
+            let Some(word) = words.next() else {
+                return false;
+            };
             let wild = pattern == "*" || pattern == ">";
             if wild && index == 0 && topic.is_reserved() {
                 return false;
@@ -248,11 +250,15 @@ fn validate(text: &str, wildcards: bool) -> Result<(), Error> {
     let invalid = |why: String| Err(Error::new(ErrorKind::InvalidTopic, why));
     if text.len() > TOPIC_BYTES_MAX {
         let length = text.len();
-        return invalid(format!("a {what} has at most {TOPIC_BYTES_MAX} bytes, this has {length}"));
+        return invalid(format!(
+            "a {what} has at most {TOPIC_BYTES_MAX} bytes, this has {length}"
+        ));
     }
     let count = text.split('.').count();
     if count > TOPIC_WORDS_MAX {
-        return invalid(format!("a {what} has at most {TOPIC_WORDS_MAX} words, this has {count}"));
+        return invalid(format!(
+            "a {what} has at most {TOPIC_WORDS_MAX} words, this has {count}"
+        ));
     }
     for (index, word) in text.split('.').enumerate() {
         let nth = index + 1;

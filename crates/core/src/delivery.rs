@@ -1,0 +1,201 @@
+//! A message handed to an application, and how the application settles it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::Message;
+
+/// A message handed out by a receiver, which owes it an outcome.
+///
+/// Settling consumes the delivery and never waits; wait for the queue's own level with
+/// [`ReceiverExt::settled`](crate::ReceiverExt::settled). A delivery that is dropped unsettled
+/// goes back to be delivered again, so a panic in a handler loses no work. (A *request* that is
+/// dropped is not run a second time: its requester is told.) A delivery of an automatic
+/// subscription is settled already, and settling it again does nothing.
+///
+/// ```
+/// use posthaste_core::{Delivery, Message, Topic};
+///
+/// let delivery = Delivery::settled(Message::new(Topic::new("jobs")?, "work"), 1);
+/// assert_eq!((delivery.attempt(), delivery.payload().as_ref()), (1, &b"work"[..]));
+/// delivery.ack();
+/// # Ok::<(), posthaste_core::Error>(())
+/// ```
+#[must_use = "a delivery that is dropped unsettled is delivered again"]
+pub struct Delivery {
+    message: Message,
+    attempt: u32,
+    missed: u64,
+    lease: Lease,
+}
+
+impl Delivery {
+    /// A delivery that `by` settles under the number `tag`. `attempt` counts from 1.
+    pub fn leased(message: Message, attempt: u32, by: Arc<dyn Settle>, tag: u64) -> Self {
+        Self {
+            message,
+            attempt,
+            missed: 0,
+            lease: Lease { by: Some(by), tag },
+        }
+    }
+
+    /// A delivery that is settled already.
+    pub fn settled(message: Message, attempt: u32) -> Self {
+        Self {
+            message,
+            attempt,
+            missed: 0,
+            lease: Lease { by: None, tag: 0 },
+        }
+    }
+
+    /// Says how many messages the subscription lost right before this one.
+    pub fn with_missed(mut self, missed: u64) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The message's content.
+    #[must_use]
+    pub fn payload(&self) -> &bytes::Bytes {
+        self.message.payload()
+    }
+
+    /// How many times the message has been handed to an application, this time included.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How many messages this subscription lost to its overflow policy right before this one.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Whether the delivery still owes an outcome.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.lease.by.is_some()
+    }
+
+    /// Done: never deliver it again.
+    pub fn ack(mut self) {
+        self.lease.settle(Outcome::Ack);
+    }
+
+    /// Done: never deliver it again; keeps the message.
+    #[must_use]
+    pub fn ack_into_message(mut self) -> Message {
+        self.lease.settle(Outcome::Ack);
+        self.message
+    }
+
+    /// Deliver it again, `after` a while (zero: at once), because of `why`.
+    pub fn retry(mut self, after: Duration, why: &str) {
+        self.lease.settle(Outcome::Retry { after, why });
+    }
+
+    /// Never deliver it again, because of `why`; it goes to the dead-letter queue, if there is one.
+    pub fn reject(mut self, why: &str) {
+        self.lease.settle(Outcome::Reject { why });
+    }
+
+    /// Give it back as if it had never been handed out: this attempt does not count.
+    pub fn release(mut self) {
+        self.lease.settle(Outcome::Release);
+    }
+
+    /// Resolves when the one who asked no longer wants the answer.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.lease.by {
+            Some(by) => by.poll_cancelled(self.lease.tag, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Takes the delivery apart without settling it: a link settles by tag when its peer says so.
+    #[must_use]
+    pub fn into_leased_parts(mut self) -> (Message, u32, u64, Option<(Arc<dyn Settle>, u64)>) {
+        let lease = self.lease.by.take().map(|by| (by, self.lease.tag));
+        (self.message, self.attempt, self.missed, lease)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message", &self.message)
+            .field("attempt", &self.attempt)
+            .field("leased", &self.is_leased())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who settles a delivery, and under which number. Dropping it unsettled is an outcome too.
+struct Lease {
+    by: Option<Arc<dyn Settle>>,
+    tag: u64,
+}
+
+impl Lease {
+    fn settle(&mut self, outcome: Outcome<'_>) {
+        if let Some(by) = self.by.take() {
+            by.settle(self.tag, outcome);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.settle(Outcome::Dropped);
+    }
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// Done.
+    Ack,
+    /// Again, after a while.
+    Retry {
+        /// How long to wait; zero is at once.
+        after: Duration,
+        /// The reason, for people.
+        why: &'a str,
+    },
+    /// Never again.
+    Reject {
+        /// The reason, for people.
+        why: &'a str,
+    },
+    /// Never seen: does not count as an attempt.
+    Release,
+    /// The delivery was dropped, or its consumer was lost: again, except that a request is
+    /// answered with a status instead of being run a second time.
+    Dropped,
+}
+
+/// Settles deliveries by tag: one per receiver, so that a delivery allocates nothing.
+pub trait Settle: Send + Sync {
+    /// Records the outcome of the delivery of number `tag`. Never waits; an error surfaces at
+    /// [`Receiver::poll_settled`](crate::Receiver::poll_settled).
+    fn settle(&self, tag: u64, outcome: Outcome<'_>);
+
+    /// Ready when the one who asked no longer wants the answer to this delivery.
+    fn poll_cancelled(&self, _tag: u64, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}

@@ -1,0 +1,286 @@
+//! Receiving: the trait that backends implement, and the futures that users await.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use futures_core::Stream;
+
+use crate::delivery::Delivery;
+use crate::{Error, ErrorKind};
+
+/// A boxed receiver; it is a [`Stream`] of deliveries.
+pub type BoxReceiver = Box<dyn Receiver + Send>;
+
+/// One handle that receives.
+///
+/// Backends write these polls; users call the methods of [`ReceiverExt`].
+///
+/// # Laws
+///
+/// - **R1** Dropping a pending receive loses nothing.
+/// - **R2** The messages of one sender arrive in the order in which it sent them.
+/// - **R3** An acked delivery is never delivered again; one that was retried, or dropped after it
+///   was handed out, is, with its attempt one higher.
+/// - **R4** The end (`None`, or 0 of a batch) is sticky.
+/// - **R5** A handle that is not being polled never swallows a wake-up: `Ready` leaves no
+///   registration behind (also when a batch gathered some and then met `Pending`, also when
+///   another poll came first), `disarm` removes every registration of the handle and passes a
+///   wake-up on that was received, and after `share_wakeup` a wake-up that goes to this handle
+///   also goes to the next waiter.
+/// - **R6** A batch that gathered something reports an error at the next call; 0 means the end
+///   and nothing else.
+/// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns. What was handed out
+///   stays leased until it is settled or dropped; what was not goes back at once.
+pub trait Receiver: Unpin {
+    /// The next delivery, an error, or `None` at the end.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>>;
+
+    /// Appends up to `limit` deliveries that are there now to `into` and says how many; pending
+    /// while there is none, 0 at the end.
+    fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Delivery>,
+        limit: NonZeroUsize,
+    ) -> Poll<Result<usize, Error>>;
+
+    /// Ready once every settlement so far is at the queue's own level; an error of a settlement
+    /// surfaces here.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Stops new deliveries and waits until what was settled is confirmed.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// The caller gave up a pending poll: leave every wait list, and pass a swallowed wake-up on.
+    fn disarm(&mut self) {}
+
+    /// The caller has no moment at which it could [`disarm`](Self::disarm) the pending poll that
+    /// it just made (a stream): a wake-up that goes to it has to wake the next waiter as well.
+    fn share_wakeup(&mut self) {}
+}
+
+impl<R: Receiver + ?Sized> Receiver for Box<R> {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
+        (**self).poll_recv(cx)
+    }
+
+    fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Delivery>,
+        limit: NonZeroUsize,
+    ) -> Poll<Result<usize, Error>> {
+        (**self).poll_recv_many(cx, into, limit)
+    }
+
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        (**self).poll_settled(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        (**self).poll_close(cx)
+    }
+
+    fn disarm(&mut self) {
+        (**self).disarm();
+    }
+
+    fn share_wakeup(&mut self) {
+        (**self).share_wakeup();
+    }
+}
+
+impl Stream for dyn Receiver + Send + '_ {
+    type Item = Result<Delivery, Error>;
+
+    /// In a `select!` prefer [`ReceiverExt::recv`]: a stream has no moment at which it can give a
+    /// wake-up back, so its wake-ups go to one more waiter than needed.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = this.poll_recv(cx);
+        if next.is_pending() {
+            this.share_wakeup();
+        }
+        next
+    }
+}
+
+/// What users call on a receiver.
+pub trait ReceiverExt: Receiver {
+    /// The next delivery, or `None` at the end.
+    ///
+    /// # Errors
+    /// Why the receiver cannot go on; after it comes the end.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped receive takes neither a message nor a wake-up.
+    fn recv(&mut self) -> Recv<'_, Self> {
+        Recv {
+            receiver: self,
+            armed: false,
+        }
+    }
+
+    /// Waits for a delivery, then appends those that are there, up to `limit`, to `into`, and
+    /// says how many; 0 is the end. A `limit` of 0 counts as 1.
+    ///
+    /// # Errors
+    /// Why the receiver cannot go on; after it comes the end.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped receive takes neither a message nor a wake-up.
+    fn recv_many<'a>(
+        &'a mut self,
+        into: &'a mut Vec<Delivery>,
+        limit: usize,
+    ) -> RecvMany<'a, Self> {
+        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+        RecvMany {
+            receiver: self,
+            into,
+            limit,
+            armed: false,
+        }
+    }
+
+    /// A delivery that is there now, or `None` if there is none (or no more).
+    ///
+    /// # Errors
+    /// Why the receiver cannot go on.
+    fn try_recv(&mut self) -> Result<Option<Delivery>, Error> {
+        match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => next.transpose(),
+            Poll::Pending => {
+                self.disarm();
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next delivery; the end is an error.
+    ///
+    /// # Errors
+    /// `Closed` at the end, else why the receiver cannot go on.
+    ///
+    /// # Cancel safety
+    /// Safe, as [`recv`](Self::recv).
+    fn next_delivery(&mut self) -> impl Future<Output = Result<Delivery, Error>> {
+        let mut recv = self.recv();
+        std::future::poll_fn(move |cx| {
+            let next = ready!(Pin::new(&mut recv).poll(cx))?;
+            Poll::Ready(next.ok_or_else(|| Error::new(ErrorKind::Closed, "the receiver has ended")))
+        })
+    }
+
+    /// Waits until every settlement so far is at the queue's own level.
+    ///
+    /// # Errors
+    /// The first settlement that failed, and why.
+    ///
+    /// # Cancel safety
+    /// Safe to call again.
+    fn settled(&mut self) -> Settled<'_, Self> {
+        Settled { receiver: self }
+    }
+
+    /// Stops new deliveries and waits until what was settled is confirmed.
+    ///
+    /// # Errors
+    /// The first settlement that failed, and why.
+    ///
+    /// # Cancel safety
+    /// Safe to call again.
+    fn close(&mut self) -> CloseReceiver<'_, Self> {
+        CloseReceiver { receiver: self }
+    }
+}
+
+impl<R: Receiver + ?Sized> ReceiverExt for R {}
+
+/// The future of [`ReceiverExt::recv`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Recv<'a, R: Receiver + ?Sized> {
+    receiver: &'a mut R,
+    armed: bool,
+}
+
+impl<R: Receiver + ?Sized> Future for Recv<'_, R> {
+    type Output = Result<Option<Delivery>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let next = this.receiver.poll_recv(cx);
+        this.armed = next.is_pending();
+        next.map(Option::transpose)
+    }
+}
+
+impl<R: Receiver + ?Sized> Drop for Recv<'_, R> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.receiver.disarm();
+        }
+    }
+}
+
+/// The future of [`ReceiverExt::recv_many`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct RecvMany<'a, R: Receiver + ?Sized> {
+    receiver: &'a mut R,
+    into: &'a mut Vec<Delivery>,
+    limit: NonZeroUsize,
+    armed: bool,
+}
+
+impl<R: Receiver + ?Sized> Future for RecvMany<'_, R> {
+    type Output = Result<usize, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let count = this.receiver.poll_recv_many(cx, this.into, this.limit);
+        this.armed = count.is_pending();
+        count
+    }
+}
+
+impl<R: Receiver + ?Sized> Drop for RecvMany<'_, R> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.receiver.disarm();
+        }
+    }
+}
+
+/// The future of [`ReceiverExt::settled`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Settled<'a, R: Receiver + ?Sized> {
+    receiver: &'a mut R,
+}
+
+impl<R: Receiver + ?Sized> Future for Settled<'_, R> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().receiver.poll_settled(cx)
+    }
+}
+
+/// The future of [`ReceiverExt::close`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct CloseReceiver<'a, R: Receiver + ?Sized> {
+    receiver: &'a mut R,
+}
+
+impl<R: Receiver + ?Sized> Future for CloseReceiver<'_, R> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().receiver.poll_close(cx)
+    }
+}

@@ -1,0 +1,393 @@
+//! Sending: the trait that backends implement, and the futures that users await.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use futures_sink::Sink;
+
+use crate::receipt::{Receipt, Returned, Seq};
+use crate::{Error, ErrorKind, Message, SendError};
+
+/// A boxed sender.
+pub type BoxSender = Box<dyn Sender + std::marker::Send>;
+
+/// One handle that sends: one waiting task, one FIFO order, one identity for deduplication.
+///
+/// Backends write these polls; users call the methods of [`SenderExt`].
+///
+/// # Laws
+///
+/// - **S1** `Pending` or `Err` from `poll_send` leaves the message in the slot.
+/// - **S2** `Ready(Ok(seq))` empties the slot and numbers the message: 1, 2, 3, ...
+/// - **S3** Dropping a wait on `poll_send` leaves the message in the caller's slot, unsent.
+/// - **S4** After a flush every message up to it has exactly one outcome: counted in a receipt as
+///   confirmed, or counted as returned and handed out by `take_returned`, once.
+/// - **S5** Sending after a close is `Closed` and leaves the message in the slot.
+/// - **S6** With a stalled receiver memory stays bounded: `poll_send` becomes `Pending`.
+/// - **R5** `Ready` leaves no registration of this handle behind; `disarm` removes every one and
+///   passes a wake-up on that was already received.
+/// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns.
+pub trait Sender: Unpin {
+    /// Takes the message out of `slot` and numbers it, or waits for room.
+    ///
+    /// An empty slot is `InvalidArgument`.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Message>,
+    ) -> Poll<Result<Seq, Error>>;
+
+    /// Ready once every message up to `upto` has its outcome; the receipt covers all since the
+    /// last one. A lost connection is an outcome (`Unknown`), not an error.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>>;
+
+    /// Takes the oldest message numbered `from` or later that came back.
+    fn take_returned(&mut self, from: Seq) -> Option<Returned>;
+
+    /// Flushes and closes.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// The caller gave up a pending poll: leave every wait list, and pass a swallowed wake-up on.
+    fn disarm(&mut self) {}
+}
+
+impl<S: Sender + ?Sized> Sender for Box<S> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Message>,
+    ) -> Poll<Result<Seq, Error>> {
+        (**self).poll_send(cx, slot)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
+        (**self).poll_flush(cx, upto)
+    }
+
+    fn take_returned(&mut self, from: Seq) -> Option<Returned> {
+        (**self).take_returned(from)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        (**self).poll_close(cx)
+    }
+
+    fn disarm(&mut self) {
+        (**self).disarm();
+    }
+}
+
+/// What users call on a sender.
+pub trait SenderExt: Sender {
+    /// Sends one message and waits for its outcome.
+    ///
+    /// # Errors
+    /// The reason, with the message handed back. `Unknown` says that it may have arrived.
+    ///
+    /// # Cancel safety
+    /// Dropped before the message was taken, it is unsent; dropped after that, it is sent, and its
+    /// outcome belongs to the next flush.
+    fn send(&mut self, message: Message) -> Send<'_, Self> {
+        Send {
+            taking: Feed::new(self, message),
+            seq: None,
+        }
+    }
+
+    /// Sends one message without waiting for its outcome, which belongs to the next flush.
+    ///
+    /// # Errors
+    /// The reason, with the message handed back.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolved, the message is unsent (and dropped; keep it with
+    /// [`send_from`](Self::send_from)).
+    fn feed(&mut self, message: Message) -> Feed<'_, Self> {
+        Feed::new(self, message)
+    }
+
+    /// Like [`feed`](Self::feed), with the message in a slot of the caller's: the form for
+    /// `select!`.
+    ///
+    /// # Errors
+    /// The reason; the message is still in the slot.
+    ///
+    /// # Cancel safety
+    /// Safe: dropped before it resolved, the message is still in the slot.
+    fn send_from<'a>(&'a mut self, slot: &'a mut Option<Message>) -> SendFrom<'a, Self> {
+        SendFrom {
+            sender: self,
+            slot,
+            armed: false,
+        }
+    }
+
+    /// Sends without waiting for room.
+    ///
+    /// # Errors
+    /// `Full` if there is no room now, else the reason; the message is handed back.
+    fn try_send(&mut self, message: Message) -> Result<Seq, SendError> {
+        let mut slot = Some(message);
+        let outcome = match self.poll_send(&mut Context::from_waker(Waker::noop()), &mut slot) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                self.disarm();
+                Err(Error::new(
+                    ErrorKind::Full,
+                    "there is no room now; send waits for it",
+                ))
+            }
+        };
+        outcome.map_err(|error| hand_back(error, slot))
+    }
+
+    /// Waits until every message sent so far has its outcome.
+    ///
+    /// # Errors
+    /// `Closed` on a closed sender. Returned messages are no error: look at
+    /// [`Receipt::returned`].
+    ///
+    /// # Cancel safety
+    /// Safe: what was confirmed meanwhile is in the next receipt.
+    fn flush(&mut self) -> Flush<'_, Self> {
+        Flush {
+            sender: self,
+            upto: Seq::new(u64::MAX),
+            armed: false,
+        }
+    }
+
+    /// Flushes and closes.
+    ///
+    /// # Errors
+    /// What the backend answers.
+    ///
+    /// # Cancel safety
+    /// Safe to call again.
+    fn close(&mut self) -> Close<'_, Self> {
+        Close { sender: self }
+    }
+
+    /// The sender as a [`Sink`].
+    ///
+    /// A sink holds one message after `start_send` was `Ok`; dropping the sink then drops that
+    /// message, unsent. Prefer the sender's own methods.
+    fn into_sink(self) -> IntoSink<Self>
+    where
+        Self: Sized,
+    {
+        IntoSink {
+            sender: self,
+            slot: None,
+        }
+    }
+}
+
+impl<S: Sender + ?Sized> SenderExt for S {}
+
+fn hand_back(error: Error, slot: Option<Message>) -> SendError {
+    // Law S1: an error leaves the message in the slot. A backend that broke it has lost the
+    // message, and an empty one in its place keeps the caller's types honest about the error.
+    let message = slot.unwrap_or_else(Message::lost);
+    SendError::new(error, message)
+}
+
+/// The future of [`SenderExt::feed`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Feed<'a, S: Sender + ?Sized> {
+    sender: &'a mut S,
+    slot: Option<Message>,
+    armed: bool,
+}
+
+impl<'a, S: Sender + ?Sized> Feed<'a, S> {
+    fn new(sender: &'a mut S, message: Message) -> Self {
+        Self {
+            sender,
+            slot: Some(message),
+            armed: false,
+        }
+    }
+}
+
+impl<S: Sender + ?Sized> Future for Feed<'_, S> {
+    type Output = Result<Seq, SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = this.sender.poll_send(cx, &mut this.slot);
+        this.armed = outcome.is_pending();
+        outcome.map_err(|error| hand_back(error, this.slot.take()))
+    }
+}
+
+impl<S: Sender + ?Sized> Drop for Feed<'_, S> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.sender.disarm();
+        }
+    }
+}
+
+/// The future of [`SenderExt::send`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Send<'a, S: Sender + ?Sized> {
+    taking: Feed<'a, S>,
+    seq: Option<Seq>,
+}
+
+impl<S: Sender + ?Sized> Future for Send<'_, S> {
+    type Output = Result<Receipt, SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let seq = match this.seq {
+            Some(seq) => seq,
+            None => {
+                let seq = ready!(Pin::new(&mut this.taking).poll(cx))?;
+                *this.seq.insert(seq)
+            }
+        };
+        let sender = &mut *this.taking.sender;
+        let flushed = sender.poll_flush(cx, seq);
+        this.taking.armed = flushed.is_pending();
+        let receipt = match ready!(flushed) {
+            Ok(receipt) => receipt,
+            Err(error) => return Poll::Ready(Err(hand_back(error, None))),
+        };
+        if receipt.returned > 0
+            && let Some(returned) = sender.take_returned(seq)
+        {
+            return Poll::Ready(Err(returned.into()));
+        }
+        Poll::Ready(Ok(receipt))
+    }
+}
+
+/// The future of [`SenderExt::send_from`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct SendFrom<'a, S: Sender + ?Sized> {
+    sender: &'a mut S,
+    slot: &'a mut Option<Message>,
+    armed: bool,
+}
+
+impl<S: Sender + ?Sized> Future for SendFrom<'_, S> {
+    type Output = Result<Seq, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = this.sender.poll_send(cx, this.slot);
+        this.armed = outcome.is_pending();
+        outcome
+    }
+}
+
+impl<S: Sender + ?Sized> Drop for SendFrom<'_, S> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.sender.disarm();
+        }
+    }
+}
+
+/// The future of [`SenderExt::flush`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Flush<'a, S: Sender + ?Sized> {
+    sender: &'a mut S,
+    upto: Seq,
+    armed: bool,
+}
+
+impl<S: Sender + ?Sized> Future for Flush<'_, S> {
+    type Output = Result<Receipt, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = this.sender.poll_flush(cx, this.upto);
+        this.armed = outcome.is_pending();
+        outcome
+    }
+}
+
+impl<S: Sender + ?Sized> Drop for Flush<'_, S> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.sender.disarm();
+        }
+    }
+}
+
+/// The future of [`SenderExt::close`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Close<'a, S: Sender + ?Sized> {
+    sender: &'a mut S,
+}
+
+impl<S: Sender + ?Sized> Future for Close<'_, S> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().sender.poll_close(cx)
+    }
+}
+
+/// A sender as a [`Sink`]; see [`SenderExt::into_sink`].
+#[derive(Debug)]
+pub struct IntoSink<S> {
+    sender: S,
+    slot: Option<Message>,
+}
+
+impl<S> IntoSink<S> {
+    /// The sender, and the message that the sink still holds.
+    pub fn into_parts(self) -> (S, Option<Message>) {
+        (self.sender, self.slot)
+    }
+}
+
+impl<S: Sender> Sink<Message> for IntoSink<S> {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        if this.slot.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        this.sender.poll_send(cx, &mut this.slot).map_ok(|_| ())
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let slot = &mut self.get_mut().slot;
+        if slot.is_some() {
+            return Err(Error::new(
+                ErrorKind::Full,
+                "start_send comes after poll_ready is ready",
+            ));
+        }
+        *slot = Some(message);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.as_mut().poll_ready(cx))?;
+        let receipt = ready!(self.sender.poll_flush(cx, Seq::new(u64::MAX)))?;
+        if receipt.returned > 0
+            && let Some(returned) = self.sender.take_returned(Seq::FIRST)
+        {
+            return Poll::Ready(Err(returned.error));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.sender.poll_close(cx)
+    }
+}
