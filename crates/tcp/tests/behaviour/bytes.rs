@@ -1,0 +1,149 @@
+//! Bytes over TCP: in order, both ways, and with each direction ending by itself.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+
+use crate::support::{endpoint, on_every_runtime, pair};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use posthaste_core::transport::{BoxConnection, Transport};
+use posthaste_smol::Smol;
+use posthaste_tcp::Tcp;
+use posthaste_tokio::Tokio;
+
+const MANY: usize = 3 << 20;
+
+/// Bytes whose order shows: no two neighbourhoods are alike within a connection's buffers.
+fn pattern(seed: u32) -> Vec<u8> {
+    (0..MANY as u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24) as u8)
+        .collect()
+}
+
+/// Sends `bytes`, ends its direction, and reads the other one to its end, at the same time.
+async fn exchange(connection: BoxConnection, bytes: &[u8]) -> Vec<u8> {
+    let (mut read, mut write) = connection.split();
+    let mut received = Vec::new();
+    let (sent, got) = futures::join!(
+        async {
+            write.write_all(bytes).await?;
+            write.close().await
+        },
+        read.read_to_end(&mut received)
+    );
+    sent.unwrap();
+    got.unwrap();
+    received
+}
+
+#[test]
+fn bytes_arrive_in_order_both_ways_at_once() {
+    on_every_runtime(async |runtime| {
+        let tcp = Tcp::new(runtime);
+        let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let (client, server) = pair(&tcp, &mut *listener).await;
+        let (up, down) = (pattern(1), pattern(2));
+        let (at_client, at_server) = futures::join!(exchange(client, &up), exchange(server, &down));
+        assert!(
+            at_server == up,
+            "the server has other bytes than the client sent"
+        );
+        assert!(
+            at_client == down,
+            "the client has other bytes than the server sent"
+        );
+    });
+}
+
+#[test]
+fn the_end_of_one_direction_is_seen_while_the_other_still_runs() {
+    on_every_runtime(async |runtime| {
+        let tcp = Tcp::new(runtime);
+        let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let (mut client, mut server) = pair(&tcp, &mut *listener).await;
+        client.write_all(b"last").await.unwrap();
+        client.close().await.unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"last");
+        server.write_all(b"still here").await.unwrap();
+        server.close().await.unwrap();
+        received.clear();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"still here");
+    });
+}
+
+#[test]
+fn a_vectored_write_takes_more_than_its_first_slice() {
+    on_every_runtime(async |runtime| {
+        let tcp = Tcp::new(runtime);
+        let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let (mut client, mut server) = pair(&tcp, &mut *listener).await;
+        let slices = [
+            IoSlice::new(b"head"),
+            IoSlice::new(b""),
+            IoSlice::new(b"payload"),
+        ];
+        assert_eq!(client.write_vectored(&slices).await.unwrap(), 11);
+        let mut received = [0; 11];
+        server.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"headpayload");
+    });
+}
+
+#[test]
+fn a_dropped_connection_is_the_end_for_its_peer() {
+    on_every_runtime(async |runtime| {
+        let tcp = Tcp::new(runtime);
+        let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let (client, mut server) = pair(&tcp, &mut *listener).await;
+        drop(client);
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_read_that_waits_is_woken_by_the_bytes() {
+    on_every_runtime(async |runtime| {
+        let tcp = Tcp::new(runtime);
+        let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let (mut client, mut server) = pair(&tcp, &mut *listener).await;
+        let mut byte = [0];
+        let mut read = server.read_exact(&mut byte);
+        assert!(futures::poll!(Pin::new(&mut read)).is_pending());
+        client.write_all(b"x").await.unwrap();
+        read.await.unwrap();
+        assert_eq!(&byte, b"x");
+    });
+}
+
+#[test]
+fn two_runtimes_of_one_program_talk_to_each_other() {
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let on_tokio = Tcp::new(Tokio::new(tokio.handle().clone()));
+    let on_smol = Tcp::new(Smol::global());
+    // Everything is polled from outside of tokio: the sockets alone belong to it.
+    smol::block_on(async {
+        let mut listener = on_tokio.bind(&endpoint("tcp://localhost:0")).await.unwrap();
+        let to = listener.endpoint();
+        let (client, server) = futures::join!(on_smol.connect(&to), listener.accept());
+        let (up, down) = (pattern(3), pattern(4));
+        let (at_client, at_server) = futures::join!(
+            exchange(client.unwrap(), &up),
+            exchange(server.unwrap().await.unwrap(), &down)
+        );
+        assert!(at_server == up && at_client == down);
+    });
+    // And the other way round, as a task of tokio's.
+    tokio.block_on(async {
+        let mut listener = on_smol.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
+        let to = listener.endpoint();
+        let (client, server) = futures::join!(on_tokio.connect(&to), listener.accept());
+        let (up, down) = (pattern(5), pattern(6));
+        let (at_client, at_server) = futures::join!(
+            exchange(client.unwrap(), &up),
+            exchange(server.unwrap().await.unwrap(), &down)
+        );
+        assert!(at_server == up && at_client == down);
+    });
+}

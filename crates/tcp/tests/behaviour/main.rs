@@ -1,0 +1,6 @@
+//! TCP as every runtime shows it.
+
+mod accepting;
+mod addresses;
+mod bytes;
+mod support;

@@ -1,0 +1,39 @@
+//! The mode of a socket file, in a process of its own: the umask belongs to the whole process.
+
+use std::os::unix::fs::PermissionsExt;
+
+use posthaste_core::transport::{Endpoint, Transport};
+use posthaste_smol::Smol;
+use posthaste_unix::Unix;
+use rustix::fs::Mode;
+
+#[test]
+fn the_mode_is_what_was_asked_for_under_any_umask() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let at = Endpoint::new("unix", path.to_str().unwrap());
+    let unix = Unix::new(Smol::global());
+    let before = rustix::process::umask(Mode::empty());
+    for umask in [0o000, 0o022, 0o077, 0o777] {
+        rustix::process::umask(Mode::from_raw_mode(umask));
+        for (unix, mode) in [
+            (unix.clone(), 0o600),
+            (unix.clone().mode(0o660), 0o660),
+            (unix.clone().mode(0o666), 0o666),
+            (unix.clone().mode(0o700), 0o700),
+        ] {
+            smol::block_on(async {
+                let mut listener = unix.bind(&at).await.unwrap();
+                let made = std::fs::symlink_metadata(&path)
+                    .unwrap()
+                    .permissions()
+                    .mode()
+                    & 0o7777;
+                assert_eq!(made, mode, "umask {umask:o}: {made:o}, not {mode:o}");
+                unix.connect(&at).await.unwrap();
+                listener.accept().await.unwrap().await.unwrap();
+            });
+        }
+    }
+    rustix::process::umask(before);
+}
