@@ -1,14 +1,19 @@
-//! The mode of a socket file, in a process of its own: the umask belongs to the whole process.
+//! What depends on the umask and the current folder, which belong to the whole process: hence a
+//! process of its own, and one test at a time.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Mutex, PoisonError};
 
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_smol::Smol;
 use posthaste_unix::Unix;
 use rustix::fs::Mode;
 
+static PROCESS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_mode_is_what_was_asked_for_under_any_umask() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let at = Endpoint::new("unix", path.to_str().unwrap());
@@ -36,4 +41,21 @@ fn the_mode_is_what_was_asked_for_under_any_umask() {
         }
     }
     rustix::process::umask(before);
+}
+
+#[test]
+fn a_relative_path_is_cleaned_up_where_it_was_bound() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let before = std::env::current_dir().unwrap();
+    std::env::set_current_dir(folder.path()).unwrap();
+    smol::block_on(async {
+        let unix = Unix::new(Smol::global());
+        let listener = unix.bind(&Endpoint::new("unix", "s")).await.unwrap();
+        unix.connect(&listener.endpoint()).await.unwrap();
+        std::env::set_current_dir(elsewhere.path()).unwrap();
+        drop(listener);
+    });
+    std::env::set_current_dir(before).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
