@@ -1,1 +1,152 @@
-//! 
+//! The in-process broker: topics, groups, queues, settlement and the ledger, without a server and
+//! without a runtime.
+//!
+//! ```
+//! use posthaste_core::{Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic};
+//! use posthaste_memory::Memory;
+//!
+//! # fn main() -> Result<(), posthaste_core::Error> {
+//! let memory = Memory::new();
+//! pollster::block_on(async {
+//!     let mut orders = memory.receiver(Subscription::topic("orders.*")?).await?;
+//!     let mut sender = memory.sender(SenderOptions::new()).await?;
+//!     let receipt = sender.send(Message::new(Topic::new("orders.eu")?, "7 apples")).await?;
+//!     assert_eq!(receipt.matched, 1);
+//!     assert_eq!(orders.next_delivery().await?.payload(), "7 apples");
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! Everything but draining and deadlines works without a clock, under any `block_on`. Give the
+//! broker a runtime ([`Memory::with_runtime`]) for those two.
+
+mod engine;
+mod leases;
+mod mailbox;
+mod receiver;
+mod routes;
+mod sender;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste_core::{
+    BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Overflow, Queue,
+    QueueInfo, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+};
+
+use engine::Engine;
+pub use receiver::MemoryReceiver;
+pub use sender::MemorySender;
+
+/// How many replies an inbox holds.
+const INBOX_MESSAGES: usize = 65_536;
+/// How many bytes of replies an inbox holds.
+const INBOX_BYTES: usize = 64 << 20;
+
+/// A broker in this process. Cloning it makes another handle on the same broker.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    engine: Arc<Engine>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// A broker without a clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            engine: Engine::new(None),
+        }
+    }
+
+    /// A broker with the clock and the randomness of `runtime`.
+    #[must_use]
+    pub fn with_runtime(runtime: SharedRuntime) -> Self {
+        Self {
+            engine: Engine::new(Some(runtime)),
+        }
+    }
+
+    /// Opens a sender of its concrete type, for those who want no dynamic dispatch.
+    ///
+    /// # Errors
+    /// As [`Broker::sender`].
+    pub fn open_sender(&self, options: SenderOptions) -> Result<MemorySender, Error> {
+        MemorySender::open(Arc::clone(&self.engine), options)
+    }
+
+    /// Opens a receiver of its concrete type, for those who want no dynamic dispatch.
+    ///
+    /// # Errors
+    /// As [`Broker::receiver`].
+    pub fn open_receiver(&self, subscription: &Subscription) -> Result<MemoryReceiver, Error> {
+        MemoryReceiver::open(Arc::clone(&self.engine), subscription)
+    }
+}
+
+#[async_trait]
+impl Broker for Memory {
+    async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        Ok(Box::new(self.open_sender(options)?))
+    }
+
+    async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        Ok(Box::new(self.open_receiver(&subscription)?))
+    }
+
+    async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
+        let address = self.engine.next_inbox()?;
+        let subscription = Subscription::topic(&address)?
+            .capacity(INBOX_MESSAGES, INBOX_BYTES)
+            .overflow(Overflow::DropNewest);
+        Ok((address, Box::new(self.open_receiver(&subscription)?)))
+    }
+
+    async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        self.engine.declare(queue)
+    }
+
+    async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        self.engine.delete(queue)
+    }
+
+    async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        self.engine.queue(queue)
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        Ok(self.engine.stats())
+    }
+
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.engine.drain(within).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let card = Capabilities::new("memory").native(&[
+            Capability::Topics,
+            Capability::Groups,
+            Capability::Queues,
+            Capability::Inboxes,
+            Capability::NoResponders,
+            Capability::ManualAck,
+            Capability::Redelivery,
+            Capability::Bindings,
+            Capability::ByteLimits,
+            Capability::Inspection,
+        ]);
+        if !self.engine.has_clock() {
+            return card;
+        }
+        card.native(&[Capability::Deadlines, Capability::Drain])
+    }
+}

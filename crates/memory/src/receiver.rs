@@ -1,0 +1,289 @@
+//! The receiving handle: takes copies out of one mailbox and leases them to the application.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use posthaste_core::task::lock;
+use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
+
+use crate::engine::Engine;
+use crate::mailbox::{Batch, Handed, Mailbox, Role, Taken, Taking};
+use crate::wait::Ticket;
+
+/// A receiver of the in-process broker.
+#[derive(Debug)]
+pub struct MemoryReceiver {
+    shared: Arc<Shared>,
+    consumer: u64,
+    manual: bool,
+    prefetch: usize,
+    /// How many deliveries there may still be.
+    left: u64,
+    /// Copies swapped out of the mailbox at once: only where nobody else could want them, which
+    /// is an exclusive automatic subscription.
+    batch: Option<Batch>,
+    registered: Registered,
+    ended: bool,
+    /// Whether the mailbox counts this receiver among its consumers.
+    joined: bool,
+}
+
+/// Where this handle waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    Nowhere,
+    Idle(Ticket),
+    Stalled,
+}
+
+/// What outlives the receiver while deliveries of it are out.
+struct Shared {
+    engine: Arc<Engine>,
+    mailbox: Arc<Mailbox>,
+    /// The first settlement that could not be done as asked.
+    failed: Mutex<Option<Error>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("mailbox", &self.mailbox.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MemoryReceiver {
+    pub(crate) fn open(engine: Arc<Engine>, subscription: &Subscription) -> Result<Self, Error> {
+        let consumer = engine.next_consumer();
+        let mailbox = engine.subscribe(subscription, consumer)?;
+        let manual = subscription.ack == Ack::Manual;
+        let exclusive = mailbox.role() == Role::Subscription;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                engine,
+                mailbox,
+                failed: Mutex::default(),
+            }),
+            consumer,
+            manual,
+            prefetch: subscription
+                .prefetch
+                .filter(|_| manual)
+                .unwrap_or(usize::MAX),
+            left: subscription.limit.unwrap_or(u64::MAX),
+            batch: (exclusive && !manual).then(Batch::default),
+            registered: Registered::Nowhere,
+            ended: false,
+            joined: true,
+        })
+    }
+
+    /// Hands over up to `limit` deliveries and says how many; 0 is the end.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+        hand: &mut impl FnMut(Delivery),
+    ) -> Poll<usize> {
+        if self.left == 0 {
+            self.leave();
+        }
+        if self.ended {
+            return Poll::Ready(0);
+        }
+        let limit = limit.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = if self.batch.is_some() {
+            self.poll_batch(cx, limit, hand)
+        } else {
+            self.poll_mailbox(cx, limit, hand)
+        };
+        if let Poll::Ready(count) = count {
+            self.left -= count as u64;
+            self.ended = count == 0;
+            self.shared.engine.wake_drain();
+        }
+        count
+    }
+
+    fn poll_mailbox(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+        hand: &mut impl FnMut(Delivery),
+    ) -> Poll<usize> {
+        let (consumer, manual, prefetch) = (self.consumer, self.manual, self.prefetch);
+        let now = self.shared.engine.now();
+        let taking = Taking {
+            consumer,
+            manual,
+            prefetch,
+            limit,
+            now,
+        };
+        let shared = &self.shared;
+        let lease = &mut |Handed {
+                              message,
+                              attempt,
+                              tag,
+                          }| {
+            hand(if manual {
+                Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
+            } else {
+                Delivery::settled(message, attempt)
+            });
+        };
+        let waiting = self.registered.ticket();
+        let taken = self.shared.mailbox.take(taking, waiting, cx, lease);
+        self.registered = Registered::after(&taken);
+        taken.into_poll()
+    }
+
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+        hand: &mut impl FnMut(Delivery),
+    ) -> Poll<usize> {
+        let mut now = None;
+        loop {
+            let Some(batch) = &mut self.batch else {
+                return Poll::Ready(0);
+            };
+            let mut count = 0;
+            while count < limit
+                && let Some(message) = batch.pop()
+            {
+                if self.shared.is_expired(&message, &mut now) {
+                    self.shared.mailbox.expired_in_batch();
+                    continue;
+                }
+                self.shared.mailbox.handed_out();
+                count += 1;
+                hand(Delivery::settled(message, 1));
+            }
+            if count > 0 {
+                return Poll::Ready(count);
+            }
+            let waiting = self.registered.ticket();
+            let taken = self.shared.mailbox.take_batch(batch, waiting, cx);
+            self.registered = Registered::after(&taken);
+            if !matches!(taken, Taken::Some(_)) {
+                return taken.into_poll();
+            }
+        }
+    }
+
+    /// Stops new deliveries: what was not handed out goes back, the place on the list is given up.
+    fn leave(&mut self) {
+        self.ended = true;
+        if !std::mem::replace(&mut self.joined, false) {
+            return;
+        }
+        let Shared {
+            engine, mailbox, ..
+        } = &*self.shared;
+        let waiting = std::mem::replace(&mut self.registered, Registered::Nowhere).ticket();
+        if let Some(mut batch) = self.batch.take()
+            && !batch.is_empty()
+        {
+            mailbox.put_back(&mut batch);
+        }
+        engine.unsubscribe(mailbox, || mailbox.part(self.consumer, waiting));
+    }
+}
+
+impl Receiver for MemoryReceiver {
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
+        let mut one = None;
+        self.poll_take(cx, 1, &mut |delivery| one = Some(delivery))
+            .map(|_| one.map(Ok))
+    }
+
+    fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Delivery>,
+        limit: NonZeroUsize,
+    ) -> Poll<Result<usize, Error>> {
+        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery))
+            .map(Ok)
+    }
+
+    fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(lock(&self.shared.failed).take().map_or(Ok(()), Err))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.leave();
+        self.poll_settled(cx)
+    }
+
+    fn disarm(&mut self) {
+        match std::mem::replace(&mut self.registered, Registered::Nowhere) {
+            Registered::Nowhere => {}
+            Registered::Idle(ticket) => self.shared.mailbox.leave_idle(ticket),
+            Registered::Stalled => self.shared.mailbox.leave_stalled(self.consumer),
+        }
+    }
+
+    fn share_wakeup(&mut self) {
+        if let Registered::Idle(ticket) = self.registered {
+            self.shared.mailbox.share_idle(ticket);
+        }
+    }
+}
+
+impl Drop for MemoryReceiver {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Registered {
+    fn after(taken: &Taken) -> Self {
+        match taken {
+            Taken::Wait(ticket) => Self::Idle(*ticket),
+            Taken::Stalled => Self::Stalled,
+            Taken::Some(_) | Taken::End => Self::Nowhere,
+        }
+    }
+
+    fn ticket(self) -> Option<Ticket> {
+        match self {
+            Self::Idle(ticket) => Some(ticket),
+            Self::Nowhere | Self::Stalled => None,
+        }
+    }
+}
+
+impl Shared {
+    /// Reads the clock only for a message that has a deadline, and once per batch.
+    fn is_expired(&self, message: &Message, now: &mut Option<std::time::Instant>) -> bool {
+        let Some(deadline) = message.deadline() else {
+            return false;
+        };
+        *now = now.or_else(|| self.engine.now());
+        now.is_some_and(|now| deadline <= now)
+    }
+}
+
+impl Settle for Shared {
+    fn settle(&self, tag: u64, outcome: Outcome<'_>) {
+        if let Outcome::Retry { after, .. } = outcome
+            && after > Duration::ZERO
+        {
+            let text = "memory does not delay a retry; the message went back at once";
+            lock(&self.failed)
+                .get_or_insert_with(|| Error::new(posthaste_core::ErrorKind::Unsupported, text));
+        }
+        let settlement = self.mailbox.settle(tag, outcome);
+        if let Some(request) = settlement.lost_request {
+            self.engine.answer_lost(&request);
+        }
+        if settlement.drained {
+            self.engine.retire(&self.mailbox);
+        }
+    }
+}

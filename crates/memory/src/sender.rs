@@ -1,0 +1,236 @@
+//! The sending handle: routes a message, and puts it everywhere or nowhere.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
+use posthaste_core::{
+    Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
+};
+
+use crate::engine::Engine;
+use crate::mailbox::{Admission, Mailbox, Role};
+use crate::wait::Ticket;
+
+/// A sender of the in-process broker. Every message is confirmed as it is taken.
+#[derive(Debug)]
+pub struct MemorySender {
+    engine: Arc<Engine>,
+    route: Route,
+    blocked: Option<(Arc<Mailbox>, Ticket)>,
+    last: Seq,
+    receipt: Receipt,
+    closed: bool,
+}
+
+/// The last look-up. Most senders send to one topic, so most messages need no other.
+#[derive(Debug, Default)]
+struct Route {
+    topic: Option<Topic>,
+    to_queue: bool,
+    generation: u64,
+    targets: Vec<Arc<Mailbox>>,
+    /// Those of the targets that somebody reads, where it matters.
+    busy: Vec<Arc<Mailbox>>,
+}
+
+impl MemorySender {
+    pub(crate) fn open(engine: Arc<Engine>, options: SenderOptions) -> Result<Self, Error> {
+        if options.confirm.is_some_and(|level| level > Level::Held) {
+            return Err(Error::unsupported("durability", "memory"));
+        }
+        if engine.is_draining() {
+            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
+        }
+        if let Some(queue) = options.queue {
+            engine.declare(posthaste_core::Queue::new(queue))?;
+        }
+        Ok(Self {
+            engine,
+            route: Route::default(),
+            blocked: None,
+            last: Seq::default(),
+            receipt: Receipt::empty(Seq::default()),
+            closed: false,
+        })
+    }
+
+    /// Whether the message may go, and if so, where: in `self.route`.
+    fn ready(&mut self, message: &Message) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::closed("the sender"));
+        }
+        if self.engine.is_draining() {
+            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
+        }
+        if message.payload().len() > PAYLOAD_BYTES_MAX {
+            let length = message.payload().len();
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a payload has at most {PAYLOAD_BYTES_MAX} bytes, this has {length}; send it in pieces"
+                ),
+            ));
+        }
+        if message.deadline().is_some() && !self.engine.has_clock() {
+            return Err(Engine::needs_clock("a deadline"));
+        }
+        self.look_up(message)
+    }
+
+    fn look_up(&mut self, message: &Message) -> Result<(), Error> {
+        let to_queue = message.is_to_queue();
+        let generation = self.engine.generation();
+        let route = &mut self.route;
+        let same = route.generation == generation
+            && route.to_queue == to_queue
+            && route
+                .topic
+                .as_ref()
+                .is_some_and(|topic| topic.as_bytes() == message.topic_bytes());
+        if same {
+            return Ok(());
+        }
+        let topic = message.topic();
+        // A request does not conjure up a queue in which nobody would find it.
+        let declare = message.kind() != Kind::Request || message.waits();
+        let queue = to_queue.then_some(&topic);
+        route.generation =
+            self.engine
+                .route(message.topic_bytes(), queue, declare, &mut route.targets)?;
+        route.to_queue = to_queue;
+        route.topic = Some(topic);
+        Ok(())
+    }
+
+    /// Puts the message into every target or into none, and says into how many; `None` means that
+    /// it has to wait and is still in the slot.
+    fn put(&mut self, cx: &Context<'_>, slot: &mut Option<Message>) -> Option<u64> {
+        let impatient = slot
+            .as_ref()
+            .is_some_and(|this| this.kind() == Kind::Request && !this.waits());
+        let targets = self.route.willing(impatient);
+        let full = match targets {
+            [] => return Some(0),
+            [target] => match target.admit(slot, Some(cx)) {
+                Admission::Taken => return Some(1),
+                Admission::Gone => return Some(0),
+                Admission::Full(ticket) => (Arc::clone(target), ticket),
+            },
+            targets => match put_everywhere(targets, slot.as_ref()?, cx) {
+                Ok(matched) => return Some(matched),
+                Err(full) => full,
+            },
+        };
+        self.blocked = full.1.map(|ticket| (full.0, ticket));
+        None
+    }
+}
+
+impl Route {
+    fn leads_to(&self, mailbox: &Mailbox) -> bool {
+        self.targets.iter().any(|this| this.id() == mailbox.id())
+    }
+
+    /// The targets that take the message: live responders answer requests, a queue that nobody
+    /// reads does not, unless the request says that it waits.
+    fn willing(&mut self, impatient: bool) -> &[Arc<Mailbox>] {
+        let idle = |this: &Arc<Mailbox>| this.role() == Role::Queue && !this.has_consumers();
+        if !impatient || !self.targets.iter().any(idle) {
+            return &self.targets;
+        }
+        self.busy.clear();
+        self.busy
+            .extend(self.targets.iter().filter(|this| !idle(this)).cloned());
+        &self.busy
+    }
+}
+
+/// Keeps room at every target before any gets a copy; gives the room up again if one has none,
+/// and says which, with the place on its list.
+fn put_everywhere(
+    targets: &[Arc<Mailbox>],
+    message: &Message,
+    cx: &Context<'_>,
+) -> Result<u64, (Arc<Mailbox>, Option<Ticket>)> {
+    let size = message.size();
+    for (index, target) in targets.iter().enumerate() {
+        if let Err(ticket) = target.reserve(size, cx) {
+            targets[..index]
+                .iter()
+                .for_each(|reserved| reserved.unreserve(size));
+            return Err((Arc::clone(target), ticket));
+        }
+    }
+    let taken =
+        |target: &&Arc<Mailbox>| matches!(target.admit_reserved(message.clone()), Admission::Taken);
+    Ok(targets.iter().filter(taken).count() as u64)
+}
+
+impl Sender for MemorySender {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Message>,
+    ) -> Poll<Result<Seq, Error>> {
+        let Some(message) = slot.as_ref() else {
+            let text = "there is no message in the slot";
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidArgument, text)));
+        };
+        let waited = self.blocked.take();
+        let outcome = self.ready(message).map(|()| self.put(cx, slot));
+        if let Some((mailbox, ticket)) = waited {
+            // Room that this message did not go to is the next sender's.
+            let used = matches!(outcome, Ok(Some(_))) && self.route.leads_to(&mailbox);
+            mailbox.leave_blocked(ticket, !used);
+        }
+        let matched = match outcome {
+            Err(error) => return Poll::Ready(Err(error)),
+            Ok(None) => return Poll::Pending,
+            Ok(Some(matched)) => matched,
+        };
+        // What nobody got, and what several got a clone of, is still in the slot.
+        let message = slot.take();
+        if matched == 0 {
+            self.engine.count_unmatched();
+            if let Some(request) = message.filter(|this| this.kind() == Kind::Request) {
+                self.engine.answer_nobody(&request);
+            }
+        }
+        self.last = self.last.next();
+        self.receipt.confirm(1, matched, Level::Held, 1);
+        Poll::Ready(Ok(self.last))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
+        if self.closed {
+            return Poll::Ready(Err(Error::closed("the sender")));
+        }
+        let mut receipt = std::mem::replace(&mut self.receipt, Receipt::empty(self.last));
+        receipt.upto = self.last;
+        Poll::Ready(Ok(receipt))
+    }
+
+    fn take_returned(&mut self, _from: Seq) -> Option<Returned> {
+        // What this broker does not take, it leaves in the slot.
+        None
+    }
+
+    fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.disarm();
+        self.closed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn disarm(&mut self) {
+        if let Some((mailbox, ticket)) = self.blocked.take() {
+            mailbox.leave_blocked(ticket, true);
+        }
+    }
+}
+
+impl Drop for MemorySender {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
