@@ -68,7 +68,8 @@ impl Tokio {
     /// The runtime that the caller runs in.
     ///
     /// # Panics
-    /// Outside a tokio runtime, as [`Handle::current`] does; see [`try_current`](Self::try_current).
+    /// Outside a tokio runtime, as [`Handle::current`] does, where
+    /// [`try_current`](Self::try_current) does not.
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {

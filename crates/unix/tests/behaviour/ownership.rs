@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use posthaste_core::transport::Transport;
 use posthaste_smol::Smol;
@@ -263,4 +264,32 @@ fn of_many_who_bind_at_once_exactly_one_listens() {
             assert_eq!(names_in(folder.path()), [""; 0]);
         }
     });
+}
+
+#[test]
+fn a_path_that_changes_hands_all_the_time_has_one_owner_at_a_time() {
+    let folder = folder();
+    let at = endpoint(folder.path().join("s"));
+    let owners = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let unix = Unix::new(Smol::global());
+                let mut owned = 0;
+                while owned < 250 {
+                    let listener = match smol::block_on(unix.bind(&at)) {
+                        Ok(listener) => listener,
+                        Err(error) if error.kind() == ErrorKind::AddrInUse => continue,
+                        Err(error) => panic!("{error}"),
+                    };
+                    assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "two own the path");
+                    smol::block_on(unix.connect(&at)).unwrap();
+                    owners.fetch_sub(1, Ordering::SeqCst);
+                    drop(listener);
+                    owned += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(names_in(folder.path()), [""; 0]);
 }
