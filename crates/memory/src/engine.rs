@@ -13,8 +13,9 @@ use posthaste_core::{
     SharedRuntime, Source, Stats, Status, Subscription, Topic,
 };
 
-use crate::mailbox::{Mailbox, Role, Settings, reason};
+use crate::mailbox::{Mailbox, Role, Settings};
 use crate::routes::Routes;
+use crate::state::reason;
 
 /// The most queues, groups and subscriptions that a broker has at a time.
 const MAILBOXES_MAX: usize = 1_000_000;

@@ -27,6 +27,7 @@ mod mailbox;
 mod receiver;
 mod routes;
 mod sender;
+mod state;
 mod wait;
 
 use std::sync::Arc;

@@ -9,7 +9,8 @@ use posthaste_core::task::lock;
 use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
 
 use crate::engine::Engine;
-use crate::mailbox::{Batch, Handed, Mailbox, Role, Taken, Taking};
+use crate::mailbox::{Mailbox, Role};
+use crate::state::{Batch, Handed, Taken, Taking};
 use crate::wait::Ticket;
 
 /// A receiver of the in-process broker.

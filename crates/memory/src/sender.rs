@@ -9,7 +9,8 @@ use posthaste_core::{
 };
 
 use crate::engine::Engine;
-use crate::mailbox::{Admission, Mailbox, Role};
+use crate::mailbox::{Mailbox, Role};
+use crate::state::Admission;
 use crate::wait::Ticket;
 
 /// A sender of the in-process broker. Every message is confirmed as it is taken.
@@ -119,7 +120,7 @@ impl MemorySender {
             },
             targets => match put_everywhere(targets, slot.as_ref()?, cx) {
                 Ok(matched) => return Some(matched),
-                Err(full) => full,
+                Err((target, ticket)) => (target, Some(ticket)),
             },
         };
         self.blocked = full.1.map(|ticket| (full.0, ticket));
@@ -152,7 +153,7 @@ fn put_everywhere(
     targets: &[Arc<Mailbox>],
     message: &Message,
     cx: &Context<'_>,
-) -> Result<u64, (Arc<Mailbox>, Option<Ticket>)> {
+) -> Result<u64, (Arc<Mailbox>, Ticket)> {
     let size = message.size();
     for (index, target) in targets.iter().enumerate() {
         if let Err(ticket) = target.reserve(size, cx) {
