@@ -5,6 +5,7 @@ pub mod task;
 pub mod transport;
 
 mod broker;
+mod bus;
 mod capability;
 mod delivery;
 mod error;
@@ -17,6 +18,7 @@ mod sender;
 mod topic;
 
 pub use broker::{Ack, Broker, Overflow, Queue, SenderOptions, Source, Subscription};
+pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve};
 pub use capability::{Capabilities, Capability, Support};
 pub use delivery::{Delivery, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
@@ -30,6 +32,7 @@ pub use topic::{Pattern, RESERVED_PREFIX, Topic};
 
 /// The named futures of senders and receivers.
 pub mod future {
+    pub use crate::bus::Asking;
     pub use crate::receiver::{CloseReceiver, Recv, RecvMany, Settled};
     pub use crate::sender::{Close, Feed, Flush, IntoSink, Send, SendFrom};
 }

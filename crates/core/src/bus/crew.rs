@@ -1,0 +1,129 @@
+//! Several handlers at a time inside one task: a bounded set of futures, each with its own waker.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::task::{Child, ReadySet};
+use crate::{BoxReceiver, Delivery, Error, Receiver};
+
+/// How often one poll goes round before it lets the executor's other tasks run.
+const ROUNDS: usize = 32;
+
+/// Starts work for each delivery that comes in, up to `limit` at a time, until the receiver ends
+/// and everything that was started has finished. `start` may decline a delivery.
+pub(super) async fn run<F: Future<Output = ()>>(
+    mut receiver: BoxReceiver,
+    limit: usize,
+    mut start: impl FnMut(Delivery) -> Option<F>,
+) -> Result<(), Error> {
+    let mut crew = Crew::new(limit);
+    let mut batch = Vec::new();
+    let mut end = None;
+    std::future::poll_fn(|cx| {
+        for _ in 0..ROUNDS {
+            while end.is_none()
+                && let Some(room) = NonZeroUsize::new(crew.room())
+            {
+                match receiver.poll_recv_many(cx, &mut batch, room) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(0)) => end = Some(Ok(())),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => end = Some(Err(error)),
+                }
+                for work in batch.drain(..).filter_map(&mut start) {
+                    crew.start(work);
+                }
+            }
+            let finished = crew.poll(cx);
+            if crew.is_idle()
+                && let Some(end) = end.take()
+            {
+                return Poll::Ready(end);
+            }
+            // With room again the receiver has to be asked again, or it would wake nobody.
+            if !finished {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+/// A bounded set of running handlers. A slot is boxed once and used again, so a warm crew
+/// allocates nothing, and a poll touches only the handlers that were woken.
+struct Crew<F> {
+    members: Vec<Member<F>>,
+    free: Vec<usize>,
+    ready: ReadySet,
+    /// Those to be polled, kept between polls for its buffer.
+    due: Vec<usize>,
+    limit: usize,
+}
+
+struct Member<F> {
+    work: Pin<Box<Option<F>>>,
+    child: Child,
+}
+
+impl<F: Future<Output = ()>> Crew<F> {
+    fn new(limit: usize) -> Self {
+        Self {
+            members: Vec::new(),
+            free: Vec::new(),
+            ready: ReadySet::new(),
+            due: Vec::new(),
+            limit: limit.max(1),
+        }
+    }
+
+    /// How many more can be started.
+    fn room(&self) -> usize {
+        self.limit - self.members.len() + self.free.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.free.len() == self.members.len()
+    }
+
+    /// Starts `work` if there is room for it: the next [`poll`](Self::poll) polls it.
+    fn start(&mut self, work: F) {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.members.len() < self.limit => {
+                self.members.push(Member {
+                    work: Box::pin(None),
+                    child: self.ready.add(self.members.len()),
+                });
+                self.members.len() - 1
+            }
+            None => return,
+        };
+        self.members[index].work.set(Some(work));
+        self.due.push(index);
+    }
+
+    /// Polls those that were started or woken, once each. Whether any has finished.
+    fn poll(&mut self, cx: &Context<'_>) -> bool {
+        // Registered first: what is woken from here on wakes the task again.
+        self.ready.register(cx);
+        self.ready.take_ready(&mut self.due);
+        let mut finished = false;
+        for index in self.due.drain(..) {
+            let member = &mut self.members[index];
+            let waker = member.child.polling();
+            let Some(work) = member.work.as_mut().as_pin_mut() else {
+                continue; // it finished before this wake-up
+            };
+            if work.poll(&mut Context::from_waker(waker)).is_ready() {
+                member.work.set(None);
+                self.free.push(index);
+                finished = true;
+            }
+        }
+        finished
+    }
+}

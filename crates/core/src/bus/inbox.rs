@@ -1,0 +1,210 @@
+//! The one inbox of a bus, which the waiting requests open and poll themselves.
+
+use std::mem;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::table::{Address, LineWaker, Look, Outcome, Table, Turn};
+use crate::runtime::BoxTimer;
+use crate::task::lock;
+use crate::{
+    BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, Message, SharedRuntime, Topic,
+};
+
+/// How many replies are taken at a time.
+const BATCH: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// How often one poll of a request polls the inbox before it leaves the rest to another.
+const ROUNDS: usize = 8;
+
+/// The table of the waiting, and the line by which replies come in.
+pub(super) struct Inbox {
+    broker: Arc<dyn Broker>,
+    runtime: Option<SharedRuntime>,
+    table: Arc<Table>,
+    waker: Waker,
+    /// Only ever locked by who has the turn.
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    state: LineState,
+    timer: Option<BoxTimer>,
+    /// Buffers, kept so that a warm line allocates nothing.
+    batch: Vec<Delivery>,
+    replies: Vec<Message>,
+    late: Vec<Message>,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Default)]
+enum LineState {
+    #[default]
+    Closed,
+    Opening(BoxFuture<'static, Result<(Topic, BoxReceiver), Error>>),
+    Open(BoxReceiver),
+}
+
+impl Inbox {
+    pub(super) fn new(broker: Arc<dyn Broker>, runtime: Option<SharedRuntime>) -> Self {
+        let table = Arc::<Table>::default();
+        Self {
+            broker,
+            runtime,
+            waker: Waker::from(Arc::new(LineWaker(Arc::clone(&table)))),
+            table,
+            line: Mutex::default(),
+        }
+    }
+
+    /// Enters a request; the answer is its correlation.
+    pub(super) fn register(&self, deadline: Option<Instant>, waker: &Waker) -> Result<u64, Error> {
+        self.table.register(deadline, waker)
+    }
+
+    /// Ready when the request has ended, which frees its slot.
+    pub(super) fn poll(&self, correlation: u64, cx: &Context<'_>) -> Poll<Outcome> {
+        loop {
+            match self.table.look(correlation, cx.waker()) {
+                Look::Done(outcome) => return Poll::Ready(outcome),
+                Look::Waiting => return Poll::Pending,
+                Look::Due if self.drive() => {}
+                Look::Due => {
+                    // Somebody has been woken to go on, perhaps this very request.
+                    return match self.table.look(correlation, cx.waker()) {
+                        Look::Done(outcome) => Poll::Ready(outcome),
+                        Look::Due | Look::Waiting => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Gives a request up.
+    pub(super) fn leave(&self, correlation: u64) {
+        self.table.leave(correlation);
+    }
+
+    /// Where replies go, once the inbox is open.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.table.address()
+    }
+
+    /// How many replies came that nobody waited for any more.
+    pub(super) fn late(&self) -> u64 {
+        self.drive();
+        self.table.late()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.table.waiting()
+    }
+
+    /// Polls the inbox while it is due; whether nothing is left to do.
+    fn drive(&self) -> bool {
+        for _ in 0..ROUNDS {
+            let Some(turn) = self.table.begin() else {
+                return true;
+            };
+            let mut ending = EndOfTurn {
+                table: &self.table,
+                due: true,
+            };
+            let mut line = lock(&self.line);
+            ending.due = self.poll_timer(&mut line, &turn) | self.poll_line(&mut line, turn.wanted);
+            for waker in line.wakers.drain(..) {
+                waker.wake();
+            }
+            line.late.clear();
+        }
+        self.table.pass_on();
+        false
+    }
+
+    /// Whether to poll again: true unless everything is pending.
+    fn poll_timer(&self, line: &mut Line, turn: &Turn) -> bool {
+        let Some(runtime) = &self.runtime else {
+            return false;
+        };
+        if let Some(at) = turn.arm {
+            let timer = line.timer.get_or_insert_with(|| runtime.timer());
+            timer.as_mut().reset(at);
+        }
+        let Some(timer) = line.timer.as_mut().filter(|_| turn.armed) else {
+            return false;
+        };
+        let fired = timer.as_mut().poll(&mut Context::from_waker(&self.waker));
+        if fired.is_ready() {
+            self.table.expire(runtime.now(), &mut line.wakers);
+        }
+        fired.is_ready()
+    }
+
+    /// Whether to poll again: true unless everything is pending.
+    fn poll_line(&self, line: &mut Line, wanted: bool) -> bool {
+        let mut cx = Context::from_waker(&self.waker);
+        // Taken out, so that a backend that panics leaves a closed line behind.
+        let failed = match mem::take(&mut line.state) {
+            LineState::Closed if !wanted => return false,
+            LineState::Closed => {
+                let broker = Arc::clone(&self.broker);
+                line.state = LineState::Opening(Box::pin(async move { broker.inbox().await }));
+                return true;
+            }
+            LineState::Opening(mut opening) => match opening.as_mut().poll(&mut cx) {
+                Poll::Pending => {
+                    line.state = LineState::Opening(opening);
+                    return false;
+                }
+                Poll::Ready(Ok((topic, receiver))) => {
+                    line.state = LineState::Open(receiver);
+                    let deadlines = self.broker.capabilities().has(Capability::Deadlines);
+                    let address = Address { topic, deadlines };
+                    self.table.opened(address, &mut line.wakers);
+                    return true;
+                }
+                Poll::Ready(Err(error)) => error,
+            },
+            LineState::Open(mut receiver) => {
+                match receiver.poll_recv_many(&mut cx, &mut line.batch, BATCH) {
+                    Poll::Pending => {
+                        line.state = LineState::Open(receiver);
+                        return false;
+                    }
+                    Poll::Ready(Ok(1..)) => {
+                        line.state = LineState::Open(receiver);
+                        self.dispatch(line);
+                        return true;
+                    }
+                    Poll::Ready(Ok(0)) => Error::closed("the inbox for replies"),
+                    Poll::Ready(Err(error)) => error,
+                }
+            }
+        };
+        self.table.lost(&failed, &mut line.wakers);
+        false
+    }
+
+    fn dispatch(&self, line: &mut Line) {
+        // Settled before the table is locked: settling is the backend's code and may wake us.
+        let settled = line.batch.drain(..).map(Delivery::ack_into_message);
+        line.replies.extend(settled);
+        let replies = line.replies.drain(..);
+        self.table
+            .dispatch(replies, &mut line.wakers, &mut line.late);
+    }
+}
+
+/// Lets go of the turn, also when a backend panics in it.
+struct EndOfTurn<'a> {
+    table: &'a Table,
+    due: bool,
+}
+
+impl Drop for EndOfTurn<'_> {
+    fn drop(&mut self) {
+        self.table.end(self.due);
+    }
+}

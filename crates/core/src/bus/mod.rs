@@ -1,0 +1,400 @@
+//! The bus: what users hold. The three patterns, written once over any broker.
+
+mod crew;
+mod inbox;
+mod pool;
+mod request;
+mod serve;
+mod table;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use self::request::{Ask, Asking, Reply};
+pub use self::serve::{Consumer, Request, Responder, Serve};
+
+use self::inbox::Inbox;
+use self::pool::{Lease, Pool, Refusal};
+use crate::{
+    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger,
+    Message, Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime, Stats,
+    Subscription, Topic,
+};
+
+/// What an application holds: publish-subscribe, queues and request-reply over any broker.
+///
+/// A bus is a handle; clones share the broker, the idle senders and the one inbox for replies.
+/// It runs on any executor. Without a runtime it has no clock, and what needs one (a request's
+/// deadline) is `Unsupported`; everything else works, under a bare `block_on` too.
+///
+/// ```
+/// use posthaste_core::{Bus, ReceiverExt};
+/// # use posthaste_core::Error;
+/// # use posthaste_memory::Memory;
+///
+/// # fn main() -> Result<(), Error> { pollster::block_on(async {
+/// let bus = Bus::new(Memory::new());
+/// let mut orders = bus.subscribe("orders.>").await?;
+/// let receipt = bus.publish("orders.eu.created", "{}").await?;
+/// assert_eq!(receipt.matched, 1);
+/// assert_eq!(orders.next_delivery().await?.payload(), "{}");
+/// # Ok(()) }) }
+/// ```
+#[derive(Clone)]
+pub struct Bus(Arc<Shared>);
+
+struct Shared {
+    broker: Arc<dyn Broker>,
+    runtime: Option<SharedRuntime>,
+    /// Idle senders of publishes, which have no message without an outcome.
+    publishers: Arc<Pool>,
+    /// Idle senders of requests, which may have.
+    askers: Arc<Pool>,
+    inbox: Inbox,
+}
+
+impl Bus {
+    /// A bus without a clock.
+    pub fn new(broker: impl Broker + 'static) -> Self {
+        Self::over(Arc::new(broker), None)
+    }
+
+    /// A bus whose requests have deadlines.
+    pub fn with_runtime(broker: impl Broker + 'static, runtime: SharedRuntime) -> Self {
+        Self::over(Arc::new(broker), Some(runtime))
+    }
+
+    fn over(broker: Arc<dyn Broker>, runtime: Option<SharedRuntime>) -> Self {
+        Self(Arc::new(Shared {
+            inbox: Inbox::new(Arc::clone(&broker), runtime.clone()),
+            publishers: Pool::new(false),
+            askers: Pool::new(true),
+            broker,
+            runtime,
+        }))
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.0.broker
+    }
+
+    /// The runtime, if the bus was given one.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&SharedRuntime> {
+        self.0.runtime.as_ref()
+    }
+
+    /// What the broker does natively, what the framework emulates, what it lacks.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.broker.capabilities()
+    }
+
+    /// Publishes to a topic and waits for the outcome.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, or why the message was not taken or came back.
+    ///
+    /// # Cancel safety
+    /// Dropped before the message was taken, it is unsent; dropped after that, it is sent.
+    pub async fn publish<T>(&self, topic: T, payload: impl Into<Bytes>) -> Result<Receipt, Error>
+    where
+        T: TryInto<Topic>,
+        Error: From<T::Error>,
+    {
+        let message = Message::new(topic.try_into()?, payload);
+        Ok(self.send_message(message).await?)
+    }
+
+    /// Sends into one queue alone and waits for the outcome. A queue that is not there is
+    /// declared with the broker's defaults.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, or why the message was not taken or came back.
+    ///
+    /// # Cancel safety
+    /// Dropped before the message was taken, it is unsent; dropped after that, it is sent.
+    pub async fn send<Q>(&self, queue: Q, payload: impl Into<Bytes>) -> Result<Receipt, Error>
+    where
+        Q: TryInto<Topic>,
+        Error: From<Q::Error>,
+    {
+        let message = Message::to_queue(queue.try_into()?, payload);
+        Ok(self.send_message(message).await?)
+    }
+
+    /// Sends a message to wherever it says and waits for the outcome.
+    ///
+    /// # Errors
+    /// Why it was not taken or came back, with the message handed back.
+    ///
+    /// # Cancel safety
+    /// Dropped before the message was taken, it is unsent; dropped after that, it is sent.
+    pub async fn send_message(&self, message: Message) -> Result<Receipt, SendError> {
+        let sent = self.send_once(message, None).await;
+        match sent {
+            Err(failed) if failed.kind() == ErrorKind::NotFound => {
+                let message = failed.message();
+                if !message.is_to_queue() {
+                    return Err(failed);
+                }
+                // Opening a sender for the queue declares it.
+                let queue = message.topic();
+                self.send_once(failed.into_message(), Some(queue)).await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_once(
+        &self,
+        message: Message,
+        declare: Option<Topic>,
+    ) -> Result<Receipt, SendError> {
+        let mut slot = Some(message);
+        let (mut lease, seq) = loop {
+            let mut lease = match self.lease(declare.clone()).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(hand_back(error, slot)),
+            };
+            match poll_fn(|cx| lease.poll_send(cx, &mut slot)).await {
+                Ok(seq) => break (lease, seq),
+                Err(Refusal::Stale) => {}
+                Err(Refusal::Error(error)) => return Err(hand_back(error, slot)),
+            }
+        };
+        match poll_fn(|cx| lease.poll_flush(cx, seq)).await {
+            Ok(Ok(receipt)) => Ok(receipt),
+            Ok(Err(returned)) => Err(returned.into()),
+            Err(error) => Err(hand_back(error, None)),
+        }
+    }
+
+    async fn lease(&self, declare: Option<Topic>) -> Result<Lease, Error> {
+        let pool = &self.0.publishers;
+        let options = SenderOptions::new();
+        let options = match declare {
+            Some(queue) => options.queue(queue),
+            None => match pool.lease_idle() {
+                Some(lease) => return Ok(lease),
+                None => options,
+            },
+        };
+        Ok(pool.lease_opened(self.0.broker.sender(options).await?))
+    }
+
+    /// Opens a sender of your own: one FIFO order, many messages in flight.
+    ///
+    /// # Errors
+    /// As [`Broker::sender`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        self.0.broker.sender(options).await
+    }
+
+    /// Opens a receiver; it is live once this resolves.
+    ///
+    /// # Errors
+    /// As [`Broker::receiver`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        self.0.broker.receiver(subscription).await
+    }
+
+    /// Receives a copy of everything that matches, from now on; settled automatically.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, else as [`Broker::receiver`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn subscribe<P>(&self, pattern: P) -> Result<BoxReceiver, Error>
+    where
+        P: TryInto<Pattern>,
+        Error: From<P::Error>,
+    {
+        self.receiver(Subscription::topic(pattern)?).await
+    }
+
+    /// Shares everything that matches with the other members of `group`; settled automatically.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, else as [`Broker::receiver`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn subscribe_shared<P, G>(&self, pattern: P, group: G) -> Result<BoxReceiver, Error>
+    where
+        P: TryInto<Pattern>,
+        G: TryInto<Topic>,
+        Error: From<P::Error> + From<G::Error>,
+    {
+        self.receiver(Subscription::shared(pattern, group)?).await
+    }
+
+    /// Consumes a queue, which is declared if it is not there; settled by hand.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, else as [`Broker::receiver`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn consume<Q>(&self, queue: Q) -> Result<BoxReceiver, Error>
+    where
+        Q: TryInto<Topic>,
+        Error: From<Q::Error>,
+    {
+        self.receiver(Subscription::queue(queue)?).await
+    }
+
+    /// Declares a queue, or updates the settings that are named.
+    ///
+    /// # Errors
+    /// As [`Broker::declare`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future either declared the queue or did not.
+    pub async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        self.0.broker.declare(queue).await
+    }
+
+    /// Deletes a queue; what it held is dropped and counted, its consumers end.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, else as [`Broker::delete`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future either deleted the queue or did not.
+    pub async fn delete<Q>(&self, queue: Q) -> Result<(), Error>
+    where
+        Q: TryInto<Topic>,
+        Error: From<Q::Error>,
+    {
+        let queue = queue.try_into()?;
+        self.0.broker.delete(&queue).await
+    }
+
+    /// What a queue is and holds.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, else as [`Broker::queue`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn queue<Q>(&self, queue: Q) -> Result<QueueInfo, Error>
+    where
+        Q: TryInto<Topic>,
+        Error: From<Q::Error>,
+    {
+        let queue = queue.try_into()?;
+        self.0.broker.queue(&queue).await
+    }
+
+    /// The ledger, the queues, and how much is connected.
+    ///
+    /// # Errors
+    /// As [`Broker::stats`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        self.0.broker.stats().await
+    }
+
+    /// The broker's books in total.
+    ///
+    /// # Errors
+    /// As [`Broker::stats`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ledger(&self) -> Result<Ledger, Error> {
+        Ok(self.stats().await?.ledger)
+    }
+
+    /// Stops taking, waits `within` for what was handed out, returns what was not, and reports.
+    ///
+    /// # Errors
+    /// As [`Broker::drain`].
+    ///
+    /// # Cancel safety
+    /// Safe to call again; the broker stays closed to new messages.
+    pub async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.0.broker.drain(within).await
+    }
+
+    /// Asks; awaiting the [`Ask`] sends the request and resolves with the reply.
+    pub fn request<T>(&self, topic: T, payload: impl Into<Bytes>) -> Ask
+    where
+        T: TryInto<Topic>,
+        Error: From<T::Error>,
+    {
+        Ask::new(
+            self.clone(),
+            topic.try_into().map_err(Error::from),
+            payload.into(),
+        )
+    }
+
+    /// Answers requests to the topics of a pattern, together with the other responders of its
+    /// group.
+    pub fn serve<P>(&self, pattern: P) -> Serve
+    where
+        P: TryInto<Pattern>,
+        Error: From<P::Error>,
+    {
+        Serve::new(self.clone(), pattern.try_into().map_err(Error::from))
+    }
+
+    /// How many replies have come so far that nobody waited for any more.
+    #[must_use]
+    pub fn late_replies(&self) -> u64 {
+        self.0.inbox.late()
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.0.inbox
+    }
+
+    fn askers(&self) -> &Arc<Pool> {
+        &self.0.askers
+    }
+
+    fn open_sender(&self, options: SenderOptions) -> BoxFuture<'static, Result<BoxSender, Error>> {
+        let broker = Arc::clone(&self.0.broker);
+        Box::pin(async move { broker.sender(options).await })
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("broker", &self.capabilities().backend())
+            .field("clock", &self.runtime().is_some())
+            .field("idle_senders", &self.0.publishers.idle())
+            .field("waiting_requests", &self.0.inbox.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+fn needs_clock(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{what} needs a clock: give the bus a runtime"),
+    )
+}
+
+/// Law S1 says that an error leaves the message in the slot; a flush that fails has none to give.
+fn hand_back(error: Error, slot: Option<Message>) -> SendError {
+    SendError::new(error, slot.unwrap_or_else(Message::lost))
+}

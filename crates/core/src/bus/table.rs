@@ -1,0 +1,349 @@
+//! Who waits for which reply: slots, deadlines, and whose turn it is to poll the inbox.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+use std::time::Instant;
+
+use crate::task::lock;
+use crate::{Error, ErrorKind, Message, Topic};
+
+/// The most requests that wait at a time.
+pub(super) const WAITING_MAX: usize = 1 << SLOT_BITS;
+/// The bits of a correlation that name the slot; the rest is the slot's generation.
+const SLOT_BITS: u32 = 16;
+
+/// The requests that wait for their replies.
+///
+/// No task is spawned for the inbox: the waiting requests poll it themselves. It is polled with
+/// one waker, this table's. When that is woken, the table notes that the inbox *is due* and wakes
+/// one waiting request; whichever request is polled first takes the turn, hands every reply to
+/// its slot and wakes the owners. What keeps this from losing a wake-up is one invariant:
+///
+/// > While the inbox is due, nobody is polling it and somebody waits, one of the waiting has been
+/// > woken and has not been polled since.
+///
+/// It holds because whoever stops waiting, answered or dropped, looks whether the inbox is due and
+/// wakes the next, and whoever has had a turn looks again before it lets go.
+#[derive(Default)]
+pub(super) struct Table {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// The slots without an outcome, in no order: each knows its place here.
+    waiting: Vec<usize>,
+    deadlines: BTreeSet<(Instant, usize)>,
+    /// What the timer is armed for.
+    armed: Option<Instant>,
+    /// Where replies go while the inbox is open.
+    address: Option<Address>,
+    due: bool,
+    polling: bool,
+    /// Rotates, so that one request that is never polled does not get every wake-up.
+    turn: usize,
+    generation: u64,
+    late: u64,
+}
+
+/// The open inbox.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    pub(super) topic: Topic,
+    /// Whether the broker understands deadlines.
+    pub(super) deadlines: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// 0 while the slot is free.
+    correlation: u64,
+    place: usize,
+    deadline: Option<Instant>,
+    waker: Option<Waker>,
+    outcome: Option<Outcome>,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A reply came, or a status.
+    Reply(Message),
+    /// The deadline passed.
+    Expired,
+    /// The inbox was lost.
+    Lost(Error),
+}
+
+/// What a waiting request finds.
+pub(super) enum Look {
+    /// It is done, and its slot is free again.
+    Done(Outcome),
+    /// It waits, and the inbox is due.
+    Due,
+    /// It waits.
+    Waiting,
+}
+
+/// A turn at polling the inbox.
+pub(super) struct Turn {
+    /// Whether anybody waits.
+    pub(super) wanted: bool,
+    /// What to arm the timer for, if it has to be armed anew.
+    pub(super) arm: Option<Instant>,
+    /// Whether the timer is armed.
+    pub(super) armed: bool,
+}
+
+impl Table {
+    /// Takes a slot; the answer is its correlation.
+    pub(super) fn register(&self, deadline: Option<Instant>, waker: &Waker) -> Result<u64, Error> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let index = match state.free.pop() {
+            Some(index) => index,
+            None if state.slots.len() < WAITING_MAX => {
+                state.slots.push(Slot::default());
+                state.slots.len() - 1
+            }
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!("at most {WAITING_MAX} requests of a bus wait at a time"),
+                ));
+            }
+        };
+        // Counted over all slots, so no correlation comes twice; from 1, so none is 0.
+        state.generation = (state.generation % (u64::MAX >> SLOT_BITS)) + 1;
+        let correlation = state.generation << SLOT_BITS | index as u64;
+        state.slots[index] = Slot {
+            correlation,
+            place: state.waiting.len(),
+            deadline,
+            waker: Some(waker.clone()),
+            outcome: None,
+        };
+        state.waiting.push(index);
+        if let Some(at) = deadline {
+            state.deadlines.insert((at, index));
+            state.due |= state.armed.is_none_or(|armed| at < armed);
+        }
+        state.due |= state.address.is_none();
+        Ok(correlation)
+    }
+
+    /// Looks for the outcome, and leaves `waker` to be woken when it comes.
+    pub(super) fn look(&self, correlation: u64, waker: &Waker) -> Look {
+        // Declared before the lock, so dropped after it: a waker's drop is the executor's code.
+        let _replaced;
+        let mut state = lock(&self.state);
+        let due = state.due && !state.polling;
+        let Some(index) = state.find(correlation) else {
+            return Look::Done(Outcome::Lost(Error::closed("the request")));
+        };
+        let slot = &mut state.slots[index];
+        if let Some(outcome) = slot.outcome.take() {
+            _replaced = state.free(index);
+            let next = state.next_if_due();
+            drop(state);
+            wake(next);
+            return Look::Done(outcome);
+        }
+        if !slot.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            _replaced = slot.waker.replace(waker.clone());
+        }
+        if due { Look::Due } else { Look::Waiting }
+    }
+
+    /// Frees the slot of a request that is given up; a reply that still comes is late.
+    pub(super) fn leave(&self, correlation: u64) {
+        let _dropped: (Option<Outcome>, Option<Waker>);
+        let mut state = lock(&self.state);
+        let Some(index) = state.find(correlation) else {
+            return;
+        };
+        let outcome = state.slots[index].outcome.take();
+        // Answered, and nobody looked: the answer is as late as one that comes from now on.
+        state.late += u64::from(matches!(outcome, Some(Outcome::Reply(_))));
+        if outcome.is_none() {
+            state.stop_waiting(index);
+        }
+        _dropped = (outcome, state.free(index));
+        let next = state.next_if_due();
+        drop(state);
+        wake(next);
+    }
+
+    /// Takes the turn at polling the inbox if it is due and nobody else does.
+    pub(super) fn begin(&self) -> Option<Turn> {
+        let mut state = lock(&self.state);
+        if !state.due || state.polling {
+            return None;
+        }
+        (state.due, state.polling) = (false, true);
+        let earliest = state.deadlines.first().map(|(at, _)| *at);
+        let arm = earliest.filter(|at| state.armed.is_none_or(|armed| *at < armed));
+        state.armed = arm.or(state.armed);
+        Some(Turn {
+            wanted: !state.waiting.is_empty(),
+            arm,
+            armed: state.armed.is_some(),
+        })
+    }
+
+    /// Ends the turn. The caller looks again whether the inbox is due, or passes on.
+    pub(super) fn end(&self, due: bool) {
+        let mut state = lock(&self.state);
+        state.polling = false;
+        state.due |= due;
+    }
+
+    /// Wakes somebody for the turn if the inbox is due.
+    pub(super) fn pass_on(&self) {
+        let next = lock(&self.state).next_if_due();
+        wake(next);
+    }
+
+    /// The inbox's waker was woken, or there is reason to poll the inbox again.
+    pub(super) fn mark_due(&self) {
+        let next = {
+            let mut state = lock(&self.state);
+            state.due = true;
+            state.next_if_due()
+        };
+        wake(next);
+    }
+
+    /// Where replies go, once the inbox is open.
+    pub(super) fn address(&self) -> Option<Address> {
+        lock(&self.state).address.clone()
+    }
+
+    /// The inbox is open: everybody can send.
+    pub(super) fn opened(&self, address: Address, wakers: &mut Vec<Waker>) {
+        let mut state = lock(&self.state);
+        state.address = Some(address);
+        let State { slots, waiting, .. } = &mut *state;
+        wakers.extend(
+            waiting
+                .iter()
+                .filter_map(|index| slots[*index].waker.clone()),
+        );
+    }
+
+    /// The inbox is lost, and with it everything that waits for a reply.
+    pub(super) fn lost(&self, error: &Error, wakers: &mut Vec<Waker>) {
+        let mut state = lock(&self.state);
+        state.address = None;
+        while let Some(index) = state.waiting.last().copied() {
+            wakers.extend(state.resolve(index, Outcome::Lost(error.clone())));
+        }
+    }
+
+    /// Gives replies to those who wait for them; the others are late.
+    pub(super) fn dispatch(
+        &self,
+        replies: impl Iterator<Item = Message>,
+        wakers: &mut Vec<Waker>,
+        late: &mut Vec<Message>,
+    ) {
+        let mut state = lock(&self.state);
+        for reply in replies {
+            match state.find(reply.correlation()) {
+                Some(index) if state.slots[index].outcome.is_none() => {
+                    wakers.extend(state.resolve(index, Outcome::Reply(reply)));
+                }
+                _ => {
+                    state.late += 1;
+                    late.push(reply);
+                }
+            }
+        }
+    }
+
+    /// The timer has fired at `now`.
+    pub(super) fn expire(&self, now: Instant, wakers: &mut Vec<Waker>) {
+        let mut state = lock(&self.state);
+        // A timer is never early, so what it was armed for has passed whatever the clock says.
+        let now = state.armed.take().map_or(now, |armed| now.max(armed));
+        while let Some((at, index)) = state.deadlines.first().copied()
+            && at <= now
+        {
+            wakers.extend(state.resolve(index, Outcome::Expired));
+        }
+    }
+
+    pub(super) fn late(&self) -> u64 {
+        lock(&self.state).late
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).waiting.len()
+    }
+}
+
+impl State {
+    fn find(&self, correlation: u64) -> Option<usize> {
+        let index = (correlation % WAITING_MAX as u64) as usize;
+        let slot = self.slots.get(index)?;
+        (correlation != 0 && slot.correlation == correlation).then_some(index)
+    }
+
+    fn resolve(&mut self, index: usize, outcome: Outcome) -> Option<Waker> {
+        self.stop_waiting(index);
+        let slot = &mut self.slots[index];
+        slot.outcome = Some(outcome);
+        slot.waker.take()
+    }
+
+    fn stop_waiting(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let place = slot.place;
+        if let Some(at) = slot.deadline.take() {
+            self.deadlines.remove(&(at, index));
+        }
+        self.waiting.swap_remove(place);
+        if let Some(moved) = self.waiting.get(place) {
+            self.slots[*moved].place = place;
+        }
+    }
+
+    fn free(&mut self, index: usize) -> Option<Waker> {
+        self.free.push(index);
+        let slot = &mut self.slots[index];
+        slot.correlation = 0;
+        slot.waker.take()
+    }
+
+    fn next_if_due(&mut self) -> Option<Waker> {
+        if !self.due || self.polling || self.waiting.is_empty() {
+            return None;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let index = self.waiting[self.turn % self.waiting.len()];
+        self.slots[index].waker.clone()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The waker that the inbox is polled with. It owns the table and not the inbox, so that an inbox
+/// that keeps its waker keeps nothing of itself alive.
+pub(super) struct LineWaker(pub(super) Arc<Table>);
+
+impl Wake for LineWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.mark_due();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.mark_due();
+    }
+}
