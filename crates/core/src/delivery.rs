@@ -90,29 +90,29 @@ impl Delivery {
 
     /// Done: never deliver it again.
     pub fn ack(mut self) {
-        self.lease.settle(Outcome::Ack);
+        self.lease.record(Outcome::Ack);
     }
 
     /// Done: never deliver it again; keeps the message.
     #[must_use]
     pub fn ack_into_message(mut self) -> Message {
-        self.lease.settle(Outcome::Ack);
+        self.lease.record(Outcome::Ack);
         self.message
     }
 
     /// Deliver it again, `after` a while (zero: at once), because of `why`.
     pub fn retry(mut self, after: Duration, why: &str) {
-        self.lease.settle(Outcome::Retry { after, why });
+        self.lease.record(Outcome::Retry { after, why });
     }
 
     /// Never deliver it again, because of `why`; it goes to the dead-letter queue, if there is one.
     pub fn reject(mut self, why: &str) {
-        self.lease.settle(Outcome::Reject { why });
+        self.lease.record(Outcome::Reject { why });
     }
 
     /// Give it back as if it had never been handed out: this attempt does not count.
     pub fn release(mut self) {
-        self.lease.settle(Outcome::Release);
+        self.lease.record(Outcome::Release);
     }
 
     /// Resolves when the one who asked no longer wants the answer.
@@ -120,18 +120,28 @@ impl Delivery {
     /// # Cancel safety
     /// Safe.
     pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.lease.by {
-            Some(by) => by.poll_cancelled(self.lease.tag, cx),
-            None => Poll::Pending,
-        }
+        self.lease.poll_cancelled(cx)
     }
 
-    /// Takes the delivery apart without settling it: a link settles by tag when its peer says so.
-    #[must_use]
-    pub fn into_leased_parts(mut self) -> (Message, u32, u64, Option<(Arc<dyn Settle>, u64)>) {
-        let lease = self.lease.by.take().map(|by| (by, self.lease.tag));
-        (self.message, self.attempt, self.missed, lease)
+    /// Takes the delivery apart without settling it: a link settles when its peer says so.
+    pub fn into_parts(self) -> DeliveryParts {
+        let Self { message, attempt, missed, lease } = self;
+        let lease = lease.by.is_some().then_some(lease);
+        DeliveryParts { message, attempt, missed, lease }
     }
+}
+
+/// A delivery taken apart, for links and backends.
+#[derive(Debug)]
+pub struct DeliveryParts {
+    /// The message.
+    pub message: Message,
+    /// How many times it has been handed out, this time included.
+    pub attempt: u32,
+    /// How many messages the subscription lost right before this one.
+    pub missed: u64,
+    /// What is owed, unless the delivery was settled when it was handed out.
+    pub lease: Option<Lease>,
 }
 
 impl fmt::Debug for Delivery {
@@ -144,23 +154,43 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// Who settles a delivery, and under which number. Dropping it unsettled is an outcome too.
-struct Lease {
+/// The outcome that is owed for a delivery; dropping it is the outcome [`Outcome::Dropped`].
+#[must_use = "a lease that is dropped is an outcome: the message is delivered again"]
+pub struct Lease {
     by: Option<Arc<dyn Settle>>,
     tag: u64,
 }
 
 impl Lease {
-    fn settle(&mut self, outcome: Outcome<'_>) {
+    /// Settles the delivery.
+    pub fn settle(mut self, outcome: Outcome<'_>) {
+        self.record(outcome);
+    }
+
+    /// Ready when the one who asked no longer wants the answer.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.by {
+            Some(by) => by.poll_cancelled(self.tag, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome<'_>) {
         if let Some(by) = self.by.take() {
             by.settle(self.tag, outcome);
         }
     }
 }
 
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.settle(Outcome::Dropped);
+        self.record(Outcome::Dropped);
     }
 }
 

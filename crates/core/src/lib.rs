@@ -1,4 +1,57 @@
-//! The traits and the patterns of Posthaste.
+//! The traits of Posthaste and the three patterns, for any executor, transport and broker.
+//!
+//! ```
+//! use posthaste_core::{Bus, ReceiverExt};
+//! use posthaste_memory::Memory;
+//!
+//! # fn main() -> Result<(), posthaste_core::Error> {
+//! pollster::block_on(async {
+//!     let bus = Bus::new(Memory::new());
+//!     let mut all = bus.subscribe("home.*.temperature").await?;
+//!     let receipt = bus.publish("home.kitchen.temperature", "21.5").await?;
+//!     assert_eq!(receipt.matched, 1);
+//!     assert_eq!(all.next_delivery().await?.payload(), "21.5");
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! Applications hold a [`Bus`]. Under it lies a [`Broker`], which opens [`Sender`]s and
+//! [`Receiver`]s: the in-process one, one behind a link, or somebody else's engine. A
+//! [`Runtime`] and a [`Transport`](transport::Transport) come in by value. This crate names no
+//! executor, opens no socket and reads no clock.
+//!
+//! | to | call |
+//! |---|---|
+//! | publish to all who subscribe | [`Bus::publish`], [`Bus::subscribe`] |
+//! | hand each message to one of many | [`Bus::send`], [`Bus::consume`], [`Consumer`] |
+//! | ask and be answered | [`Bus::request`], [`Bus::serve`] |
+//! | send many in flight, in order | [`Bus::sender`], then [`SenderExt::feed`] and [`SenderExt::flush`] |
+//!
+//! # Cancel safety
+//!
+//! Every future here may be dropped at any point, in a `select!` or by a timeout, and the chapter
+//! "Cancel safety" of each method says what that means. In short:
+//!
+//! - A dropped **receive** takes no message and no wake-up: [`ReceiverExt::recv`] may be called
+//!   anew in every turn of a loop. In a `select!` prefer it to the stream.
+//! - A dropped **send** is unsent if the message was not taken yet. To keep the message too, send
+//!   from a slot of your own with [`SenderExt::send_from`]. Once it was taken it is sent, and its
+//!   outcome belongs to the next flush.
+//! - A dropped **flush** loses nothing: what was confirmed meanwhile is in the next receipt.
+//! - A dropped **request** frees its slot; its late reply is counted and delivered to nobody.
+//! - A dropped **delivery** is delivered again; the requester of a dropped [`Request`] is told.
+//!
+//! Dropping a handle, inside or outside of an executor, never blocks, spawns or panics. What this
+//! cannot cover is a future that is neither polled nor dropped: hold none across a long wait.
+//!
+//! # Laws
+//!
+//! What a backend promises is written as numbered laws in the documentation of each trait, and
+//! the conformance kit has a test by the number of each: **S** on [`Sender`], **R** on
+//! [`Receiver`], **B**, **D** and **Q** on [`Broker`], **T** on
+//! [`Transport`](transport::Transport), **X** on [`Runtime`]. The patterns of the [`Bus`] rely on
+//! these laws and on nothing else, so a backend that keeps them gets every pattern.
 
 pub mod limits;
 pub mod task;
@@ -20,7 +73,7 @@ mod topic;
 pub use broker::{Ack, Broker, Overflow, Queue, SenderOptions, Source, Subscription};
 pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve};
 pub use capability::{Capabilities, Capability, Support};
-pub use delivery::{Delivery, Outcome, Settle};
+pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
 pub use ledger::{DrainReport, Ledger, QueueInfo, Stats};
 pub use message::{Kind, Message, MessageBuilder, Parts, Status};

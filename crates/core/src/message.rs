@@ -62,7 +62,6 @@ impl Message {
     }
 
     /// A message to a topic with properties.
-    #[must_use]
     pub fn builder(topic: Topic) -> MessageBuilder {
         MessageBuilder::new(topic)
     }

@@ -30,8 +30,8 @@ pub type BoxAcceptor = Box<dyn Acceptor>;
 /// # Laws
 ///
 /// - **X1** `spawn` may be called from any thread, also one that is not the executor's own.
-/// - **X2** `now` never goes back. **X3** A timer is never early, and `reset` rearms one that
-///   has fired. **X4** A registered socket is woken by this runtime's own reactor.
+/// - **X2** `now` never goes back. **X3** A timer is never early; once it has fired it is pending
+///   until `reset` arms it again. **X4** A registered socket is woken by this runtime's own reactor.
 pub trait Runtime: Send + Sync {
     /// Starts a task that runs until it ends. Called once per connection, never per message.
     fn spawn(&self, task: BoxFuture<'static, ()>);

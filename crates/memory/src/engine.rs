@@ -179,8 +179,7 @@ impl Engine {
             Source::Queue(name) => registry.open_queue(name)?,
             Source::Topic(pattern) => {
                 let name = Topic::new("_ph.subscription")?;
-                let mailbox =
-                    registry.open(Role::Subscription, name, subscription.into(), pattern)?;
+                let mailbox = registry.open(Role::Subscription, name, subscription, pattern)?;
                 registry.live_subscriptions += 1;
                 mailbox
             }
@@ -189,12 +188,8 @@ impl Engine {
                 match registry.groups.get(&key) {
                     Some(mailbox) => Arc::clone(mailbox),
                     None => {
-                        let mailbox = registry.open(
-                            Role::Group,
-                            group.clone(),
-                            subscription.into(),
-                            pattern,
-                        )?;
+                        let mailbox =
+                            registry.open(Role::Group, group.clone(), subscription, pattern)?;
                         registry.groups.insert(key, Arc::clone(&mailbox));
                         registry.live_subscriptions += 1;
                         mailbox
@@ -375,9 +370,15 @@ impl Registry {
         &mut self,
         role: Role,
         name: Topic,
-        settings: Settings,
+        subscription: &Subscription,
         pattern: &Pattern,
     ) -> Result<Arc<Mailbox>, Error> {
+        let settings = Settings {
+            capacity_messages: subscription.capacity_messages,
+            capacity_bytes: subscription.capacity_bytes,
+            overflow: subscription.overflow,
+            bindings: vec![pattern.clone()],
+        };
         let mailbox = self.create(
             role,
             name,
@@ -425,17 +426,6 @@ impl Registry {
         let mailbox = Arc::new(Mailbox::new(id, role, name, settings));
         self.mailboxes.insert(id, Arc::clone(&mailbox));
         Ok(mailbox)
-    }
-}
-
-impl From<&Subscription> for Settings {
-    fn from(subscription: &Subscription) -> Self {
-        Self {
-            capacity_messages: subscription.capacity_messages,
-            capacity_bytes: subscription.capacity_bytes,
-            overflow: subscription.overflow,
-            bindings: Vec::new(),
-        }
     }
 }
 

@@ -208,7 +208,7 @@ impl Mailbox {
 
     /// Lets nothing more out of a queue, and nothing more into anything.
     pub(crate) fn start_drain(&self) {
-        self.with(|state, wakes| state.start_drain(wakes));
+        self.with(State::start_drain);
     }
 
     /// Closes the mailbox for good: what waits is dropped for `reason`. The requests among it are
