@@ -348,7 +348,8 @@ impl Session {
                     .get(..input.len().min(16))
                     .unwrap_or_default()
                     .escape_ascii();
-                let reason = format!("the peer does not speak Posthaste: it began with {begins:?}");
+                let reason =
+                    format!("the peer does not speak Posthaste: it began with \"{begins}\"");
                 if self.side == Side::Server {
                     self.prefaced = true;
                     self.out.buffer().extend_from_slice(FOREIGN_LINE.as_bytes());
