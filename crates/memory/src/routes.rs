@@ -117,3 +117,80 @@ impl Node {
         self.words.is_empty() && self.any.is_none() && self.here.is_empty() && self.tail.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{Role, Settings};
+    use posthaste_core::{Overflow, Topic};
+
+    fn mailbox(id: u64) -> Arc<Mailbox> {
+        let settings = Settings {
+            capacity_messages: 1,
+            capacity_bytes: 1,
+            overflow: Overflow::Block,
+            bindings: Vec::new(),
+        };
+        let name = Topic::new("name").expect("valid");
+        Arc::new(Mailbox::new(id, Role::Subscription, name, settings))
+    }
+
+    /// Every sequence of up to `depth` of the given words.
+    fn sequences(words: &[&str], depth: usize) -> Vec<String> {
+        let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut last = all.clone();
+        for _ in 1..depth {
+            last = last
+                .iter()
+                .flat_map(|start| words.iter().map(move |word| format!("{start}.{word}")))
+                .collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    }
+
+    #[test]
+    fn a_topic_goes_exactly_where_a_pattern_matches_it() {
+        let patterns: Vec<Pattern> = sequences(&["a", "_ph", "*", ">"], 3)
+            .into_iter()
+            .filter_map(|text| Pattern::new(text).ok())
+            .collect();
+        let mut routes = Routes::default();
+        let mailboxes: Vec<_> = (0..).take(patterns.len()).map(mailbox).collect();
+        for (pattern, mailbox) in patterns.iter().zip(&mailboxes) {
+            routes.add(pattern, mailbox);
+        }
+        for topic in sequences(&["a", "b", "_ph"], 4) {
+            let topic = Topic::new(topic).expect("valid");
+            let mut found = Vec::new();
+            routes.find(topic.as_bytes(), &mut found);
+            let found: Vec<u64> = found.iter().map(|mailbox| mailbox.id()).collect();
+            let expected: Vec<u64> = (0..)
+                .zip(&patterns)
+                .filter(|(_, p)| p.matches(&topic))
+                .map(|(id, _)| id)
+                .collect();
+            assert_eq!(found, expected, "{topic}");
+        }
+    }
+
+    #[test]
+    fn removing_every_pattern_leaves_nothing_behind() {
+        let mut routes = Routes::default();
+        let mailbox = mailbox(1);
+        let patterns: Vec<Pattern> = sequences(&["a", "*", ">"], 3)
+            .into_iter()
+            .filter_map(|text| Pattern::new(text).ok())
+            .collect();
+        for pattern in &patterns {
+            routes.add(pattern, &mailbox);
+            routes.add(pattern, &mailbox);
+        }
+        for pattern in &patterns {
+            routes.remove(pattern, &mailbox);
+        }
+        let root = &routes.root;
+        assert!(root.words.is_empty() && root.any.is_none());
+        assert!(root.here.is_empty() && root.tail.is_empty());
+    }
+}

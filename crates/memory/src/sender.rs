@@ -83,7 +83,9 @@ impl MemorySender {
         let to_queue = message.is_to_queue();
         let generation = self.engine.generation();
         let route = &mut self.route;
+        // A queue that was not there is looked for again: this message may declare it.
         let same = route.generation == generation
+            && !(to_queue && route.targets.is_empty())
             && route.to_queue == to_queue
             && route
                 .topic
