@@ -286,19 +286,18 @@ impl Asking {
             Outcome::Expired => return Err(self.too_late()),
             Outcome::Lost(error) => return Err(error),
         };
-        let text = || String::from_utf8_lossy(reply.payload()).into_owned();
-        match reply.status() {
-            None => Ok(Reply(reply)),
-            Some(Status::NoResponders) => Err(Error::new(
-                ErrorKind::NoResponders,
-                format!("nobody answers requests to {}", self.to()),
-            )),
-            Some(Status::Failed) if reply.payload().is_empty() => Err(Error::new(
-                ErrorKind::Failed,
-                format!("the responder of {} failed", self.to()),
-            )),
-            Some(Status::Failed) => Err(Error::new(ErrorKind::Failed, text())),
-        }
+        let kind = match reply.status() {
+            None => return Ok(Reply(reply)),
+            Some(Status::NoResponders) => ErrorKind::NoResponders,
+            Some(Status::Failed) => ErrorKind::Failed,
+        };
+        // The responder's or the broker's own words, if it has any.
+        let text = match String::from_utf8_lossy(reply.payload()).into_owned() {
+            text if !text.is_empty() => text,
+            _ if kind == ErrorKind::Failed => format!("the responder of {} failed", self.to()),
+            _ => format!("nobody answers requests to {}", self.to()),
+        };
+        Err(Error::new(kind, text))
     }
 
     fn too_late(&self) -> Error {
