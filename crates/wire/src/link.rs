@@ -174,9 +174,14 @@ impl State {
         };
     }
 
-    /// Whether credit is left: bytes may be overdrawn by one message.
+    /// Whether credit is left at the sending end: bytes may be overdrawn by one message.
     pub(crate) fn has_credit(&self) -> bool {
         self.used.messages < self.granted.messages && self.used.bytes < self.granted.bytes
+    }
+
+    /// The same at the granting end, where what has not been written is not granted yet.
+    pub(crate) fn gave_credit(&self) -> bool {
+        self.used.messages < self.stated.messages && self.used.bytes < self.stated.bytes
     }
 
     /// Counts one more message of `cost` bytes and returns its number.

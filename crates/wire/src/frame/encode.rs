@@ -201,8 +201,9 @@ impl Run<'_> {
         };
         let head_len = u32::try_from(self.head.len()).unwrap_or(u32::MAX);
         let [l0, l1, l2, _] = head_len.to_le_bytes();
-        out.extend_from_slice(&header.encode());
-        out.extend_from_slice(&[l0, l1, l2, hop.attributes]);
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = header.encode();
+        // One copy of a known length, rather than two that each look for room.
+        out.extend_from_slice(&[b0, b1, b2, b3, b4, b5, b6, b7, l0, l1, l2, hop.attributes]);
         if flags != 0 {
             self.encode_options(out);
         }

@@ -103,7 +103,8 @@ impl Session {
     /// Client: asks to be told when every settlement of the link so far is at its queue's own
     /// level. It is answered by [`Event::Synced`](crate::Event::Synced) with the same `token`.
     pub fn sync(&mut self, link: Link, token: u64) {
-        if self.mine(link, Some(Role::Receiver)).is_some() {
+        let state = self.mine(link, Some(Role::Receiver));
+        if state.is_some_and(|state| state.stage == Stage::Open) {
             self.control(Frame::Sync {
                 link: link.id,
                 token,

@@ -157,7 +157,7 @@ impl Session {
         if state.incoming.is_some() {
             return Err(NOT_WHOLE);
         }
-        if !state.has_credit() {
+        if !state.gave_credit() {
             return Err(OVERDRAWN);
         }
         if head.len() > usize::try_from(self.limits.head).unwrap_or(usize::MAX) {
@@ -357,6 +357,9 @@ impl Session {
                 let Some(state) = self.receiver(id)? else {
                     return Ok(());
                 };
+                if state.stage == Stage::Opening {
+                    return Err(NO_LINK);
+                }
                 Event::Sync {
                     link: Link {
                         id,

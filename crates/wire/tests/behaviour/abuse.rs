@@ -110,6 +110,7 @@ fn empty_messages_cost_credit_like_any_other() {
     let mut pair = Pair::new();
     let (_, at_server) = pair.open(Role::Sender);
     pair.server.grant(at_server, 10, 1);
+    pair.pump();
     let empty = Frame::Transfer {
         link: 1,
         hop: Hop::default(),

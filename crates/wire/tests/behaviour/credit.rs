@@ -130,6 +130,7 @@ fn a_peer_that_overdraws_is_cut_off_and_told() {
     let mut pair = Pair::new();
     let (_, at_server) = pair.open(Role::Sender);
     pair.server.grant(at_server, 1, 100);
+    pair.pump();
     let now = pair.now;
     feed(
         &mut pair.server,
@@ -150,12 +151,32 @@ fn an_overdraft_in_bytes_is_cut_off_too() {
     let mut pair = Pair::new();
     let (_, at_server) = pair.open(Role::Sender);
     pair.server.grant(at_server, 9, 2);
+    pair.pump();
     let now = pair.now;
     feed(
         &mut pair.server,
         now,
         &[transfer(1, b"abc"), transfer(1, b"")],
     );
+    assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol);
+}
+
+#[test]
+fn credit_that_has_not_been_written_is_not_granted_yet() {
+    let mut pair = Pair::new();
+    pair.client.open(Role::Sender, b"").unwrap();
+    pair.pump();
+    let [
+        Event::Opening {
+            link: at_server, ..
+        },
+    ] = events(&mut pair.server)[..]
+    else {
+        panic!()
+    };
+    pair.server.grant(at_server, 10, 1_000);
+    let now = pair.now;
+    feed(&mut pair.server, now, &[transfer(1, b"too early")]);
     assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol);
 }
 
