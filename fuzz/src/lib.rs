@@ -64,6 +64,9 @@ pub fn drive(mut session: Session, peer: Session, data: &[u8], now: Instant) {
         assert!(session.output_len() <= OUTPUT_MAX);
         if mode & 2 == 2 {
             driver.write(&mut session);
+            // A swap tells of room to write: at most twice per link.
+            let links = usize::from(session.limits().links);
+            driver.drain(&mut session, 2 * links);
         }
     }
     session.handle_eof();
