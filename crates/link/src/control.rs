@@ -1,0 +1,586 @@
+//! What links and calls carry beside messages: the options and arguments of the core's types, as
+//! tagged fields, in both directions.
+//!
+//! Everything that comes in is checked here, once; fields that are not known are skipped, which is
+//! how these records grow.
+
+use posthaste_core::{
+    Ack, Capabilities, Capability, Error, ErrorKind, Ledger, Level, Overflow, Pattern, Queue,
+    QueueInfo, SenderOptions, Source, Stats, Subscription, Support, Topic,
+};
+use posthaste_wire::fields::{Field, FieldError, Fields, Writer};
+
+/// The calls that a server answers.
+pub(crate) mod method {
+    /// Declares a queue.
+    pub(crate) const DECLARE: u16 = 1;
+    /// Deletes a queue.
+    pub(crate) const DELETE: u16 = 2;
+    /// Tells what a queue is and holds.
+    pub(crate) const QUEUE: u16 = 3;
+    /// Tells the ledger and a page of queues.
+    pub(crate) const STATS: u16 = 4;
+    /// Tells the backend's card.
+    pub(crate) const CAPABILITIES: u16 = 5;
+}
+
+/// Bytes of queues after which a page of them ends: it has to fit into the smallest frame that is
+/// common, with room for one queue more.
+const PAGE: usize = 96 << 10;
+
+type Decoded<T> = Result<T, Error>;
+
+fn malformed(error: FieldError) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer sent a record that cannot be read: {error}"),
+    )
+}
+
+fn lacks(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer sent a record without {what}"),
+    )
+}
+
+fn unknown(what: &str, number: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{what} {number} is not known here"),
+    )
+}
+
+/// Reads the fields of `record` one by one.
+fn read(record: &[u8], mut field: impl FnMut(Field<'_>) -> Decoded<()>) -> Decoded<()> {
+    Fields::new(record).try_for_each(|this| field(this.map_err(malformed)?))
+}
+
+fn number(field: &Field<'_>) -> Decoded<u64> {
+    field.u64().map_err(malformed)
+}
+
+fn byte(field: &Field<'_>) -> Decoded<u8> {
+    field.u8().map_err(malformed)
+}
+
+fn size(field: &Field<'_>) -> Decoded<usize> {
+    Ok(usize::try_from(number(field)?).unwrap_or(usize::MAX))
+}
+
+fn text<'a>(field: &Field<'a>) -> Decoded<&'a str> {
+    field.str().map_err(malformed)
+}
+
+fn topic(field: &Field<'_>) -> Decoded<Topic> {
+    Topic::new(text(field)?)
+}
+
+fn pattern(field: &Field<'_>) -> Decoded<Pattern> {
+    Pattern::new(text(field)?)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// The options of a sending link.
+pub(crate) mod sender {
+    use super::*;
+
+    const QUEUE: u8 = 1;
+    const CONFIRM: u8 = 2;
+
+    /// Writes what the server has to know; the window is the client's own business.
+    pub(crate) fn encode(options: &SenderOptions) -> Vec<u8> {
+        let mut record = Vec::new();
+        let mut writer = Writer::new(&mut record);
+        if let Some(queue) = &options.queue {
+            writer.str(QUEUE, queue.as_str());
+        }
+        if let Some(level) = options.confirm {
+            writer.u8(CONFIRM, level.as_u8());
+        }
+        record
+    }
+
+    /// Reads the options; the window is this side's default.
+    pub(crate) fn decode(record: &[u8]) -> Decoded<SenderOptions> {
+        let mut options = SenderOptions::new();
+        read(record, |field| {
+            match field.tag() {
+                QUEUE => options.queue = Some(topic(&field)?),
+                CONFIRM => {
+                    let number = byte(&field)?;
+                    if number > Level::Stored.as_u8() {
+                        return Err(unknown("confirm level", number));
+                    }
+                    options.confirm = Some(Level::from_u8(number));
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(options)
+    }
+}
+
+/// What a receiving link receives.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// A subscription.
+    Subscription(Subscription),
+    /// An inbox, at the address that it had before the connection was lost, if it had one.
+    Inbox(Option<Topic>),
+}
+
+/// The options of a receiving link.
+pub(crate) mod receiver {
+    use super::*;
+
+    const TOPIC: u8 = 1;
+    const GROUP: u8 = 2;
+    const QUEUE: u8 = 3;
+    const INBOX: u8 = 4;
+    const ACK: u8 = 5;
+    const PREFETCH: u8 = 6;
+    const LIMIT: u8 = 7;
+    const CAPACITY_MESSAGES: u8 = 8;
+    const CAPACITY_BYTES: u8 = 9;
+    const OVERFLOW: u8 = 10;
+
+    /// Writes what is wanted; `limit` is what is left of the subscription's own.
+    pub(crate) fn encode(wanted: &Wanted, limit: Option<u64>) -> Vec<u8> {
+        let mut record = Vec::new();
+        let mut writer = Writer::new(&mut record);
+        let subscription = match wanted {
+            Wanted::Inbox(address) => {
+                writer.str(INBOX, address.as_ref().map_or("", Topic::as_str));
+                return record;
+            }
+            Wanted::Subscription(subscription) => subscription,
+        };
+        match &subscription.source {
+            Source::Topic(pattern) => writer.str(TOPIC, pattern.as_str()),
+            Source::Shared(pattern, group) => writer
+                .str(TOPIC, pattern.as_str())
+                .str(GROUP, group.as_str()),
+            Source::Queue(queue) => writer.str(QUEUE, queue.as_str()),
+        };
+        let (ack, overflow) = (subscription.ack, subscription.overflow);
+        writer
+            .u8(ACK, u8::from(ack == Ack::Manual))
+            .u64(CAPACITY_MESSAGES, wide(subscription.capacity_messages))
+            .u64(CAPACITY_BYTES, wide(subscription.capacity_bytes))
+            .u8(OVERFLOW, u8::from(overflow == Overflow::DropNewest));
+        if let Some(prefetch) = subscription.prefetch {
+            writer.u64(PREFETCH, wide(prefetch));
+        }
+        if let Some(limit) = limit {
+            writer.u64(LIMIT, limit);
+        }
+        record
+    }
+
+    /// Reads what is wanted.
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Wanted> {
+        let (mut pattern_of, mut group, mut queue, mut inbox) = (None, None, None, None);
+        read(record, |field| {
+            match field.tag() {
+                TOPIC => pattern_of = Some(pattern(&field)?),
+                GROUP => group = Some(topic(&field)?),
+                QUEUE => queue = Some(topic(&field)?),
+                INBOX if field.bytes().is_empty() => inbox = Some(None),
+                INBOX => inbox = Some(Some(topic(&field)?)),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let mut subscription = match (pattern_of, group, queue, inbox) {
+            (None, None, None, Some(address)) => return inbox_at(address),
+            (Some(pattern), None, None, None) => Subscription::topic(pattern)?,
+            (Some(pattern), Some(group), None, None) => Subscription::shared(pattern, group)?,
+            (None, None, Some(queue), None) => Subscription::queue(queue)?,
+            _ => return Err(lacks("exactly one source of messages")),
+        };
+        (subscription.prefetch, subscription.limit) = (None, None);
+        read(record, |field| settings(&mut subscription, &field))?;
+        Ok(Wanted::Subscription(subscription))
+    }
+
+    /// An address that is asked for has to be one that inboxes have: others are for everyone.
+    fn inbox_at(address: Option<Topic>) -> Decoded<Wanted> {
+        if let Some(address) = &address
+            && !address.is_reserved()
+        {
+            let text = format!("an inbox may not have the address {address}");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
+        Ok(Wanted::Inbox(address))
+    }
+
+    fn settings(subscription: &mut Subscription, field: &Field<'_>) -> Decoded<()> {
+        match field.tag() {
+            ACK => {
+                subscription.ack = match byte(field)? {
+                    0 => Ack::Auto,
+                    1 => Ack::Manual,
+                    other => return Err(unknown("acknowledgement mode", other)),
+                }
+            }
+            PREFETCH => subscription.prefetch = Some(size(field)?.max(1)),
+            LIMIT => subscription.limit = Some(number(field)?),
+            CAPACITY_MESSAGES => subscription.capacity_messages = size(field)?.max(1),
+            CAPACITY_BYTES => subscription.capacity_bytes = size(field)?.max(1),
+            OVERFLOW => {
+                subscription.overflow = match byte(field)? {
+                    0 => Overflow::Block,
+                    1 => Overflow::DropNewest,
+                    other => return Err(unknown("overflow policy", other)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a server says about a link that it has opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// Whether the client has to settle what it gets, also where the application need not.
+    pub(crate) settles: bool,
+    /// The address of an inbox.
+    pub(crate) address: Option<Topic>,
+}
+
+impl Opened {
+    const SETTLES: u8 = 1;
+    const ADDRESS: u8 = 2;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut record = Vec::new();
+        let mut writer = Writer::new(&mut record);
+        writer.bool(Self::SETTLES, self.settles);
+        if let Some(address) = &self.address {
+            writer.str(Self::ADDRESS, address.as_str());
+        }
+        record
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Self> {
+        let mut opened = Self::default();
+        read(record, |field| {
+            match field.tag() {
+                Self::SETTLES => opened.settles = field.bool().map_err(malformed)?,
+                Self::ADDRESS => opened.address = Some(topic(&field)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(opened)
+    }
+}
+
+/// A queue to be declared.
+pub(crate) mod queue {
+    use super::*;
+
+    const NAME: u8 = 1;
+    const BINDING: u8 = 2;
+    const CAPACITY_MESSAGES: u8 = 3;
+    const CAPACITY_BYTES: u8 = 4;
+
+    pub(crate) fn encode(queue: &Queue) -> Vec<u8> {
+        let mut record = Vec::new();
+        let mut writer = Writer::new(&mut record);
+        writer.str(NAME, queue.name.as_str());
+        for binding in &queue.bindings {
+            writer.str(BINDING, binding.as_str());
+        }
+        if let Some(messages) = queue.capacity_messages {
+            writer.u64(CAPACITY_MESSAGES, wide(messages));
+        }
+        if let Some(bytes) = queue.capacity_bytes {
+            writer.u64(CAPACITY_BYTES, wide(bytes));
+        }
+        record
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Queue> {
+        let mut queue = Queue::new(name::decode(record)?);
+        read(record, |field| {
+            match field.tag() {
+                BINDING => queue.bindings.push(pattern(&field)?),
+                CAPACITY_MESSAGES => queue.capacity_messages = Some(size(&field)?.max(1)),
+                CAPACITY_BYTES => queue.capacity_bytes = Some(size(&field)?.max(1)),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(queue)
+    }
+}
+
+/// The name of a queue, as the argument of a call.
+pub(crate) mod name {
+    use super::*;
+
+    const NAME: u8 = 1;
+
+    pub(crate) fn encode(name: &Topic) -> Vec<u8> {
+        let mut record = Vec::new();
+        Writer::new(&mut record).str(NAME, name.as_str());
+        record
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Topic> {
+        decode_maybe(record)?.ok_or_else(|| lacks("a queue's name"))
+    }
+
+    /// The name after which a page of queues begins; none for the first page.
+    pub(crate) fn decode_maybe(record: &[u8]) -> Decoded<Option<Topic>> {
+        let mut name = None;
+        read(record, |field| {
+            if field.tag() == NAME {
+                name = Some(topic(&field)?);
+            }
+            Ok(())
+        })?;
+        Ok(name)
+    }
+}
+
+/// The books.
+mod ledger {
+    use super::*;
+
+    const REASON: u8 = 1;
+    /// The counts follow each other from here, in the order of the ledger's fields.
+    const ACCEPTED: u8 = 10;
+    const REASON_NAME: u8 = 1;
+    const REASON_COUNT: u8 = 2;
+
+    pub(super) fn write(writer: &mut Writer<'_>, ledger: &Ledger) {
+        let counts = [
+            ledger.accepted,
+            ledger.acked,
+            ledger.auto,
+            ledger.dead_lettered,
+            ledger.expired,
+            ledger.dropped,
+            ledger.held,
+            ledger.unmatched,
+            ledger.returned,
+        ];
+        for (tag, count) in (ACCEPTED..).zip(counts) {
+            writer.u64(tag, count);
+        }
+        for (reason, count) in &ledger.dropped_by {
+            writer.record(REASON, |writer| {
+                writer.str(REASON_NAME, reason).u64(REASON_COUNT, *count);
+            });
+        }
+    }
+
+    pub(super) fn decode(fields: Fields<'_>) -> Decoded<Ledger> {
+        let mut ledger = Ledger::default();
+        for field in fields {
+            let field = field.map_err(malformed)?;
+            let count = match field.tag() {
+                ACCEPTED => &mut ledger.accepted,
+                11 => &mut ledger.acked,
+                12 => &mut ledger.auto,
+                13 => &mut ledger.dead_lettered,
+                14 => &mut ledger.expired,
+                15 => &mut ledger.dropped,
+                16 => &mut ledger.held,
+                17 => &mut ledger.unmatched,
+                18 => &mut ledger.returned,
+                REASON => {
+                    let (name, count) = reason(&field)?;
+                    ledger.dropped_by.insert(name, count);
+                    continue;
+                }
+                _ => continue,
+            };
+            *count = number(&field)?;
+        }
+        Ok(ledger)
+    }
+
+    fn reason(field: &Field<'_>) -> Decoded<(String, u64)> {
+        let (mut name, mut count) = (String::new(), 0);
+        for field in field.record() {
+            let field = field.map_err(malformed)?;
+            match field.tag() {
+                REASON_NAME => text(&field)?.clone_into(&mut name),
+                REASON_COUNT => count = number(&field)?,
+                _ => {}
+            }
+        }
+        Ok((name, count))
+    }
+}
+
+/// What a queue is and holds.
+pub(crate) mod queue_info {
+    use super::*;
+
+    const NAME: u8 = 1;
+    const MESSAGES: u8 = 2;
+    const UNSETTLED: u8 = 3;
+    const BYTES: u8 = 4;
+    const CONSUMERS: u8 = 5;
+    const CAPACITY_MESSAGES: u8 = 6;
+    const CAPACITY_BYTES: u8 = 7;
+    const DURABLE: u8 = 8;
+    const BINDING: u8 = 9;
+    const LEDGER: u8 = 10;
+
+    pub(crate) fn encode(info: &QueueInfo) -> Vec<u8> {
+        let mut record = Vec::new();
+        write(&mut Writer::new(&mut record), info);
+        record
+    }
+
+    pub(super) fn write(writer: &mut Writer<'_>, info: &QueueInfo) {
+        writer
+            .str(NAME, info.name.as_str())
+            .u64(MESSAGES, info.messages)
+            .u64(UNSETTLED, info.unsettled)
+            .u64(BYTES, info.bytes)
+            .u64(CONSUMERS, info.consumers)
+            .u64(CAPACITY_MESSAGES, info.capacity_messages)
+            .u64(CAPACITY_BYTES, info.capacity_bytes)
+            .bool(DURABLE, info.durable);
+        for binding in &info.bindings {
+            writer.str(BINDING, binding.as_str());
+        }
+        writer.record(LEDGER, |writer| ledger::write(writer, &info.ledger));
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Decoded<QueueInfo> {
+        let mut info = QueueInfo {
+            name: name::decode(record)?,
+            messages: 0,
+            unsettled: 0,
+            bytes: 0,
+            consumers: 0,
+            capacity_messages: 0,
+            capacity_bytes: 0,
+            durable: false,
+            bindings: Vec::new(),
+            ledger: Ledger::default(),
+        };
+        read(record, |field| {
+            match field.tag() {
+                MESSAGES => info.messages = number(&field)?,
+                UNSETTLED => info.unsettled = number(&field)?,
+                BYTES => info.bytes = number(&field)?,
+                CONSUMERS => info.consumers = number(&field)?,
+                CAPACITY_MESSAGES => info.capacity_messages = number(&field)?,
+                CAPACITY_BYTES => info.capacity_bytes = number(&field)?,
+                DURABLE => info.durable = field.bool().map_err(malformed)?,
+                BINDING => info.bindings.push(pattern(&field)?),
+                LEDGER => info.ledger = ledger::decode(field.record())?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(info)
+    }
+}
+
+/// The broker at a glance, in pages: a broker may have more queues than fit into a frame.
+pub(crate) mod stats {
+    use super::*;
+
+    const LEDGER: u8 = 1;
+    const CONNECTIONS: u8 = 2;
+    const SUBSCRIPTIONS: u8 = 3;
+    const QUEUE: u8 = 4;
+    const MORE: u8 = 5;
+
+    /// Writes the totals and the queues whose names come after `after`, as many as a page holds.
+    pub(crate) fn encode(stats: &mut Stats, after: Option<&Topic>) -> Vec<u8> {
+        let mut record = Vec::new();
+        stats
+            .queues
+            .sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        Writer::new(&mut record)
+            .record(LEDGER, |writer| ledger::write(writer, &stats.ledger))
+            .u64(CONNECTIONS, stats.connections)
+            .u64(SUBSCRIPTIONS, stats.subscriptions);
+        let after = after.map_or("", Topic::as_str);
+        let queues = stats
+            .queues
+            .iter()
+            .filter(|info| info.name.as_str() > after);
+        for info in queues {
+            if record.len() > PAGE {
+                Writer::new(&mut record).bool(MORE, true);
+                break;
+            }
+            Writer::new(&mut record).record(QUEUE, |writer| queue_info::write(writer, info));
+        }
+        record
+    }
+
+    /// Reads a page, adds its queues to `stats`, and says whether there are more.
+    pub(crate) fn decode(record: &[u8], stats: &mut Stats) -> Decoded<bool> {
+        let mut more = false;
+        read(record, |field| {
+            match field.tag() {
+                LEDGER => stats.ledger = ledger::decode(field.record())?,
+                CONNECTIONS => stats.connections = number(&field)?,
+                SUBSCRIPTIONS => stats.subscriptions = number(&field)?,
+                QUEUE => stats.queues.push(queue_info::decode(field.bytes())?),
+                MORE => more = field.bool().map_err(malformed)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(more)
+    }
+}
+
+/// A backend's card.
+pub(crate) mod capabilities {
+    use super::*;
+
+    const BACKEND: u8 = 1;
+    const NATIVE: u8 = 2;
+    const EMULATED: u8 = 3;
+
+    pub(crate) fn encode(card: &Capabilities) -> Vec<u8> {
+        let mut record = Vec::new();
+        let mut writer = Writer::new(&mut record);
+        writer.str(BACKEND, card.backend());
+        for (capability, support) in card.iter() {
+            match support {
+                Support::Native => writer.u8(NATIVE, capability.as_u8()),
+                Support::Emulated => writer.u8(EMULATED, capability.as_u8()),
+                Support::Lacking => continue,
+            };
+        }
+        record
+    }
+
+    /// Reads a card; capabilities that are younger than this side are skipped.
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Capabilities> {
+        let (mut backend, mut native, mut emulated) = ("", Vec::new(), Vec::new());
+        for field in Fields::new(record) {
+            let field = field.map_err(malformed)?;
+            match field.tag() {
+                BACKEND => backend = text(&field)?,
+                NATIVE => native.extend(Capability::from_u8(byte(&field)?)),
+                EMULATED => emulated.extend(Capability::from_u8(byte(&field)?)),
+                _ => {}
+            }
+        }
+        Ok(Capabilities::new(backend)
+            .native(&native)
+            .emulated(&emulated))
+    }
+}

@@ -1,0 +1,170 @@
+//! What both ends of a connection do with a socket: read in large pieces, write what has gathered,
+//! and keep one timer.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use futures_io::{AsyncRead, AsyncWrite};
+use posthaste_core::runtime::BoxTimer;
+use posthaste_core::transport::{BoxConnection, Peer};
+use posthaste_core::{Runtime, SharedRuntime};
+use posthaste_wire::{Output, Session};
+
+/// The buffer of a connection on which little happens.
+const CHUNK_MIN: usize = 4 << 10;
+/// The buffer of a busy connection: large enough that a system call is cheap per message, small
+/// enough that what was read is still in the cache when it is looked at.
+const CHUNK_MAX: usize = 128 << 10;
+/// Slices that one write hands to the system at most.
+const SLICES: usize = 64;
+
+/// A socket with its buffers and its timer.
+pub(crate) struct Pump {
+    connection: BoxConnection,
+    /// Initialised throughout; the first `filled` bytes are unread input. Messages are slices of
+    /// it, so it is never written again, only used up.
+    input: BytesMut,
+    filled: usize,
+    chunk: usize,
+    output: Output,
+    flushing: bool,
+    timer: BoxTimer,
+    armed: Option<Instant>,
+}
+
+impl Pump {
+    /// A pump for `connection`.
+    pub(crate) fn new(connection: BoxConnection, runtime: &dyn Runtime) -> Self {
+        Self {
+            connection,
+            input: BytesMut::new(),
+            filled: 0,
+            chunk: CHUNK_MIN,
+            output: Output::new(),
+            flushing: false,
+            timer: runtime.timer(),
+            armed: None,
+        }
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        self.connection.peer()
+    }
+
+    /// Reads once, as much as the buffer takes; 0 is the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        session_wants: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = self.input.len() - self.filled;
+        if room < (self.chunk / 8).max(session_wants.min(CHUNK_MAX)) {
+            self.replace_input(session_wants);
+            room = self.input.len() - self.filled;
+        }
+        let into = &mut self.input[self.filled..];
+        let count = ready!(Pin::new(&mut self.connection).poll_read(cx, into))?;
+        let count = count.min(room);
+        self.filled += count;
+        if count == room {
+            self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes a fresh buffer, with the partial frame at its beginning. It is not larger than what
+    /// has really come suggests, whatever length the peer claims.
+    fn replace_input(&mut self, session_wants: usize) {
+        let room = self.chunk.max(session_wants.min(self.filled));
+        let mut fresh = BytesMut::zeroed(self.filled + room);
+        fresh[..self.filled].copy_from_slice(&self.input[..self.filled]);
+        self.input = fresh;
+    }
+
+    /// Hands what was read to the session.
+    pub(crate) fn feed(&mut self, session: &mut Session, now: Instant) {
+        let mut unread = self.input.split_to(self.filled);
+        session.handle_input(&mut unread, now);
+        self.filled = unread.len();
+        // Both halves are parts of one buffer, next to each other: joining them copies nothing.
+        unread.unsplit(std::mem::take(&mut self.input));
+        self.input = unread;
+    }
+
+    /// Takes what has gathered in the session, if everything before is written.
+    pub(crate) fn collect(&mut self, session: &mut Session) {
+        if self.output.is_empty() && session.wants_output() {
+            session.swap_output(&mut self.output);
+            self.flushing |= !self.output.is_empty();
+        }
+    }
+
+    /// Whether something waits to be written or flushed.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.flushing
+    }
+
+    /// Writes and flushes what was collected.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.output.io_slices(&mut slices);
+            let written = Pin::new(&mut self.connection).poll_write_vectored(cx, &slices[..filled]);
+            let count = ready!(written)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(count);
+        }
+        ready!(Pin::new(&mut self.connection).poll_flush(cx))?;
+        self.flushing = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the writing side.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_close(cx)
+    }
+
+    /// Whether `due` has come. The time moves on with everything that is received, so the timer is
+    /// set anew only when it fires, or when it would fire too late.
+    pub(crate) fn poll_due(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
+        let Some(due) = due else { return false };
+        loop {
+            if self.armed.is_none_or(|armed| armed > due) {
+                self.timer.as_mut().reset(due);
+                self.armed = Some(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            // A timer is never early, so the clock has come at least this far.
+            if self.armed.take().is_some_and(|fired| fired >= due) {
+                return true;
+            }
+        }
+    }
+
+    /// Gives back the memory that an idle connection has no use for.
+    pub(crate) fn shrink(&mut self) {
+        if self.filled == 0 {
+            self.input = BytesMut::new();
+            self.chunk = CHUNK_MIN;
+        }
+        self.output.shrink();
+    }
+}
+
+/// A number between 0 and `below`, from the runtime's randomness.
+pub(crate) fn random_below(runtime: &SharedRuntime, below: u64) -> u64 {
+    let mut bytes = [0; 8];
+    runtime.fill_random(&mut bytes);
+    match below {
+        0 => 0,
+        below => u64::from_le_bytes(bytes) % below,
+    }
+}

@@ -1,0 +1,364 @@
+//! The one task of a remote: it connects, moves bytes between the socket and the session, and
+//! connects again.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::transport::{BoxConnection, Transport};
+use posthaste_core::{Error, ErrorKind};
+use posthaste_wire::{Code, Session};
+
+use super::Reconnect;
+use super::state::{End, Phase, Shared, Wakeups};
+use crate::codes::error_of;
+use crate::pump::{Pump, random_below};
+
+/// The shortest and the longest time to wait at most before connecting again.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long one attempt to connect again may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a goodbye may take to be written.
+const LINGER: Duration = Duration::from_secs(1);
+/// Turns of the loop before other tasks get theirs.
+const TURNS: usize = 16;
+
+/// Drives a remote until it is closed or the connection is lost for good.
+pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, session: [u8; 16]) {
+    let runtime = &shared.runtime;
+    let mut give_up = runtime.now().checked_add(shared.options.connect_timeout);
+    let mut attempts = 0;
+    while !shared.lock().closing {
+        let started = runtime.now();
+        let within = give_up.map_or(ATTEMPT, |at| at.saturating_duration_since(started));
+        let config = shared.options.config(session, within);
+        let failed = match dial(&shared, &*transport, started + within).await {
+            Ok(connection) => {
+                let end = run(&shared, connection, Session::client(config, runtime.now())).await;
+                if end.established {
+                    attempts = 0;
+                    give_up = match shared.options.reconnect {
+                        Reconnect::Never => Some(started),
+                        Reconnect::For(within) => runtime.now().checked_add(within),
+                        Reconnect::Forever => None,
+                    };
+                }
+                Failure::of(&end, &shared)
+            }
+            Err(failed) => failed,
+        };
+        lost(&shared);
+        let pause = pause(&shared, attempts);
+        attempts += 1;
+        let next = runtime.now() + pause;
+        if failed.fatal || give_up.is_some_and(|at| at <= next) {
+            shared.end(failed.error);
+            break;
+        }
+        tracing::debug!(error = %failed.error, ?pause, "connecting again");
+        until_closing(&shared, next, std::future::pending::<()>()).await;
+    }
+    let mut wakers = Wakeups::default();
+    {
+        let mut state = shared.lock();
+        state.gone = true;
+        state.driver = None;
+        let why = match &state.phase {
+            Phase::Down(why) => why.clone(),
+            _ => Error::closed("the connection"),
+        };
+        state.go_down(&why, &mut wakers);
+    }
+    wakers.fire();
+}
+
+/// Why there is no connection, and whether trying again is of no use.
+struct Failure {
+    error: Error,
+    fatal: bool,
+}
+
+impl Failure {
+    fn of(end: &End, shared: &Shared) -> Self {
+        let error = error_of(end.code, &end.reason);
+        let error = Error::new(
+            error.kind(),
+            format!("{}: {}", shared.endpoint, error.text()),
+        );
+        // A server that goes away, is full, or falls silent may be there again in a moment.
+        let passing = matches!(
+            end.code,
+            Code::Ok
+                | Code::ConnectionLost
+                | Code::GoingAway
+                | Code::Heartbeat
+                | Code::Timeout
+                | Code::Closed
+        );
+        Self {
+            error,
+            fatal: !passing,
+        }
+    }
+}
+
+async fn dial(
+    shared: &Shared,
+    transport: &dyn Transport,
+    deadline: Instant,
+) -> Result<BoxConnection, Failure> {
+    let connect = transport.connect(&shared.endpoint);
+    match until_closing(shared, deadline, connect).await {
+        Some(Ok(connection)) => Ok(connection),
+        Some(Err(error)) => {
+            use std::io::ErrorKind as Io;
+            let fatal = matches!(
+                error.kind(),
+                Io::InvalidInput | Io::InvalidData | Io::Unsupported | Io::PermissionDenied
+            );
+            let error = Error::from(error);
+            let text = format!("cannot connect to {}: {}", shared.endpoint, error.text());
+            Err(Failure {
+                error: Error::new(error.kind(), text).caused_by(error),
+                fatal,
+            })
+        }
+        None => {
+            let text = format!("cannot connect to {} in time", shared.endpoint);
+            Err(Failure {
+                error: Error::new(ErrorKind::TimedOut, text),
+                fatal: false,
+            })
+        }
+    }
+}
+
+/// Resolves with what `future` does, or with `None` at `deadline` or when the remote is closed.
+async fn until_closing<F: Future>(
+    shared: &Shared,
+    deadline: Instant,
+    future: F,
+) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let closing = std::future::poll_fn(|cx| {
+        {
+            let mut state = shared.lock();
+            if state.closing {
+                return Poll::Ready(None);
+            }
+            state.driver = Some(cx.waker().clone());
+        }
+        future.as_mut().poll(cx).map(Some)
+    });
+    timeout_at(&*shared.runtime, deadline, closing)
+        .await
+        .flatten()
+}
+
+/// Full jitter: anything up to a bound that doubles, so that clients do not come back in step.
+fn pause(shared: &Shared, attempts: u32) -> Duration {
+    let most = PAUSE_MIN
+        .saturating_mul(1 << attempts.min(8))
+        .min(PAUSE_MAX);
+    let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(random_below(&shared.runtime, most))
+}
+
+fn lost(shared: &Shared) {
+    let mut wakers = Wakeups::default();
+    {
+        let mut state = shared.lock();
+        if !matches!(state.phase, Phase::Down(_)) {
+            state.disconnected(&mut wakers);
+        }
+    }
+    wakers.fire();
+}
+
+/// Drives one connection to its end.
+async fn run(shared: &Shared, connection: BoxConnection, session: Session) -> End {
+    {
+        let mut state = shared.lock();
+        state.session = session;
+        state.end = None;
+    }
+    let mut run = Run {
+        shared,
+        pump: Pump::new(connection, &*shared.runtime),
+        wakers: Wakeups::default(),
+        wanted: 0,
+        broken: false,
+        closing: None,
+        ended: None,
+    };
+    let end = std::future::poll_fn(|cx| run.poll(cx)).await;
+    // Best effort: the peer sees the end of the stream either way.
+    let _ = std::future::poll_fn(|cx| Poll::Ready(run.pump.poll_close(cx))).await;
+    end
+}
+
+/// One connection while it lasts.
+struct Run<'a> {
+    shared: &'a Shared,
+    pump: Pump,
+    wakers: Wakeups,
+    /// How much of a partial frame is missing.
+    wanted: usize,
+    /// The socket has failed.
+    broken: bool,
+    /// Until when what is still to be written may take, once the remote is closed.
+    closing: Option<Instant>,
+    /// How it ended, and until when the goodbye may take.
+    ended: Option<(End, Instant)>,
+}
+
+impl Run<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..TURNS {
+            let wrote = self.write(cx);
+            let read = self.ended.is_none() && self.read(cx);
+            if wrote || read {
+                continue;
+            }
+            if let Poll::Ready(end) = self.poll_end(cx) {
+                return Poll::Ready(end);
+            }
+            if self.park(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes what has gathered and writes as much as the socket takes.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.pump.wants_write() {
+            let mut state = self.shared.lock();
+            state.parked = false;
+            if state.session.wants_output() {
+                let now = self.shared.runtime.now();
+                state.collect(&mut self.pump, now, &mut self.wakers);
+            }
+            self.note_end(&mut state.end.take());
+            drop(state);
+            self.wakers.fire();
+        }
+        if !self.pump.wants_write() {
+            return false;
+        }
+        match self.pump.poll_write(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => {
+                self.broken(&error);
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.pump.poll_read(cx, self.wanted) {
+            Poll::Ready(Ok(0)) => {
+                self.input(|_, state, _| state.session.handle_eof());
+                true
+            }
+            Poll::Ready(Ok(_)) => {
+                self.input(|pump, state, now| pump.feed(&mut state.session, now));
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.broken(&error);
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    fn input(&mut self, feed: impl FnOnce(&mut Pump, &mut super::state::State, Instant)) {
+        let now = self.shared.runtime.now();
+        let mut state = self.shared.lock();
+        feed(&mut self.pump, &mut state, now);
+        state.drain_events(now, &mut self.wakers);
+        self.note_end(&mut state.end.take());
+        self.wanted = state.session.wanted();
+        drop(state);
+        // One wake-up for all that a read has brought.
+        self.wakers.fire();
+    }
+
+    /// The socket failed.
+    fn broken(&mut self, error: &std::io::Error) {
+        tracing::debug!(%error, "the socket failed");
+        self.broken = true;
+        self.input(|_, state, _| state.session.handle_eof());
+    }
+
+    fn note_end(&mut self, end: &mut Option<End>) {
+        if let Some(end) = end.take() {
+            let until = self.shared.runtime.now() + LINGER;
+            self.ended = Some((end, until));
+        }
+    }
+
+    /// Ready when the end is there and the goodbye is written, or may take no longer.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Some((_, until)) = &self.ended else {
+            return Poll::Pending;
+        };
+        let until = *until;
+        let writing = self.pump.wants_write() && !self.broken;
+        if writing && !self.pump.poll_due(cx, Some(until)) {
+            return Poll::Pending;
+        }
+        match self.ended.take() {
+            Some((end, _)) => Poll::Ready(end),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Goes to sleep, unless something has come up meanwhile.
+    fn park(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ended.is_none() {
+            let due = self.shared.lock().session.poll_timeout();
+            if self.pump.poll_due(cx, due) {
+                self.pump.shrink();
+                self.input(|_, state, now| state.session.handle_timeout(now));
+                return false;
+            }
+        }
+        let blocked = self.pump.wants_write();
+        let mut state = self.shared.lock();
+        if !blocked && state.session.wants_output() && self.ended.is_none() {
+            return false;
+        }
+        if state.closing && self.ended.is_none() {
+            drop(state);
+            return !self.say_goodbye(cx, blocked);
+        }
+        if !state
+            .driver
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            state.driver = Some(cx.waker().clone());
+        }
+        // While the socket takes nothing, new output is no reason to wake up.
+        state.parked = !blocked;
+        true
+    }
+
+    /// Says goodbye once everything is written, or once that has taken too long.
+    fn say_goodbye(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
+        let now = self.shared.runtime.now();
+        let until = *self.closing.get_or_insert(now + LINGER);
+        if blocked && !self.pump.poll_due(cx, Some(until)) {
+            return false;
+        }
+        self.input(|_, state, _| state.session.goodbye(Code::Ok, ""));
+        true
+    }
+}

@@ -1,0 +1,363 @@
+//! The client: a broker whose other half is at the far end of a connection.
+
+mod call;
+mod driver;
+mod receiver;
+mod sender;
+mod state;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::transport::{Endpoint, Transport};
+use posthaste_core::{
+    BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Queue, QueueInfo,
+    SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+};
+use posthaste_wire::{Auth, Config, Limits, Session};
+
+use crate::control::{self, Wanted, method};
+use receiver::RemoteReceiver;
+use sender::RemoteSender;
+use state::{Alive, RoleState, Shared};
+
+/// Messages wait where they are once this much output has gathered: more would only wait longer.
+const GATHER: usize = 512 << 10;
+
+/// A broker at the other end of a connection.
+///
+/// It implements [`Broker`] over the wire protocol, on any [`Transport`]: what works with a broker
+/// in the same process works with this one. One connection carries every sender and receiver that
+/// is opened through it; clones share the connection. One task, spawned once, drives it.
+///
+/// When the last clone and the last handle are gone, what was sent is still written, and the
+/// server is told goodbye.
+///
+/// A connection that is lost is made again (see [`RemoteOptions::reconnect`]): subscriptions and
+/// inboxes go on, with the same addresses; senders wait; what was sent and not confirmed comes back
+/// as `Unknown`; what was delivered and not settled is delivered again by the server.
+///
+/// ```
+/// use posthaste_core::{Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic};
+/// use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
+/// use posthaste_memory::Memory;
+/// use posthaste_smol::Smol;
+///
+/// # smol::block_on(async {
+/// let pipe = Pipe::new();
+/// let server = Server::new(Smol::global(), Memory::new(), ServerOptions::new());
+/// let here = server.listen(pipe.clone(), "pipe:here".parse()?).await?;
+///
+/// let remote = Remote::connect(Smol::global(), pipe, here, RemoteOptions::new()).await?;
+/// let mut orders = remote.receiver(Subscription::topic("orders.>")?).await?;
+/// let mut sender = remote.sender(SenderOptions::new()).await?;
+/// let receipt = sender.send(Message::new(Topic::new("orders.eu")?, "42")).await?;
+/// assert_eq!(receipt.matched, 1);
+/// assert_eq!(orders.next_delivery().await?.payload(), "42");
+/// # Ok::<(), posthaste_core::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    alive: Arc<Alive>,
+    card: Arc<OnceLock<Capabilities>>,
+}
+
+/// How a remote connects, and what it does when the connection is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use posthaste_link::{Reconnect, RemoteOptions};
+///
+/// let options = RemoteOptions::new()
+///     .connect_timeout(Duration::from_secs(1))
+///     .reconnect(Reconnect::Never);
+/// assert_eq!(options.heartbeat, Duration::from_secs(10));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RemoteOptions {
+    /// How long connecting may take in all, attempts that were refused included.
+    pub connect_timeout: Duration,
+    /// What happens when the connection is lost.
+    pub reconnect: Reconnect,
+    /// How long nothing may be heard before the server is asked whether it is there; after twice
+    /// as long it is taken for dead.
+    pub heartbeat: Duration,
+    /// How the server knows who this is.
+    pub auth: Auth,
+    /// This side's limits; the smaller of both sides' hold.
+    pub limits: Limits,
+    /// What the server's log calls this program.
+    pub software: String,
+}
+
+/// What happens when a connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reconnect {
+    /// Everything ends.
+    Never,
+    /// It is made again, if that succeeds within this time.
+    For(Duration),
+    /// It is made again, however long that takes.
+    #[default]
+    Forever,
+}
+
+impl Default for RemoteOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            reconnect: Reconnect::Forever,
+            heartbeat: Duration::from_secs(10),
+            auth: Auth::None,
+            limits: Limits::default(),
+            software: concat!("posthaste-link/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl RemoteOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long connecting may take in all, attempts that were refused included.
+    #[must_use]
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.connect_timeout = within;
+        self
+    }
+
+    /// What happens when the connection is lost.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// How long nothing may be heard before the server is asked whether it is there.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// How the server knows who this is.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// This side's limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What the server's log calls this program.
+    #[must_use]
+    pub fn software(mut self, name: impl Into<String>) -> Self {
+        self.software = name.into();
+        self
+    }
+
+    fn config(&self, session: [u8; 16], handshake: Duration) -> Config {
+        Config {
+            limits: self.limits,
+            heartbeat: self.heartbeat,
+            handshake,
+            session,
+            software: self.software.clone(),
+            auth: self.auth,
+            gather: GATHER,
+        }
+    }
+}
+
+impl Remote {
+    /// Connects to a server.
+    ///
+    /// A server that is not there yet is tried again until `connect_timeout` has passed; one that
+    /// refuses, or that speaks something else, is an error at once.
+    ///
+    /// # Errors
+    /// `Disconnected` or `TimedOut`, naming the endpoint; `Refused`, `Protocol`, `Limit`,
+    /// `Unsupported`: what the server answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the attempt and leaves nothing behind.
+    pub async fn connect(
+        runtime: impl Into<SharedRuntime>,
+        transport: impl Transport + 'static,
+        endpoint: Endpoint,
+        options: RemoteOptions,
+    ) -> Result<Self, Error> {
+        let runtime = runtime.into();
+        let mut session = [0; 16];
+        runtime.fill_random(&mut session);
+        let config = options.config(session, options.connect_timeout);
+        let scheme = endpoint.scheme().to_owned();
+        let first = Session::client(config, runtime.now());
+        let shared = Arc::new(Shared::new(runtime, endpoint, options, first));
+        let remote = Self {
+            alive: Arc::new(Alive(Arc::clone(&shared))),
+            card: Arc::new(OnceLock::new()),
+        };
+        let drive = driver::drive(Arc::clone(&shared), Box::new(transport), session);
+        shared.runtime.spawn(Box::pin(drive));
+        shared.up().await?;
+        let card = call::call(&shared, method::CAPABILITIES, &[]).await?;
+        let card = control::capabilities::decode(&card)?;
+        let name = format!("{} over {scheme}", card.backend());
+        // Set once, here, before anybody else has the remote.
+        let _ = remote.card.set(card.named(name));
+        Ok(remote)
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.alive.0.endpoint
+    }
+
+    /// Takes no more work: what has come and is unseen goes back.
+    fn stop(&self) -> DrainReport {
+        let shared = &self.alive.0;
+        let mut report = DrainReport::default();
+        let mut state = shared.lock();
+        state.draining = true;
+        let (session, entries) = state.entries_and_session();
+        for entry in entries {
+            if let (RoleState::Receiver(receiver), Some(link)) = (&mut entry.role, entry.wire) {
+                report.requeued += receiver.give_back(session, link, 0);
+                session.stop(link);
+                report.abandoned += receiver.unsettled();
+            }
+        }
+        shared.unlock(state);
+        report
+    }
+
+    /// Waits until what was sent has its outcome and what was handed out is settled.
+    async fn drained(&self, report: &mut DrainReport) {
+        let shared = &self.alive.0;
+        std::future::poll_fn(|cx| {
+            let mut state = shared.lock();
+            let mut left = 0;
+            let mut sent = true;
+            for entry in state.entries() {
+                match &entry.role {
+                    RoleState::Sender(sender) => sent &= sender.is_settled(),
+                    RoleState::Receiver(receiver) => left += receiver.unsettled(),
+                }
+            }
+            // What is not settled when time runs out is abandoned.
+            report.finished += report.abandoned.saturating_sub(left);
+            report.abandoned = left;
+            if sent && left == 0 {
+                return std::task::Poll::Ready(());
+            }
+            state.drainer = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl Broker for Remote {
+    async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        Ok(Box::new(
+            RemoteSender::open(Arc::clone(&self.alive), options).await?,
+        ))
+    }
+
+    async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        let wanted = Wanted::Subscription(subscription);
+        Ok(Box::new(
+            RemoteReceiver::open(Arc::clone(&self.alive), wanted).await?,
+        ))
+    }
+
+    async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
+        let inbox = RemoteReceiver::open(Arc::clone(&self.alive), Wanted::Inbox(None)).await?;
+        let address = inbox.address().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Protocol,
+                "the server opened an inbox without an address",
+            )
+        })?;
+        Ok((address, Box::new(inbox)))
+    }
+
+    async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        let body = control::queue::encode(&queue);
+        call::call(&self.alive.0, method::DECLARE, &body)
+            .await
+            .map(|_| ())
+    }
+
+    async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        let body = control::name::encode(queue);
+        call::call(&self.alive.0, method::DELETE, &body)
+            .await
+            .map(|_| ())
+    }
+
+    async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        let body = control::name::encode(queue);
+        let info = call::call(&self.alive.0, method::QUEUE, &body).await?;
+        control::queue_info::decode(&info)
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        let mut stats = Stats::default();
+        loop {
+            let seen = stats.queues.len();
+            let after = stats
+                .queues
+                .last()
+                .map(|info| control::name::encode(&info.name));
+            let page = call::call(&self.alive.0, method::STATS, &after.unwrap_or_default()).await?;
+            let more = control::stats::decode(&page, &mut stats)?;
+            if !more || stats.queues.len() == seen {
+                return Ok(stats);
+            }
+        }
+    }
+
+    /// Drains this side: senders are flushed, receivers get no more, what was unseen goes back,
+    /// what was handed out is waited for; then the server is told goodbye.
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        let shared = &self.alive.0;
+        let mut report = self.stop();
+        let deadline = shared.runtime.now() + within;
+        let _ = timeout_at(&*shared.runtime, deadline, self.drained(&mut report)).await;
+        shared.end(Error::closed("the connection"));
+        shared.gone().await;
+        Ok(report)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.card
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Capabilities::new("remote"))
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("endpoint", &self.alive.0.endpoint)
+            .finish_non_exhaustive()
+    }
+}

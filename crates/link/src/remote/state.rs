@@ -1,0 +1,691 @@
+//! What the handles of a remote share with its driver: one session, and a table of links that
+//! outlive it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use posthaste_core::task::{OneShot, lock, remember};
+use posthaste_core::transport::Endpoint;
+use posthaste_core::{Error, ErrorKind, SharedRuntime};
+use posthaste_wire::{Code, Event, Link, Outcome, Role, Session};
+
+use super::RemoteOptions;
+use super::receiver::ReceiverState;
+use super::sender::SenderState;
+use crate::codes::error_of;
+use crate::control::Opened;
+use crate::pump::Pump;
+
+/// What the handles of a remote share with its driver.
+pub(crate) struct Shared {
+    pub(crate) runtime: SharedRuntime,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) options: RemoteOptions,
+    state: Mutex<State>,
+}
+
+/// Keeps the connection: when the last one goes, the driver says goodbye.
+pub(crate) struct Alive(pub(crate) Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.end(Error::closed("the connection"));
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        runtime: SharedRuntime,
+        endpoint: Endpoint,
+        options: RemoteOptions,
+        session: Session,
+    ) -> Self {
+        let state = Mutex::new(State::new(session));
+        Self {
+            runtime,
+            endpoint,
+            options,
+            state,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Unlocks after a command: wakes the driver if it sleeps and there is something to write.
+    pub(crate) fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let driver = state.driver_if_needed();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Ends everything in good order; handles answer with `why` from now on.
+    pub(crate) fn end(&self, why: Error) {
+        let mut wakers = Wakeups::default();
+        {
+            let mut state = self.lock();
+            state.closing = true;
+            if !matches!(state.phase, Phase::Down(_)) {
+                state.go_down(&why, &mut wakers);
+            }
+            wakers.add(state.driver.clone());
+        }
+        wakers.fire();
+    }
+
+    /// Resolves once the connection is there, or with the reason why it never will be.
+    pub(crate) async fn up(&self) -> Result<(), Error> {
+        let mut waiter = Waiter {
+            shared: self,
+            place: None,
+        };
+        std::future::poll_fn(move |cx| waiter.poll_up(cx)).await
+    }
+
+    /// Resolves once the driver has said goodbye and is gone.
+    pub(crate) async fn gone(&self) {
+        let mut waiter = Waiter {
+            shared: self,
+            place: None,
+        };
+        std::future::poll_fn(move |cx| waiter.poll_gone(cx)).await;
+    }
+}
+
+/// A place among those that wait for the connection to change.
+struct Waiter<'a> {
+    shared: &'a Shared,
+    place: Option<u64>,
+}
+
+impl Waiter<'_> {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.shared.lock();
+        match &state.phase {
+            Phase::Up if state.draining => Poll::Ready(Err(Error::closed("the connection"))),
+            Phase::Up => Poll::Ready(Ok(())),
+            Phase::Down(error) => Poll::Ready(Err(error.clone())),
+            Phase::Connecting => {
+                self.wait(&mut state, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if state.gone {
+            return Poll::Ready(());
+        }
+        self.wait(&mut state, cx);
+        Poll::Pending
+    }
+
+    fn wait(&mut self, state: &mut State, cx: &Context<'_>) {
+        let place = *self.place.get_or_insert_with(|| state.next_number());
+        state.waiters.insert(place, cx.waker().clone());
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.shared.lock().waiters.remove(&place);
+        }
+    }
+}
+
+/// How far the connection is.
+pub(crate) enum Phase {
+    /// It is being made, for the first time or again.
+    Connecting,
+    /// It is there.
+    Up,
+    /// It has ended for good.
+    Down(Error),
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    /// Whether it had been established.
+    pub(crate) established: bool,
+}
+
+/// Where the answer to a call goes.
+pub(crate) type Answer = OneShot<Result<Bytes, Error>>;
+
+/// Who is to be woken once the lock is released: a waker may run anything.
+#[derive(Default)]
+pub(crate) struct Wakeups {
+    wakers: Vec<Waker>,
+    answers: Vec<(Arc<Answer>, Result<Bytes, Error>)>,
+}
+
+impl Wakeups {
+    pub(crate) fn add(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.wakers.extend(wakers);
+    }
+
+    /// Wakes everyone; the lists' memory is kept for the next time.
+    pub(crate) fn fire(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+        for (cell, answer) in self.answers.drain(..) {
+            cell.put(answer);
+        }
+    }
+}
+
+/// The state under the lock.
+pub(crate) struct State {
+    pub(crate) session: Session,
+    pub(crate) phase: Phase,
+    /// No new work is taken any more.
+    pub(crate) draining: bool,
+    /// The driver has to say goodbye and end.
+    pub(crate) closing: bool,
+    /// The driver has ended.
+    pub(crate) gone: bool,
+    /// Which connection this is, from 1: what belonged to an earlier one is stale.
+    pub(crate) epoch: u64,
+    pub(crate) driver: Option<Waker>,
+    /// Whether the driver sleeps and would not notice new output by itself.
+    pub(crate) parked: bool,
+    pub(crate) end: Option<End>,
+    pub(crate) calls: BTreeMap<u32, Arc<Answer>>,
+    /// Senders that wait because too much output has gathered.
+    pub(crate) starved: Vec<usize>,
+    waiters: BTreeMap<u64, Waker>,
+    /// Wakes whoever drains whenever something got its outcome.
+    pub(crate) drainer: Option<Waker>,
+    entries: Vec<Option<Box<Entry>>>,
+    free: Vec<usize>,
+    by_wire: Vec<usize>,
+    numbers: u64,
+}
+
+/// Which entry of the table a handle is about. The serial number tells a reused place apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    place: usize,
+    serial: u64,
+}
+
+/// A link as its handle sees it: it lives on over reconnections.
+pub(crate) struct Entry {
+    serial: u64,
+    /// The link of the current connection, if it has one.
+    pub(crate) wire: Option<Link>,
+    /// Whether the server has opened it, on the current connection.
+    pub(crate) open: bool,
+    /// Whether the handle has been dropped.
+    pub(crate) orphaned: bool,
+    /// Why it has ended for good.
+    pub(crate) ended: Option<Error>,
+    pub(crate) opener: Option<Waker>,
+    pub(crate) role: RoleState,
+}
+
+pub(crate) enum RoleState {
+    Sender(SenderState),
+    Receiver(ReceiverState),
+}
+
+impl Entry {
+    fn options(&self) -> (Role, Vec<u8>) {
+        match &self.role {
+            RoleState::Sender(sender) => (Role::Sender, sender.options()),
+            RoleState::Receiver(receiver) => (Role::Receiver, receiver.options()),
+        }
+    }
+
+    /// Everything that waits on this link, after it ended.
+    fn wake_all(&mut self, wakers: &mut Wakeups) {
+        wakers.add(self.opener.take());
+        match &mut self.role {
+            RoleState::Sender(sender) => wakers.add(sender.take_waker()),
+            RoleState::Receiver(receiver) => wakers.add(receiver.take_waker()),
+        }
+    }
+}
+
+impl State {
+    fn new(session: Session) -> Self {
+        Self {
+            session,
+            phase: Phase::Connecting,
+            draining: false,
+            closing: false,
+            gone: false,
+            epoch: 0,
+            driver: None,
+            parked: false,
+            end: None,
+            calls: BTreeMap::new(),
+            starved: Vec::new(),
+            waiters: BTreeMap::new(),
+            drainer: None,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_wire: Vec::new(),
+            numbers: 0,
+        }
+    }
+
+    /// A number that is not used again.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn driver_if_needed(&mut self) -> Option<Waker> {
+        if self.parked && self.session.wants_output() {
+            self.parked = false;
+            return self.driver.clone();
+        }
+        None
+    }
+
+    /// Adds an entry and asks the server for its link.
+    pub(crate) fn open(&mut self, role: RoleState) -> Result<Key, Error> {
+        let mut entry = Box::new(Entry {
+            serial: self.next_number(),
+            wire: None,
+            open: false,
+            orphaned: false,
+            ended: None,
+            opener: None,
+            role,
+        });
+        let (role, options) = entry.options();
+        let link = self
+            .session
+            .open(role, &options)
+            .map_err(|error| command_error(&error))?;
+        entry.wire = Some(link);
+        let serial = entry.serial;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        self.entries[place] = Some(entry);
+        self.index(link, place);
+        Ok(Key { place, serial })
+    }
+
+    fn index(&mut self, link: Link, place: usize) {
+        let at = usize::from(link.id());
+        if self.by_wire.len() <= at {
+            self.by_wire.resize(at + 1, usize::MAX);
+        }
+        self.by_wire[at] = place;
+    }
+
+    /// The entry of a handle, with the session beside it.
+    pub(crate) fn entry(&mut self, key: Key) -> Option<(&mut Session, &mut Entry)> {
+        let entry = self.entries.get_mut(key.place)?.as_deref_mut()?;
+        (entry.serial == key.serial).then_some((&mut self.session, entry))
+    }
+
+    /// The sender of a handle.
+    pub(crate) fn sender(&mut self, key: Key) -> Option<&mut SenderState> {
+        match &mut self.entry(key)?.1.role {
+            RoleState::Sender(sender) => Some(sender),
+            RoleState::Receiver(_) => None,
+        }
+    }
+
+    /// The receiver of a handle.
+    pub(crate) fn receiver(&mut self, key: Key) -> Option<&mut ReceiverState> {
+        match &mut self.entry(key)?.1.role {
+            RoleState::Receiver(receiver) => Some(receiver),
+            RoleState::Sender(_) => None,
+        }
+    }
+
+    /// Frees the entry of a handle that is gone, once its link is.
+    pub(crate) fn reap(&mut self, key: Key) {
+        if self
+            .entry(key)
+            .is_some_and(|(_, entry)| entry.orphaned && entry.wire.is_none())
+        {
+            self.entries[key.place] = None;
+            self.free.push(key.place);
+        }
+    }
+
+    /// The links there are.
+    pub(crate) fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().filter_map(Option::as_deref_mut)
+    }
+
+    /// What every link has to do with the session, when all of them are drained.
+    pub(crate) fn entries_and_session(
+        &mut self,
+    ) -> (&mut Session, impl Iterator<Item = &mut Entry>) {
+        let entries = self.entries.iter_mut().filter_map(Option::as_deref_mut);
+        (&mut self.session, entries)
+    }
+
+    /// The entry that the session speaks of.
+    fn by_link(&mut self, link: Link) -> Option<(Key, &mut Session, &mut Entry)> {
+        let place = *self.by_wire.get(usize::from(link.id()))?;
+        let entry = self.entries.get_mut(place)?.as_deref_mut()?;
+        if entry.wire != Some(link) {
+            return None;
+        }
+        let key = Key {
+            place,
+            serial: entry.serial,
+        };
+        Some((key, &mut self.session, entry))
+    }
+
+    /// Takes what the session tells; whoever has to be woken is added to `wakers`.
+    pub(crate) fn drain_events(&mut self, now: Instant, wakers: &mut Wakeups) {
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(event, now, wakers);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
+        match event {
+            Event::Transfer {
+                link,
+                seq,
+                transfer,
+            } => {
+                let Some((_, session, entry)) = self.by_link(link) else {
+                    return;
+                };
+                let orphaned = entry.orphaned;
+                if let RoleState::Receiver(receiver) = &mut entry.role {
+                    if receiver.arrived(transfer, orphaned, now) {
+                        session.settle(link, seq, seq, Outcome::Release, None, "");
+                    }
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Credit { link } | Event::Writable { link } => {
+                if let Some((_, _, entry)) = self.by_link(link)
+                    && let RoleState::Sender(sender) = &mut entry.role
+                {
+                    wakers.add(sender.room_came());
+                }
+            }
+            Event::Confirm {
+                link,
+                upto,
+                matched,
+                level,
+                nodes,
+            } => {
+                if let Some((_, _, entry)) = self.by_link(link)
+                    && let RoleState::Sender(sender) = &mut entry.role
+                {
+                    sender.confirmed(upto, matched, level, nodes);
+                    wakers.add(sender.outcome_came());
+                    wakers.add(self.drainer.take());
+                }
+            }
+            Event::Returned {
+                link,
+                seq,
+                code,
+                reason,
+                ..
+            } => {
+                if let Some((_, _, entry)) = self.by_link(link)
+                    && let RoleState::Sender(sender) = &mut entry.role
+                {
+                    sender.returned(seq, error_of(code, &reason));
+                }
+            }
+            other => self.on_control(other, wakers),
+        }
+    }
+
+    fn on_control(&mut self, event: Event, wakers: &mut Wakeups) {
+        match event {
+            Event::Established { peer } => {
+                tracing::debug!(software = %peer.software.escape_debug(), "connected");
+                self.phase = Phase::Up;
+                self.epoch += 1;
+                self.reopen(wakers);
+                wakers.add(std::mem::take(&mut self.waiters).into_values());
+            }
+            Event::Opened { link, info } => self.on_opened(link, &info, wakers),
+            Event::Refused { link, code, reason } => {
+                self.on_closed(link, Some(error_of(code, &reason)), wakers);
+            }
+            Event::Closed { link, code, reason } => {
+                let error = (code != Code::Ok).then(|| error_of(code, &reason));
+                self.on_closed(link, error, wakers);
+            }
+            Event::Stopped { link } => {
+                if let Some((_, _, entry)) = self.by_link(link)
+                    && let RoleState::Receiver(receiver) = &mut entry.role
+                {
+                    receiver.stopped = true;
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Synced {
+                link,
+                token,
+                code,
+                reason,
+            } => {
+                if let Some((_, _, entry)) = self.by_link(link)
+                    && let RoleState::Receiver(receiver) = &mut entry.role
+                {
+                    receiver.synced(token, (code != Code::Ok).then(|| error_of(code, &reason)));
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Result { id, code, body } => {
+                if let Some(cell) = self.calls.remove(&id) {
+                    let answer = match code {
+                        Code::Ok => Ok(body),
+                        code => Err(error_of(code, &String::from_utf8_lossy(&body))),
+                    };
+                    wakers.answers.push((cell, answer));
+                }
+            }
+            Event::Notice { code, body } => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                tracing::info!(%code, text = %text.escape_debug(), "the server says");
+            }
+            Event::Ended {
+                code,
+                reason,
+                by_peer,
+            } => {
+                let established = matches!(self.phase, Phase::Up);
+                tracing::debug!(%code, reason = %reason.escape_debug(), by_peer, "connection ended");
+                self.end = Some(End {
+                    code,
+                    reason,
+                    established,
+                });
+            }
+            // What only servers are told.
+            _ => {}
+        }
+    }
+
+    /// After a reconnection: asks for every link that still has a handle.
+    fn reopen(&mut self, wakers: &mut Wakeups) {
+        for place in 0..self.entries.len() {
+            let Some(entry) = self.entries[place].as_deref_mut() else {
+                continue;
+            };
+            if entry.ended.is_some() || entry.wire.is_some() {
+                continue;
+            }
+            let (role, options) = entry.options();
+            match self.session.open(role, &options) {
+                Ok(link) => {
+                    entry.wire = Some(link);
+                    self.index(link, place);
+                }
+                Err(error) => {
+                    entry.ended = Some(command_error(&error));
+                    entry.wake_all(wakers);
+                }
+            }
+        }
+    }
+
+    fn on_opened(&mut self, link: Link, info: &[u8], wakers: &mut Wakeups) {
+        let Some((_, session, entry)) = self.by_link(link) else {
+            return;
+        };
+        let opened = match Opened::decode(info) {
+            Ok(opened) => opened,
+            Err(error) => {
+                entry.ended = Some(error);
+                entry.wake_all(wakers);
+                session.close(link);
+                return;
+            }
+        };
+        entry.open = true;
+        wakers.add(entry.opener.take());
+        match &mut entry.role {
+            RoleState::Sender(sender) => wakers.add(sender.opened()),
+            RoleState::Receiver(receiver) => {
+                let (messages, bytes) = receiver.opened(opened);
+                session.grant(link, messages, bytes);
+                wakers.add(receiver.take_waker());
+            }
+        }
+    }
+
+    /// A link was refused, or closed by either side.
+    fn on_closed(&mut self, link: Link, error: Option<Error>, wakers: &mut Wakeups) {
+        let Some((key, _, entry)) = self.by_link(link) else {
+            return;
+        };
+        entry.wire = None;
+        entry.open = false;
+        entry.ended.get_or_insert_with(|| match error {
+            Some(error) => error,
+            None => Error::closed("the link"),
+        });
+        match &mut entry.role {
+            RoleState::Sender(sender) => sender.lost(),
+            RoleState::Receiver(receiver) => receiver.lost(),
+        }
+        entry.wake_all(wakers);
+        wakers.add(self.drainer.take());
+        self.reap(key);
+    }
+
+    /// The connection is lost; it may come back.
+    pub(crate) fn disconnected(&mut self, wakers: &mut Wakeups) {
+        self.phase = Phase::Connecting;
+        for place in 0..self.entries.len() {
+            let Some(entry) = self.entries[place].as_deref_mut() else {
+                continue;
+            };
+            entry.wire = None;
+            entry.open = false;
+            match &mut entry.role {
+                RoleState::Sender(sender) => {
+                    sender.lost();
+                    wakers.add(sender.outcome_came());
+                }
+                RoleState::Receiver(receiver) => {
+                    receiver.lost();
+                    wakers.add(receiver.take_waker());
+                    if receiver.is_stopping() {
+                        // It was closed and is not to be opened again.
+                        entry
+                            .ended
+                            .get_or_insert_with(|| Error::closed("the receiver"));
+                    }
+                }
+            }
+            let key = Key {
+                place,
+                serial: entry.serial,
+            };
+            self.reap(key);
+        }
+        for cell in std::mem::take(&mut self.calls).into_values() {
+            let text = "the connection was lost before the answer came";
+            wakers
+                .answers
+                .push((cell, Err(Error::new(ErrorKind::Disconnected, text))));
+        }
+        wakers.add(self.drainer.take());
+    }
+
+    /// The connection is lost for good.
+    pub(crate) fn go_down(&mut self, error: &Error, wakers: &mut Wakeups) {
+        self.disconnected(wakers);
+        self.phase = Phase::Down(error.clone());
+        for entry in self.entries() {
+            entry.ended.get_or_insert_with(|| error.clone());
+            entry.wake_all(wakers);
+        }
+        wakers.add(std::mem::take(&mut self.waiters).into_values());
+    }
+
+    /// Takes what has gathered for the socket, and wakes the senders that waited for that.
+    pub(crate) fn collect(&mut self, pump: &mut Pump, now: Instant, wakers: &mut Wakeups) {
+        pump.collect(&mut self.session);
+        for place in std::mem::take(&mut self.starved) {
+            if let Some(entry) = self.entries.get_mut(place).and_then(Option::as_deref_mut)
+                && let RoleState::Sender(sender) = &mut entry.role
+            {
+                wakers.add(sender.room_came());
+            }
+        }
+        self.drain_events(now, wakers);
+    }
+
+    /// Notes that a sender waits because too much output has gathered.
+    pub(crate) fn starve(&mut self, key: Key) {
+        if !self.starved.contains(&key.place) {
+            self.starved.push(key.place);
+        }
+    }
+}
+
+/// Keeps the caller's waker until the link is open.
+pub(crate) fn poll_open(entry: &mut Entry, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    if let Some(error) = &entry.ended {
+        return Poll::Ready(Err(error.clone()));
+    }
+    if entry.open {
+        return Poll::Ready(Ok(()));
+    }
+    remember(&mut entry.opener, cx);
+    Poll::Pending
+}
+
+/// A command that the session did not take.
+pub(crate) fn command_error(error: &posthaste_wire::CommandError) -> Error {
+    use posthaste_wire::CommandError;
+    match error {
+        CommandError::Closed => Error::new(ErrorKind::Disconnected, "the connection was lost"),
+        CommandError::Limit => Error::new(
+            ErrorKind::Limit,
+            "the connection has as many links or calls as it may have; use another connection",
+        ),
+        CommandError::TooLarge { len, limit } => Error::new(
+            ErrorKind::TooLarge,
+            format!("the options take {len} bytes, and at most {limit} fit into a frame"),
+        ),
+    }
+}

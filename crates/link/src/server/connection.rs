@@ -1,0 +1,630 @@
+//! One connection: its socket, its session, and everything its client has opened, in one task.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_core::task::{Child, ReadySet};
+use posthaste_core::{
+    Ack, BoxFuture, BoxReceiver, BoxSender, Broker, Capability, Error, Overflow, Runtime, Source,
+    Subscription,
+};
+use posthaste_wire::{Auth, Code, Event, Link, Role, Session};
+
+use super::inbound::{self, Inbound};
+use super::outbound::{Outbound, Progress, outcome_of};
+use super::{Member, PHASE, Phase, Shared, call};
+use crate::codes::code_of;
+use crate::control::{self, Opened, Wanted};
+use crate::pump::Pump;
+
+/// Calls that run at a time; more wait.
+const CALLS: usize = 64;
+/// The children that are calls; below are links, by their numbers on the wire.
+const FIRST_CALL: usize = 1 << 16;
+/// What an inbox holds.
+const INBOX_MESSAGES: usize = 4_096;
+/// Turns of the loop before other tasks get theirs.
+const TURNS: usize = 16;
+/// How long a goodbye may take to be written.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long the broker may take for what a client sent before it left.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// One connection, from its first byte to its end.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    pump: Pump,
+    session: Session,
+    ready: ReadySet,
+    _member: Member,
+    /// By the links' numbers.
+    links: Vec<Option<Box<LinkTask>>>,
+    calls: Vec<Option<CallTask>>,
+    queued: VecDeque<(u32, u16, Bytes)>,
+    /// Children that something happened to.
+    run: Vec<usize>,
+    /// Links that wait until what has gathered is written.
+    blocked: Vec<usize>,
+    told: Phase,
+    established: bool,
+    ended: Option<Ended>,
+}
+
+/// How the connection ended, and what may still take how long.
+struct Ended {
+    /// Until when the goodbye may take; none once it is written, or nobody reads it.
+    write: Option<Instant>,
+    /// Until when the broker may take.
+    linger: Instant,
+}
+
+struct LinkTask {
+    link: Link,
+    child: Child,
+    stage: Stage,
+}
+
+enum Stage {
+    OpeningSender(BoxFuture<'static, Result<BoxSender, Error>>),
+    OpeningReceiver(BoxFuture<'static, Result<Receiving, Error>>),
+    Sender(Inbound),
+    Receiver(Outbound),
+}
+
+/// What was opened for a client's receiver.
+struct Receiving {
+    receiver: BoxReceiver,
+    opened: Opened,
+    auto: bool,
+}
+
+struct CallTask {
+    id: u32,
+    child: Child,
+    answer: BoxFuture<'static, Result<Vec<u8>, Error>>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        pump: Pump,
+        session: Session,
+        ready: ReadySet,
+        member: Member,
+    ) -> Self {
+        Self {
+            shared,
+            pump,
+            session,
+            ready,
+            _member: member,
+            links: Vec::new(),
+            calls: Vec::new(),
+            queued: VecDeque::new(),
+            run: Vec::new(),
+            blocked: Vec::new(),
+            told: Phase::Open,
+            established: false,
+            ended: None,
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.ready.register(cx);
+        this.heed_phase();
+        for _ in 0..TURNS {
+            let read = this.read(cx);
+            let ran = this.run_children();
+            let wrote = this.write(cx);
+            if this.ended.is_some() && this.poll_end(cx) {
+                return Poll::Ready(());
+            }
+            if !(read || ran || wrote || this.poll_timer(cx)) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Connection {
+    fn now(&self) -> Instant {
+        self.shared.runtime.now()
+    }
+
+    /// The server may be going away.
+    fn heed_phase(&mut self) {
+        let phase = self.shared.phase();
+        if phase <= self.told {
+            return;
+        }
+        self.told = phase;
+        match phase {
+            Phase::Open => {}
+            Phase::Draining => {
+                // Before the session is established there is nobody to tell.
+                let _ = self
+                    .session
+                    .notice(Code::GoingAway, b"the server is going away");
+            }
+            Phase::Closed => {
+                self.session
+                    .goodbye(Code::GoingAway, "the server is going away");
+                self.drain_events();
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        match self.pump.poll_read(cx, self.session.wanted()) {
+            Poll::Ready(Ok(0)) => self.session.handle_eof(),
+            Poll::Ready(Ok(_)) => {
+                let now = self.now();
+                self.pump.feed(&mut self.session, now);
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
+                self.session.handle_eof();
+            }
+            Poll::Pending => return false,
+        }
+        self.drain_events();
+        true
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.pump.wants_write() && self.session.wants_output() {
+            self.pump.collect(&mut self.session);
+            self.drain_events();
+            self.run.append(&mut self.blocked);
+        }
+        if !self.pump.wants_write() {
+            return false;
+        }
+        match self.pump.poll_write(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
+                self.session.handle_eof();
+                self.drain_events();
+                if let Some(ended) = &mut self.ended {
+                    ended.write = None;
+                }
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// Whether the session's next time-out had come.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.session.poll_timeout();
+        if self.ended.is_some() || !self.pump.poll_due(cx, due) {
+            return false;
+        }
+        self.pump.shrink();
+        let now = self.now();
+        self.session.handle_timeout(now);
+        self.drain_events();
+        true
+    }
+
+    /// After the end: whether everything is over.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
+        let writing = self.pump.wants_write();
+        let Some(ended) = &mut self.ended else {
+            return false;
+        };
+        if let Some(until) = ended.write
+            && (!writing || self.pump.poll_due(cx, Some(until)))
+        {
+            ended.write = None;
+            // Best effort: the peer sees the end of the stream either way.
+            let _ = self.pump.poll_close(cx);
+        }
+        let linger = ended.linger;
+        if ended.write.is_some() {
+            return false;
+        }
+        let busy = self.links.iter().flatten().any(|task| match &task.stage {
+            Stage::Sender(inbound) => !inbound.is_idle(),
+            _ => false,
+        });
+        !busy || self.told == Phase::Closed || self.pump.poll_due(cx, Some(linger))
+    }
+
+    fn drain_events(&mut self) {
+        let mut now = None;
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(event, &mut now);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: &mut Option<Instant>) {
+        match event {
+            Event::Transfer { link, transfer, .. } => {
+                // The clock is read once for all that came, and only if somebody asks.
+                let now = match transfer.hop.deadline {
+                    Some(_) => *now.get_or_insert_with(|| self.shared.runtime.now()),
+                    None => now.unwrap_or(self.shared.started),
+                };
+                if let Some(Stage::Sender(inbound)) = stage(&mut self.links, link) {
+                    inbound.arrived(transfer, now);
+                    self.again(link);
+                }
+            }
+            Event::Settle {
+                link,
+                first,
+                last,
+                outcome,
+                after,
+                why,
+            } => {
+                if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
+                    outbound.settle(first, last, outcome_of(outcome, after, &why));
+                }
+            }
+            Event::Credit { link } | Event::Writable { link } => self.again(link),
+            Event::Opening {
+                link,
+                role,
+                options,
+            } => self.open(link, role, &options),
+            Event::Close { link } => self.close(link),
+            Event::Stop { link } => {
+                if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
+                    outbound.stop();
+                    self.again(link);
+                }
+            }
+            Event::Sync { link, token } => self.sync(link, token),
+            Event::Call { id, method, body } => self.call(id, method, body),
+            Event::Established { peer } => {
+                let here = self.pump.peer();
+                tracing::info!(peer = %here, software = %peer.software.escape_debug(), "connected");
+                self.established = true;
+                self.shared.established.fetch_add(1, Ordering::Relaxed);
+                let claims = peer.auth != 0 || self.shared.options.auth != Auth::None;
+                if claims && here.credentials.is_none() {
+                    let text = "this transport does not tell who its peers are";
+                    self.session.goodbye(Code::Refused, text);
+                }
+            }
+            Event::Ended {
+                code,
+                reason,
+                by_peer,
+            } => {
+                let here = self.pump.peer();
+                tracing::info!(peer = %here, %code, reason = %reason.escape_debug(), "disconnected");
+                self.end(by_peer);
+            }
+            // What only clients are told.
+            _ => {}
+        }
+    }
+
+    /// The session has ended: receivers give back what they have; what a client sent before it
+    /// left still goes to the broker.
+    fn end(&mut self, by_peer: bool) {
+        if std::mem::take(&mut self.established) {
+            self.shared.established.fetch_sub(1, Ordering::Relaxed);
+        }
+        let now = self.now();
+        self.calls.clear();
+        self.queued.clear();
+        self.blocked.clear();
+        for (at, place) in self.links.iter_mut().enumerate() {
+            if let Some(task) = place.take() {
+                match task.stage {
+                    Stage::Receiver(outbound) => outbound.lost(),
+                    Stage::Sender(_) => {
+                        *place = Some(task);
+                        self.run.push(at);
+                    }
+                    Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
+                }
+            }
+        }
+        let write = (!by_peer).then_some(now + GOODBYE);
+        self.ended = Some(Ended {
+            write,
+            linger: now + LINGER,
+        });
+    }
+
+    /// Has a link looked at in this turn.
+    fn again(&mut self, link: Link) {
+        let at = usize::from(link.id());
+        if self.run.last() != Some(&at) {
+            self.run.push(at);
+        }
+    }
+
+    fn open(&mut self, link: Link, role: Role, options: &[u8]) {
+        let stage = match role {
+            Role::Sender => control::sender::decode(options).map(|options| {
+                let broker = Arc::clone(&self.shared.broker);
+                Stage::OpeningSender(Box::pin(async move { broker.sender(options).await }))
+            }),
+            Role::Receiver => control::receiver::decode(options).map(|wanted| {
+                let broker = Arc::clone(&self.shared.broker);
+                Stage::OpeningReceiver(Box::pin(open_receiver(broker, wanted)))
+            }),
+        };
+        match stage {
+            Ok(stage) => {
+                let at = usize::from(link.id());
+                if self.links.len() <= at {
+                    self.links.resize_with(at + 1, || None);
+                }
+                let child = self.ready.add(at);
+                self.links[at] = Some(Box::new(LinkTask { link, child, stage }));
+                self.again(link);
+            }
+            Err(error) => self
+                .session
+                .refuse(link, code_of(error.kind()), error.text()),
+        }
+    }
+
+    fn close(&mut self, link: Link) {
+        let at = usize::from(link.id());
+        let Some(task) = self.links.get_mut(at).and_then(Option::take) else {
+            return;
+        };
+        let mut task = task;
+        if let Stage::Sender(inbound) = &mut task.stage
+            && !inbound.is_idle()
+        {
+            // What was sent is sent: the link goes once the broker has it.
+            inbound.closing = true;
+            self.links[at] = Some(task);
+            self.again(link);
+            return;
+        }
+        if let Stage::Receiver(outbound) = task.stage {
+            outbound.closed();
+        }
+        self.session.closed(link, Code::Ok, "");
+    }
+
+    fn sync(&mut self, link: Link, token: u64) {
+        let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) else {
+            self.session.synced(link, token, Code::Ok, "");
+            return;
+        };
+        match outbound.sync(token) {
+            Ok(()) => self.again(link),
+            Err(reason) => self.session.goodbye(Code::Limit, reason),
+        }
+    }
+
+    fn call(&mut self, id: u32, method: u16, body: Bytes) {
+        let running = self.calls.iter().flatten().count();
+        if running >= CALLS {
+            // The session bounds how many there are.
+            self.queued.push_back((id, method, body));
+            return;
+        }
+        let at = self
+            .calls
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.calls.push(None);
+                self.calls.len() - 1
+            });
+        let child = self.ready.add(FIRST_CALL + at);
+        let answer = call::answer(Arc::clone(&self.shared), method, body);
+        self.calls[at] = Some(CallTask { id, child, answer });
+        self.run.push(FIRST_CALL + at);
+    }
+
+    /// Polls the children that something happened to, once each.
+    fn run_children(&mut self) -> bool {
+        self.ready.take_ready(&mut self.run);
+        if self.run.is_empty() {
+            return false;
+        }
+        let mut run = std::mem::take(&mut self.run);
+        for child in run.drain(..) {
+            match child {
+                PHASE => self.heed_phase(),
+                link if link < FIRST_CALL => self.run_link(link),
+                call => self.run_call(call - FIRST_CALL),
+            }
+        }
+        // What came up meanwhile is for the next turn; the list's memory is kept.
+        run.append(&mut self.run);
+        self.run = run;
+        true
+    }
+
+    fn run_call(&mut self, at: usize) {
+        let Some(task) = self.calls.get_mut(at).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut cx = Context::from_waker(task.child.polling());
+        let Poll::Ready(answer) = task.answer.as_mut().poll(&mut cx) else {
+            return;
+        };
+        let id = task.id;
+        self.calls[at] = None;
+        match answer {
+            Ok(body) => self.session.result(id, Code::Ok, &body),
+            Err(error) => {
+                self.session
+                    .result(id, code_of(error.kind()), error.text().as_bytes());
+            }
+        }
+        if let Some((id, method, body)) = self.queued.pop_front() {
+            self.call(id, method, body);
+        }
+    }
+
+    fn run_link(&mut self, at: usize) {
+        let Some(mut task) = self.links.get_mut(at).and_then(Option::take) else {
+            return;
+        };
+        if self.poll_link(&mut task, at) {
+            self.links[at] = Some(task);
+        }
+    }
+
+    /// Polls one link; `false` if it is over.
+    fn poll_link(&mut self, task: &mut LinkTask, at: usize) -> bool {
+        let link = task.link;
+        let session = &mut self.session;
+        let mut cx = Context::from_waker(task.child.polling());
+        match &mut task.stage {
+            Stage::OpeningSender(opening) => match opening.as_mut().poll(&mut cx) {
+                Poll::Pending => true,
+                Poll::Ready(Err(error)) => {
+                    session.refuse(link, code_of(error.kind()), error.text());
+                    false
+                }
+                Poll::Ready(Ok(sender)) => {
+                    session.opened(link, &Opened::default().encode());
+                    session.grant(link, inbound::WINDOW_MESSAGES, inbound::WINDOW_BYTES);
+                    task.stage = Stage::Sender(Inbound::new(sender));
+                    true
+                }
+            },
+            Stage::OpeningReceiver(opening) => match opening.as_mut().poll(&mut cx) {
+                Poll::Pending => true,
+                Poll::Ready(Err(error)) => {
+                    session.refuse(link, code_of(error.kind()), error.text());
+                    false
+                }
+                Poll::Ready(Ok(Receiving {
+                    receiver,
+                    opened,
+                    auto,
+                })) => {
+                    session.opened(link, &opened.encode());
+                    let outbound = Outbound::new(receiver, opened.settles, auto);
+                    task.stage = Stage::Receiver(outbound);
+                    self.run.push(at);
+                    true
+                }
+            },
+            Stage::Sender(inbound) => {
+                if inbound.poll(session, link, &mut cx) {
+                    self.run.push(at);
+                }
+                let over = inbound.closing && inbound.is_idle();
+                if over {
+                    session.closed(link, Code::Ok, "");
+                }
+                !over
+            }
+            Stage::Receiver(outbound) => {
+                let runtime: &dyn Runtime = &*self.shared.runtime;
+                match outbound.poll(session, link, runtime, &mut cx) {
+                    Progress::Waiting => true,
+                    Progress::Blocked => {
+                        self.blocked.push(at);
+                        true
+                    }
+                    Progress::More => {
+                        self.run.push(at);
+                        true
+                    }
+                    Progress::Failed(error) => {
+                        session.closed(link, code_of(error.kind()), error.text());
+                        false
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.established {
+            self.shared.established.fetch_sub(1, Ordering::Relaxed);
+        }
+        for task in self.links.drain(..).flatten() {
+            if let Stage::Receiver(outbound) = task.stage {
+                outbound.lost();
+            }
+        }
+    }
+}
+
+/// What the session speaks of, unless the number has a new life.
+fn stage(links: &mut [Option<Box<LinkTask>>], link: Link) -> Option<&mut Stage> {
+    let task = links.get_mut(usize::from(link.id()))?.as_deref_mut()?;
+    (task.link == link).then_some(&mut task.stage)
+}
+
+/// Opens what a client wants to receive from.
+async fn open_receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<Receiving, Error> {
+    let mut subscription = match wanted {
+        Wanted::Subscription(subscription) => subscription,
+        Wanted::Inbox(None) => {
+            let (address, receiver) = broker.inbox().await?;
+            let opened = Opened {
+                settles: false,
+                address: Some(address),
+            };
+            return Ok(Receiving {
+                receiver,
+                opened,
+                auto: true,
+            });
+        }
+        // The client had an inbox here before its connection was lost: others know its address.
+        Wanted::Inbox(Some(address)) => {
+            let subscription = Subscription::topic(&address)?
+                .capacity(INBOX_MESSAGES, posthaste_core::limits::SUBSCRIPTION_BYTES)
+                .overflow(Overflow::DropNewest);
+            let receiver = broker.receiver(subscription).await?;
+            let opened = Opened {
+                settles: false,
+                address: Some(address),
+            };
+            return Ok(Receiving {
+                receiver,
+                opened,
+                auto: true,
+            });
+        }
+    };
+    let auto = subscription.ack == Ack::Auto;
+    let by_hand = broker.capabilities().has(Capability::ManualAck);
+    if auto && by_hand && !matches!(subscription.source, Source::Topic(_)) {
+        // Taken is what the application has taken, and only its own side knows when that is.
+        subscription.ack = Ack::Manual;
+    }
+    let settles = subscription.ack == Ack::Manual;
+    // The client's credit is the limit; the broker's own would only be in its way.
+    subscription.prefetch = None;
+    let receiver = broker.receiver(subscription).await?;
+    Ok(Receiving {
+        receiver,
+        opened: Opened {
+            settles,
+            address: None,
+        },
+        auto,
+    })
+}

@@ -1,0 +1,240 @@
+//! A client's sender: its messages go into the broker in order, their outcomes go back.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use posthaste_core::{BoxSender, Error, Level, Message, Parts, Receipt, Seq};
+use posthaste_wire::{Link, Session, Transfer};
+
+use crate::codes::code_of;
+
+/// Messages and bytes that a client may send ahead of the broker. Credit goes back when the broker
+/// has taken a message, so this is also what a sender that the broker holds up keeps here.
+pub(super) const WINDOW_MESSAGES: u64 = 16_384;
+/// See [`WINDOW_MESSAGES`].
+pub(super) const WINDOW_BYTES: u64 = 4 << 20;
+
+/// Messages that one link moves before the others get their turn.
+const TURN: usize = 1_024;
+
+/// A client's sender.
+pub(super) struct Inbound {
+    sender: BoxSender,
+    /// What the broker has not taken yet, in order; what cannot be read is refused in its turn.
+    pending: VecDeque<Result<Message, Error>>,
+    slot: Option<Message>,
+    numbers: Numbers,
+    /// Credit that is free again and has not gone back.
+    owed_messages: u64,
+    owed_bytes: u64,
+    /// What the last receipt said: a refusal after it tells nothing new.
+    level: Level,
+    nodes: u32,
+    /// The client has closed the link; what is pending still goes out.
+    pub(super) closing: bool,
+}
+
+/// How the link's numbers, which count every message, follow from the sender's own, which do not
+/// count what it refused.
+#[derive(Default)]
+struct Numbers {
+    /// The link's number of the last message that was taken or refused.
+    processed: u64,
+    /// The sender's number of the last message that it took.
+    taken: u64,
+    /// Up to where the sender's have their outcome.
+    settled: u64,
+    /// From which of the sender's numbers on how much has to be added.
+    offsets: VecDeque<(u64, u64)>,
+}
+
+impl Numbers {
+    fn refused(&mut self) -> u64 {
+        self.processed += 1;
+        self.processed
+    }
+
+    fn took(&mut self, seq: u64) {
+        self.processed += 1;
+        self.taken = seq;
+        let offset = self.processed.saturating_sub(seq);
+        if self.offsets.back().is_none_or(|(_, last)| *last != offset) {
+            self.offsets.push_back((seq, offset));
+        }
+    }
+
+    fn on_link(&self, seq: u64) -> u64 {
+        let begun = self.offsets.iter().rev().find(|(from, _)| *from <= seq);
+        seq.saturating_add(begun.map_or(0, |(_, offset)| *offset))
+    }
+
+    /// The sender's are settled up to `upto`; up to where the link's are.
+    fn settle(&mut self, upto: u64) -> u64 {
+        self.settled = self.settled.max(upto.min(self.taken));
+        let next = self.settled + 1;
+        let done = self
+            .offsets
+            .iter()
+            .rposition(|(from, _)| *from <= next)
+            .unwrap_or(0);
+        self.offsets.drain(..done);
+        match self.is_settled() {
+            true => self.processed,
+            // Whatever was refused right before the next one has its outcome too.
+            false => self.on_link(next) - 1,
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled >= self.taken
+    }
+}
+
+impl Inbound {
+    pub(super) fn new(sender: BoxSender) -> Self {
+        Self {
+            sender,
+            pending: VecDeque::new(),
+            slot: None,
+            numbers: Numbers::default(),
+            owed_messages: 0,
+            owed_bytes: 0,
+            level: Level::Sent,
+            nodes: 1,
+            closing: false,
+        }
+    }
+
+    /// A message has come.
+    pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
+        let Transfer { hop, head, payload } = transfer;
+        self.pending.push_back(Message::from_parts(Parts {
+            head,
+            payload,
+            attributes: hop.attributes,
+            correlation: hop.correlation.map_or(0, std::num::NonZero::get),
+            deadline: hop.deadline.and_then(|left| now.checked_add(left)),
+        }));
+    }
+
+    /// Whether the broker has taken or refused everything that came.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.slot.is_none()
+    }
+
+    /// Moves what can be moved; `true` if there is more to do at once.
+    pub(super) fn poll(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
+        let mut budget = TURN;
+        loop {
+            while budget > 0 && self.poll_next(session, link, cx) {
+                budget -= 1;
+            }
+            if !self.poll_outcomes(session, link, cx) {
+                break;
+            }
+        }
+        let half = self.owed_messages * 2 >= WINDOW_MESSAGES || self.owed_bytes * 2 >= WINDOW_BYTES;
+        if half {
+            session.grant(link, self.owed_messages, self.owed_bytes);
+            (self.owed_messages, self.owed_bytes) = (0, 0);
+        }
+        budget == 0
+    }
+
+    /// Hands the oldest message to the broker; `false` if there is none, or no room.
+    fn poll_next(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
+        if self.slot.is_none() {
+            match self.pending.pop_front() {
+                Some(Ok(message)) => self.slot = Some(message),
+                Some(Err(error)) => {
+                    self.owed_messages += 1;
+                    self.refuse(session, link, &error);
+                    return true;
+                }
+                None => return false,
+            }
+        }
+        let size = self.slot.as_ref().map_or(0, Message::size);
+        match self.sender.poll_send(cx, &mut self.slot) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(seq)) => self.numbers.took(seq.get()),
+            Poll::Ready(Err(error)) => {
+                self.slot = None;
+                self.refuse(session, link, &error);
+            }
+        }
+        self.owed_messages += 1;
+        self.owed_bytes += u64::try_from(size).unwrap_or(u64::MAX);
+        true
+    }
+
+    fn refuse(&mut self, session: &mut Session, link: Link, error: &Error) {
+        let seq = self.numbers.refused();
+        session.return_(link, seq, code_of(error.kind()), 0, error.text());
+        if self.numbers.is_settled() {
+            session.confirm(link, seq, 0, self.level.as_u8(), self.nodes);
+        }
+    }
+
+    /// Passes outcomes on; `true` if there may be more of them.
+    fn poll_outcomes(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
+        if self.numbers.is_settled() {
+            return false;
+        }
+        let next = Seq::new(self.numbers.settled + 1);
+        match self.sender.poll_flush(cx, next) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(receipt)) => {
+                self.pass_on(session, link, &receipt);
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                // The sender has come to its end: nothing is known of what it took.
+                for seq in self.numbers.settled + 1..=self.numbers.taken {
+                    let seq = self.numbers.on_link(seq);
+                    session.return_(link, seq, code_of(error.kind()), 0, error.text());
+                }
+                let upto = self.numbers.settle(self.numbers.taken);
+                session.confirm(link, upto, 0, self.level.as_u8(), self.nodes);
+                false
+            }
+        }
+    }
+
+    fn pass_on(&mut self, session: &mut Session, link: Link, receipt: &Receipt) {
+        if receipt.confirmed > 0 {
+            (self.level, self.nodes) = (receipt.level, receipt.nodes);
+        }
+        if receipt.returned > 0 {
+            while let Some(returned) = self.sender.take_returned(Seq::FIRST) {
+                let seq = self.numbers.on_link(returned.seq.get());
+                let error = returned.error;
+                session.return_(link, seq, code_of(error.kind()), 0, error.text());
+            }
+        }
+        let upto = self.numbers.settle(receipt.upto.get());
+        session.confirm(link, upto, receipt.matched, self.level.as_u8(), self.nodes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_messages_take_a_number_of_the_link_and_none_of_the_sender() {
+        let mut numbers = Numbers::default();
+        numbers.took(1); // 1
+        numbers.refused(); // 2
+        numbers.refused(); // 3
+        numbers.took(2); // 4
+        numbers.took(3); // 5
+        numbers.refused(); // 6
+        assert_eq!([1, 2, 3].map(|seq| numbers.on_link(seq)), [1, 4, 5]);
+        assert_eq!(numbers.settle(1), 3);
+        assert_eq!(numbers.settle(2), 4);
+        assert_eq!(numbers.on_link(3), 5);
+        assert_eq!(numbers.settle(3), 6);
+    }
+}

@@ -1,0 +1,119 @@
+//! A server, a client and the runtimes to try them on.
+
+use std::future::Future;
+use std::time::Duration;
+
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::transport::Endpoint;
+use posthaste_core::{Message, SharedRuntime, Topic};
+use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
+use posthaste_memory::Memory;
+use posthaste_smol::Smol;
+use posthaste_tokio::Tokio;
+
+/// A server of a broker in memory, and where clients find it.
+pub(crate) struct World {
+    pub(crate) runtime: SharedRuntime,
+    pub(crate) pipe: Pipe,
+    pub(crate) memory: Memory,
+    pub(crate) server: Server,
+    pub(crate) here: Endpoint,
+}
+
+impl World {
+    pub(crate) async fn new(runtime: SharedRuntime) -> Self {
+        Self::with(runtime, ServerOptions::new()).await
+    }
+
+    pub(crate) async fn with(runtime: SharedRuntime, options: ServerOptions) -> Self {
+        let pipe = Pipe::new();
+        let memory = Memory::with_runtime(runtime.clone());
+        let server = Server::new(runtime.clone(), memory.clone(), options);
+        let here = Endpoint::new("pipe", "server");
+        let here = server
+            .listen(pipe.clone(), here)
+            .await
+            .expect("the address is free");
+        Self {
+            runtime,
+            pipe,
+            memory,
+            server,
+            here,
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Remote {
+        self.client_with(RemoteOptions::new()).await
+    }
+
+    pub(crate) async fn client_with(&self, options: RemoteOptions) -> Remote {
+        Remote::connect(
+            self.runtime.clone(),
+            self.pipe.clone(),
+            self.here.clone(),
+            options,
+        )
+        .await
+        .expect("the server is there")
+    }
+
+    /// Waits until `fact` holds: a look at every few milliseconds, and a failure after ten seconds.
+    pub(crate) async fn until(&self, what: &str, mut fact: impl AsyncFnMut() -> bool) {
+        let give_up = self.runtime.now() + Duration::from_secs(10);
+        while !fact().await {
+            assert!(self.runtime.now() < give_up, "never came true: {what}");
+            let next = self.runtime.now() + Duration::from_millis(2);
+            timeout_at(&*self.runtime, next, std::future::pending::<()>()).await;
+        }
+    }
+}
+
+/// Runs a test on a tokio runtime with one thread, on one with two, and on smol; a test that hangs
+/// fails after half a minute.
+pub(crate) fn on_every_runtime<F: Future<Output = ()>>(test: impl Fn(SharedRuntime) -> F) {
+    let limit = Duration::from_secs(30);
+    for threads in [1, 2] {
+        let mut builder = match threads {
+            1 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let tokio = builder
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .expect("tokio starts");
+        let runtime: SharedRuntime = Tokio::new(tokio.handle().clone()).into();
+        tokio.block_on(within(&runtime, limit, test(runtime.clone())));
+    }
+    let runtime: SharedRuntime = Smol::global().into();
+    smol::block_on(within(&runtime, limit, test(runtime.clone())));
+}
+
+/// Runs a test on smol alone, where the runtime makes no difference.
+pub(crate) fn on_one_runtime<F: Future<Output = ()>>(test: impl FnOnce(SharedRuntime) -> F) {
+    let runtime: SharedRuntime = Smol::global().into();
+    smol::block_on(within(
+        &runtime,
+        Duration::from_secs(30),
+        test(runtime.clone()),
+    ));
+}
+
+async fn within<F: Future<Output = ()>>(runtime: &SharedRuntime, limit: Duration, test: F) {
+    let deadline = runtime.now() + limit;
+    let ended = timeout_at(&**runtime, deadline, test).await;
+    assert!(ended.is_some(), "the test hangs");
+}
+
+pub(crate) fn topic(text: &str) -> Topic {
+    Topic::new(text).expect("a good topic")
+}
+
+pub(crate) fn event(to: &str, payload: impl Into<bytes::Bytes>) -> Message {
+    Message::new(topic(to), payload)
+}
+
+pub(crate) fn job(queue: &str, payload: impl Into<bytes::Bytes>) -> Message {
+    Message::to_queue(topic(queue), payload)
+}
