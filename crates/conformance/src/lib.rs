@@ -1,1 +1,57 @@
-//! 
+//! The laws of Posthaste brokers and transports as tests that anyone can run on their own.
+//!
+//! Every law in the documentation of [`Sender`](posthaste_core::Sender),
+//! [`Receiver`](posthaste_core::Receiver), [`Broker`](posthaste_core::Broker) and
+//! [`Transport`](posthaste_core::transport::Transport) has cases here that bear its number. A
+//! broker says how it is opened ([`BrokerSubject`]) and [`broker_suite!`] makes a test of every
+//! case:
+//!
+//! ```
+//! use posthaste_conformance::{BrokerSubject, Executor, Fixture};
+//! use posthaste_core::{BoxFuture, Error};
+//! use posthaste_memory::Memory;
+//!
+//! struct InProcess;
+//!
+//! impl Executor for InProcess {}
+//!
+//! impl BrokerSubject for InProcess {
+//!     fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
+//!         Box::pin(async { Ok(Fixture::new(Memory::new())) })
+//!     }
+//! }
+//!
+//! posthaste_conformance::broker_suite!(in_process, InProcess);
+//! # fn main() {}
+//! ```
+//!
+//! The same cases run from a program with [`run_broker`], which returns a [`Report`]. What a
+//! backend lacks is *not applicable*, by the name of what is lacking, and never passes silently;
+//! what it has is held to the law. No case sleeps, and every one has a watchdog, so a lost
+//! wake-up is a failed case and not a hanging test.
+//!
+//! After every case the ledger has to balance and nothing that the case opened may be left.
+
+#[doc(hidden)]
+pub mod case;
+mod cases;
+mod context;
+mod failure;
+mod law;
+mod poll;
+mod random;
+mod run;
+mod subject;
+mod suite;
+
+pub use case::{BrokerCase, Case, Need, TransportCase, Verdict};
+pub use cases::{BROKER_CASES, TRANSPORT_CASES};
+pub use context::Context;
+pub use failure::{Failure, Outcome};
+pub use law::Law;
+pub use poll::{LocalFuture, block_on};
+pub use run::{
+    Report, Row, assert_broker_case, assert_transport_case, run_broker, run_broker_case,
+    run_transport, run_transport_case,
+};
+pub use subject::{BrokerSubject, Executor, Fixture, Medium, TransportSubject};

@@ -1,0 +1,95 @@
+//! A case: one thing that a law demands, what it needs to be shown, and how a run of it ended.
+
+use std::fmt;
+
+use posthaste_core::Capability;
+
+use crate::failure::{Failure, Outcome};
+use crate::poll::LocalFuture;
+use crate::{Context, Law, Medium};
+
+/// One case of a law. `C` is what it is run with.
+#[derive(Debug)]
+pub struct Case<C> {
+    /// The law that it shows.
+    pub law: Law,
+    /// Its name, which begins with the law's number and is a sentence.
+    pub name: &'static str,
+    /// What the subject has to have for the case to be applicable.
+    pub needs: &'static [Need],
+    /// The case itself.
+    pub run: fn(C) -> LocalFuture<'static, Outcome>,
+}
+
+/// A case that is run with a fresh broker.
+pub type BrokerCase = Case<Context>;
+/// A case that is run with a transport and a place to listen at.
+pub type TransportCase = Case<Medium>;
+
+/// What a subject has to have for a case to be applicable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Need {
+    /// The broker has the capability.
+    Has(Capability),
+    /// The executor has a runtime, and with it a clock.
+    Clock,
+    /// Nobody else uses the broker.
+    Alone,
+    /// The broker hands a message to a consumer that polls, not ahead of its polls.
+    Pull,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Has(capability) => write!(f, "the capability {capability}"),
+            Self::Clock => f.write_str("a clock: give the executor a runtime"),
+            Self::Alone => f.write_str("a broker that nobody else uses"),
+            Self::Pull => f.write_str("a broker that hands out to polls, not ahead of them"),
+        }
+    }
+}
+
+/// How the run of a case ended.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The law held.
+    Passed,
+    /// The subject lacks something that the case needs.
+    NotApplicable(Need),
+    /// The law was broken.
+    Failed(Failure),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed"),
+            Self::NotApplicable(need) => write!(f, "not applicable, needs {need}"),
+            Self::Failed(failure) => write!(f, "FAILED: {failure}"),
+        }
+    }
+}
+
+/// The needs by the names that the table of cases uses.
+pub(crate) mod needs {
+    use super::Need;
+    use posthaste_core::Capability;
+
+    pub(crate) const TOPICS: Need = Need::Has(Capability::Topics);
+    pub(crate) const GROUPS: Need = Need::Has(Capability::Groups);
+    pub(crate) const QUEUES: Need = Need::Has(Capability::Queues);
+    pub(crate) const INBOXES: Need = Need::Has(Capability::Inboxes);
+    pub(crate) const NO_RESPONDERS: Need = Need::Has(Capability::NoResponders);
+    pub(crate) const REDELIVERY: Need = Need::Has(Capability::Redelivery);
+    pub(crate) const BINDINGS: Need = Need::Has(Capability::Bindings);
+    pub(crate) const BYTE_LIMITS: Need = Need::Has(Capability::ByteLimits);
+    pub(crate) const DEADLINES: Need = Need::Has(Capability::Deadlines);
+    pub(crate) const DRAIN: Need = Need::Has(Capability::Drain);
+    pub(crate) const INSPECTION: Need = Need::Has(Capability::Inspection);
+    pub(crate) const RETRY_DELAY: Need = Need::Has(Capability::RetryDelay);
+    pub(crate) const CLOCK: Need = Need::Clock;
+    pub(crate) const ALONE: Need = Need::Alone;
+    pub(crate) const PULL: Need = Need::Pull;
+}

@@ -1,0 +1,71 @@
+//! The laws by number, as the documentation of the traits states them.
+
+use std::fmt;
+
+macro_rules! laws {
+    ($($law:ident: $text:literal,)+) => {
+        /// A law of the traits, by its number.
+        ///
+        /// ```
+        /// use posthaste_conformance::Law;
+        ///
+        /// assert_eq!(Law::R4.to_string(), "R4");
+        /// assert!(Law::R4.text().contains("sticky"));
+        /// ```
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Law {
+            $(#[doc = $text] $law,)+
+        }
+
+        impl Law {
+            /// Every law, in the order of the traits.
+            pub const ALL: &[Self] = &[$(Self::$law),+];
+
+            /// What the law says, in one sentence.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Self::$law => $text,)+
+                }
+            }
+        }
+
+        impl fmt::Display for Law {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$law => stringify!($law),)+
+                })
+            }
+        }
+    };
+}
+
+laws! {
+    S1: "`Pending` or an error of a send leaves the message in the slot.",
+    S2: "A message that is taken leaves the slot empty and is numbered 1, 2, 3, ...",
+    S3: "A dropped wait for room leaves the message unsent.",
+    S4: "After a flush every message up to it has exactly one outcome.",
+    S5: "Sending after a close is `Closed` and hands the message back.",
+    S6: "With a stalled receiver memory stays bounded.",
+    R1: "Dropping a pending receive loses nothing.",
+    R2: "The messages of one sender arrive in the order in which it sent them.",
+    R3: "An acked delivery never comes again; a retried or dropped one does, one attempt higher.",
+    R4: "The end of a receiver is sticky.",
+    R5: "A handle that is not being polled never swallows a wake-up.",
+    R6: "A batch of 0 is the end and nothing else.",
+    B1: "A capability that is lacking is `Unsupported` at the call, never silence.",
+    B2: "A subscription is live once `receiver` resolves.",
+    B3: "Of competing consumers each message goes to exactly one.",
+    B4: "Of subscriptions, groups and queues each one that matches gets its own copy.",
+    B5: "The ledger balances.",
+    B6: "A dropped pending `receiver` or `declare` leaves nothing behind.",
+    D1: "Dropping any handle, anywhere, neither panics, blocks nor spawns.",
+    D2: "Empty, non-UTF-8 and maximum-size payloads pass; one byte more is `TooLarge`.",
+    Q1: "A request that was dropped or timed out frees its slot; a late reply is not delivered.",
+    Q2: "A request that nobody can answer is answered `NoResponders` at once.",
+    T1: "Bytes arrive in order, and the end of one direction is visible while the other runs.",
+    T2: "A peer that stalls in its handshake does not hold up `accept`.",
+    T3: "Reads and writes may be cut at any byte boundary.",
+    T4: "What a listener says it listens at can be connected to, and only while it is there.",
+}

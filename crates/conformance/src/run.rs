@@ -1,0 +1,248 @@
+//! Runs cases: one, or all of them into a report.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::task::lock;
+use posthaste_core::{Capabilities, Capability, Support};
+
+use crate::case::{BrokerCase, Case, Need, TransportCase, Verdict};
+use crate::cases::{BROKER_CASES, TRANSPORT_CASES};
+use crate::failure::Failure;
+use crate::poll::LocalFuture;
+use crate::subject::{BrokerSubject, Executor, TransportSubject};
+use crate::{Context, Law};
+
+/// Runs every broker case against `subject`.
+pub fn run_broker(subject: &(impl BrokerSubject + ?Sized)) -> Report {
+    let card = Mutex::new(None);
+    let verdicts = BROKER_CASES.iter().map(|case| {
+        let verdict = broker_case(subject, case, &card);
+        (Row::of(case), verdict)
+    });
+    let verdicts = verdicts.collect();
+    Report {
+        card: lock(&card).take(),
+        verdicts,
+    }
+}
+
+/// Runs every transport case against `subject`.
+pub fn run_transport(subject: &(impl TransportSubject + ?Sized)) -> Report {
+    let verdicts = TRANSPORT_CASES
+        .iter()
+        .map(|case| (Row::of(case), transport_case(subject, case)));
+    Report {
+        card: None,
+        verdicts: verdicts.collect(),
+    }
+}
+
+/// Runs one broker case against `subject`.
+pub fn run_broker_case(subject: &(impl BrokerSubject + ?Sized), case: &BrokerCase) -> Verdict {
+    broker_case(subject, case, &Mutex::new(None))
+}
+
+/// Runs one transport case against `subject`.
+pub fn run_transport_case(
+    subject: &(impl TransportSubject + ?Sized),
+    case: &TransportCase,
+) -> Verdict {
+    transport_case(subject, case)
+}
+
+/// Runs the broker case of that name as a test: panics if it fails.
+///
+/// # Panics
+/// If the law is broken, or if there is no case of that name.
+pub fn assert_broker_case(subject: &(impl BrokerSubject + ?Sized), suite: &str, name: &str) {
+    let case = BROKER_CASES.iter().find(|case| case.name == name);
+    let verdict = case.map(|case| (case.law, run_broker_case(subject, case)));
+    assert_passed(verdict, suite, name);
+}
+
+/// Runs the transport case of that name as a test: panics if it fails.
+///
+/// # Panics
+/// If the law is broken, or if there is no case of that name.
+pub fn assert_transport_case(subject: &(impl TransportSubject + ?Sized), suite: &str, name: &str) {
+    let case = TRANSPORT_CASES.iter().find(|case| case.name == name);
+    let verdict = case.map(|case| (case.law, run_transport_case(subject, case)));
+    assert_passed(verdict, suite, name);
+}
+
+fn assert_passed(verdict: Option<(Law, Verdict)>, suite: &str, name: &str) {
+    match verdict {
+        Some((_, Verdict::Passed)) => {}
+        // Written past the test runner's capture, so that what did not run is always seen; should
+        // there be nowhere to write, nobody is there to be told.
+        Some((_, skipped @ Verdict::NotApplicable(_))) => {
+            let _ = writeln!(io::stderr(), "{suite}::{name}: {skipped}");
+        }
+        Some((law, Verdict::Failed(failure))) => {
+            let broken = failure.law().unwrap_or(law);
+            panic!(
+                "{broken} is broken: {failure}\n  {broken} says: {}",
+                broken.text()
+            );
+        }
+        None => panic!("there is no case called {name}"),
+    }
+}
+
+fn broker_case(
+    subject: &(impl BrokerSubject + ?Sized),
+    case: &BrokerCase,
+    card: &Mutex<Option<Capabilities>>,
+) -> Verdict {
+    block_on_watched(subject, async {
+        let fixture = subject.open().await?;
+        let capabilities = fixture.broker.capabilities();
+        let missing = case.needs.iter().find(|need| match need {
+            Need::Has(capability) => !capabilities.has(*capability),
+            Need::Clock => subject.runtime().is_none(),
+            Need::Alone => fixture.shared.is_some(),
+            Need::Pull => fixture.pushes,
+        });
+        *lock(card) = Some(capabilities);
+        if let Some(need) = missing {
+            return Ok(Verdict::NotApplicable(*need));
+        }
+        let cx = Context::new(fixture, subject.runtime(), case.name);
+        (case.run)(cx.clone()).await?;
+        cx.check_aftermath().await?;
+        Ok(Verdict::Passed)
+    })
+}
+
+fn transport_case(subject: &(impl TransportSubject + ?Sized), case: &TransportCase) -> Verdict {
+    block_on_watched(subject, async {
+        let medium = subject.open().await?;
+        (case.run)(medium).await?;
+        Ok(Verdict::Passed)
+    })
+}
+
+/// Runs a case under its watchdog; a panic, of the case or of the subject, is a failure as well.
+fn block_on_watched(
+    executor: &(impl Executor + ?Sized),
+    case: impl Future<Output = Result<Verdict, Failure>>,
+) -> Verdict {
+    let verdict = Mutex::new(None);
+    let patience = executor.patience();
+    let watched: LocalFuture<'_, ()> = Box::pin(async {
+        let ended = match executor.runtime() {
+            Some(runtime) => timeout_at(&*runtime, runtime.now() + patience, case).await,
+            None => Some(case.await),
+        };
+        *lock(&verdict) = ended;
+    });
+    let ran = catch_unwind(AssertUnwindSafe(|| executor.block_on(watched)));
+    if let Err(panic) = ran {
+        return Verdict::Failed(Failure::new(format!("it panicked: {}", text_of(&*panic))));
+    }
+    match lock(&verdict).take() {
+        Some(Ok(verdict)) => verdict,
+        Some(Err(failure)) => Verdict::Failed(failure),
+        None => Verdict::Failed(Failure::new(format!(
+            "it hangs: nothing has happened for {patience:?} that would end it"
+        ))),
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a text")
+}
+
+/// How every case ended.
+#[derive(Debug)]
+pub struct Report {
+    card: Option<Capabilities>,
+    verdicts: Vec<(Row, Verdict)>,
+}
+
+/// A case without what it runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The law that it shows.
+    pub law: Law,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Row {
+    fn of<C>(case: &Case<C>) -> Self {
+        Self {
+            law: case.law,
+            name: case.name,
+        }
+    }
+}
+
+impl Report {
+    /// The broker's capability card.
+    #[must_use]
+    pub fn card(&self) -> Option<&Capabilities> {
+        self.card.as_ref()
+    }
+
+    /// Every case with its verdict, in the order of the laws.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Row, &Verdict)> {
+        self.verdicts.iter().map(|(row, verdict)| (*row, verdict))
+    }
+
+    /// Whether every applicable case passed.
+    #[must_use]
+    pub fn is_conformant(&self) -> bool {
+        self.broken_laws().is_empty()
+    }
+
+    /// The laws of which a case failed.
+    #[must_use]
+    pub fn broken_laws(&self) -> BTreeSet<Law> {
+        self.verdicts()
+            .filter_map(|(row, verdict)| match verdict {
+                Verdict::Failed(failure) => Some(failure.law().unwrap_or(row.law)),
+                Verdict::Passed | Verdict::NotApplicable(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(card) = &self.card {
+            writeln!(f, "{}", card.backend())?;
+            for (capability, support) in card.iter() {
+                let support = match support {
+                    Support::Native => "native",
+                    Support::Emulated => "emulated",
+                    Support::Lacking => "lacking",
+                };
+                writeln!(f, "  {:<15} {support}", Capability::to_string(&capability))?;
+            }
+        }
+        let (mut passed, mut skipped, mut failed) = (0, 0, 0);
+        for (row, verdict) in self.verdicts() {
+            writeln!(f, "{} {}: {verdict}", row.law, row.name)?;
+            match verdict {
+                Verdict::Passed => passed += 1,
+                Verdict::NotApplicable(_) => skipped += 1,
+                Verdict::Failed(_) => failed += 1,
+            }
+        }
+        write!(
+            f,
+            "{passed} passed, {failed} failed, {skipped} not applicable"
+        )
+    }
+}

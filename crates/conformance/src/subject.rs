@@ -1,0 +1,199 @@
+//! What is put to the test: an executor, and a broker or a transport that is opened fresh for
+//! every case.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use posthaste_core::task::lock;
+use posthaste_core::transport::{Endpoint, Transport};
+use posthaste_core::{BoxFuture, Broker, Error, SharedRuntime};
+
+use crate::poll::{self, LocalFuture};
+
+/// Where cases run.
+///
+/// The default is a bare loop on the calling thread, without any runtime: enough for a broker in
+/// process. Everything else blocks on its own executor:
+///
+/// ```
+/// use posthaste_conformance::{Executor, LocalFuture};
+/// use posthaste_core::SharedRuntime;
+///
+/// struct MyExecutor { runtime: SharedRuntime /* and what blocks on it */ }
+///
+/// impl Executor for MyExecutor {
+///     fn runtime(&self) -> Option<SharedRuntime> {
+///         Some(self.runtime.clone())
+///     }
+///     fn block_on(&self, case: LocalFuture<'_, ()>) {
+///         // my_executor.block_on(case)
+/// #       drop(case);
+///     }
+/// }
+/// ```
+pub trait Executor: Sync {
+    /// The runtime of the subject; `None` if it has none, and so no clock.
+    fn runtime(&self) -> Option<SharedRuntime> {
+        None
+    }
+
+    /// Runs `case` to its end on this thread, or drops it when it can no longer end.
+    fn block_on(&self, case: LocalFuture<'_, ()>) {
+        poll::block_on(case, self.patience());
+    }
+
+    /// How long a case may take before it counts as hanging. It is a watchdog and nothing that a
+    /// case waits for; zero suits a subject without any other thread, where a future that nothing
+    /// has woken hangs for ever.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+/// A broker put to the test.
+///
+/// ```
+/// use posthaste_conformance::{BrokerSubject, Executor, Fixture};
+/// use posthaste_core::{BoxFuture, Broker, Error};
+/// # use posthaste_core::{BoxReceiver, BoxSender, Capabilities, DrainReport, Queue, QueueInfo};
+/// # use posthaste_core::{SenderOptions, Stats, Subscription, Topic};
+///
+/// struct MyBroker;
+/// # #[async_trait::async_trait]
+/// # impl Broker for MyBroker {
+/// #     async fn sender(&self, _: SenderOptions) -> Result<BoxSender, Error> { todo!() }
+/// #     async fn receiver(&self, _: Subscription) -> Result<BoxReceiver, Error> { todo!() }
+/// #     async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> { todo!() }
+/// #     async fn declare(&self, _: Queue) -> Result<(), Error> { todo!() }
+/// #     async fn delete(&self, _: &Topic) -> Result<(), Error> { todo!() }
+/// #     async fn queue(&self, _: &Topic) -> Result<QueueInfo, Error> { todo!() }
+/// #     async fn stats(&self) -> Result<Stats, Error> { todo!() }
+/// #     async fn drain(&self, _: std::time::Duration) -> Result<DrainReport, Error> { todo!() }
+/// #     fn capabilities(&self) -> Capabilities { todo!() }
+/// # }
+/// struct Subject;
+///
+/// impl Executor for Subject {}
+///
+/// impl BrokerSubject for Subject {
+///     fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
+///         Box::pin(async { Ok(Fixture::new(MyBroker)) })
+///     }
+/// }
+/// // In a test file: posthaste_conformance::broker_suite!(my_broker, Subject);
+/// ```
+pub trait BrokerSubject: Executor {
+    /// Opens a broker for one case. It is empty, unless it is [`Fixture::shared`].
+    fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>>;
+}
+
+/// A transport put to the test.
+pub trait TransportSubject: Executor {
+    /// Opens the transport for one case, with a place to listen at.
+    fn open(&self) -> BoxFuture<'_, io::Result<Medium>>;
+}
+
+/// A broker for one case, and what has to live as long.
+pub struct Fixture {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) peer: Arc<dyn Broker>,
+    pub(crate) pushes: bool,
+    pub(crate) shared: Option<String>,
+    // Behind a lock only so that what is kept need not be `Sync`.
+    kept: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+impl Fixture {
+    /// A broker in which nothing has happened yet and which nobody else uses.
+    pub fn new(broker: impl Broker + 'static) -> Self {
+        let broker: Arc<dyn Broker> = Arc::new(broker);
+        Self {
+            peer: Arc::clone(&broker),
+            broker,
+            pushes: false,
+            shared: None,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// A second client of the same broker. Cases then send through one and receive through the
+    /// other.
+    #[must_use]
+    pub fn peer(mut self, peer: impl Broker + 'static) -> Self {
+        self.peer = Arc::new(peer);
+        self
+    }
+
+    /// Keeps something (a server, a directory) until the case is over.
+    #[must_use]
+    pub fn keep(self, kept: impl Any + Send) -> Self {
+        lock(&self.kept).push(Box::new(kept));
+        self
+    }
+
+    /// The broker hands messages out ahead of polls, as everything behind a connection does: one
+    /// that a consumer has not polled for may still be meant for it alone.
+    #[must_use]
+    pub fn pushes(mut self) -> Self {
+        self.pushes = true;
+        self
+    }
+
+    /// Others use the broker too: names begin with `space`, which nobody else uses, and the books
+    /// of the whole broker are not looked at.
+    #[must_use]
+    pub fn shared(mut self, space: impl Into<String>) -> Self {
+        self.shared = Some(space.into());
+        self
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture")
+            .field("backend", &self.broker.capabilities().backend())
+            .field("pushes", &self.pushes)
+            .field("shared", &self.shared)
+            .field("kept", &lock(&self.kept).len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transport for one case, a place to listen at, and what has to live as long.
+#[derive(Clone)]
+pub struct Medium {
+    /// The transport.
+    pub transport: Arc<dyn Transport>,
+    /// Where to listen; the listener says where that really is.
+    pub at: Endpoint,
+    _kept: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Medium {
+    /// A transport that can listen at `at`, which nobody else uses.
+    pub fn new(transport: impl Transport + 'static, at: Endpoint) -> Self {
+        Self {
+            transport: Arc::new(transport),
+            at,
+            _kept: None,
+        }
+    }
+
+    /// Keeps something (a directory) until the case is over.
+    #[must_use]
+    pub fn keep(mut self, kept: impl Any + Send + Sync) -> Self {
+        self._kept = Some(Arc::new(kept));
+        self
+    }
+}
+
+impl fmt::Debug for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Medium")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
