@@ -269,3 +269,29 @@ impl Incoming {
 pub(crate) fn charge(head: usize, payload: usize) -> u64 {
     u64::try_from(head.saturating_add(payload)).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_what_has_come_and_never_past_the_total() {
+        let total = 1_000_000;
+        let (hop, head) = (Hop::default(), Bytes::new());
+        let mut incoming = Incoming {
+            seq: 1,
+            hop,
+            head,
+            payload: Vec::new(),
+            total,
+        };
+        while incoming.payload.len() < total {
+            let left = total.saturating_sub(incoming.payload.len());
+            incoming.push(&vec![0; left.min(1_000)]);
+            let come = incoming.payload.len();
+            let allowed = come.saturating_mul(2).max(64 << 10).min(total);
+            assert!(incoming.payload.capacity() <= allowed, "after {come} bytes");
+        }
+        assert_eq!(incoming.payload.capacity(), total);
+    }
+}

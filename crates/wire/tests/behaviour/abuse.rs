@@ -84,7 +84,8 @@ fn a_flood_of_pings_that_nobody_reads_the_answers_of_ends_the_connection() {
     let mut pair = Pair::new();
     let flood = encode(&[Frame::Ping { token: 0 }; 1_000]);
     let mut most = 0;
-    while pair.server.is_established() {
+    // A round is 16 kB of answers, so the bound is reached after some 260.
+    for _ in 0..400 {
         pair.server
             .handle_input(&mut BytesMut::from(&flood[..]), pair.now);
         most = most.max(pair.server.output_len());

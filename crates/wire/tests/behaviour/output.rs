@@ -51,6 +51,7 @@ fn any_division_of_the_writes_writes_the_same_bytes() {
         while !output.is_empty() {
             let mut slices = [IoSlice::new(&[]); 2];
             let filled = output.io_slices(&mut slices);
+            assert!(filled > 0, "what is not empty has slices");
             let available = slices[..filled]
                 .iter()
                 .flat_map(|slice| slice.iter().copied());
