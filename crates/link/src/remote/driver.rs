@@ -55,7 +55,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
         attempts += 1;
         let next = runtime.now() + pause;
         if failed.fatal || give_up.is_some_and(|at| at <= next) {
-            shared.end(failed.error);
+            shared.end(&failed.error);
             break;
         }
         tracing::debug!(error = %failed.error, ?pause, "connecting again");

@@ -341,7 +341,7 @@ impl Broker for Remote {
         let mut report = self.stop();
         let deadline = shared.runtime.now() + within;
         let _ = timeout_at(&*shared.runtime, deadline, self.drained(&mut report)).await;
-        shared.end(Error::closed("the connection"));
+        shared.end(&Error::closed("the connection"));
         shared.gone().await;
         Ok(report)
     }

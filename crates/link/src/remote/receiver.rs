@@ -409,13 +409,22 @@ struct Lease {
 impl Settle for Lease {
     fn settle(&self, tag: u64, outcome: Outcome<'_>) {
         let mut state = self.shared.lock();
-        // What came over an earlier connection is not this one's to settle: it is out again.
-        if state.epoch != self.epoch {
-            return;
-        }
+        let stale = state.epoch != self.epoch;
         let Some((session, entry)) = state.entry(self.key) else {
             return;
         };
+        if stale {
+            // It is out again already, or will be: only who wanted that has what he wanted.
+            if let (RoleState::Receiver(receiver), Outcome::Ack | Outcome::Reject { .. }) =
+                (&mut entry.role, outcome)
+            {
+                receiver.sync_error = Some(Error::new(
+                    ErrorKind::Unknown,
+                    "a delivery was settled after its connection was lost; it is delivered again",
+                ));
+            }
+            return;
+        }
         let orphaned = entry.orphaned;
         let Some(link) = entry.wire else { return };
         let RoleState::Receiver(receiver) = &mut entry.role else {

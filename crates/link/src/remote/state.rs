@@ -32,7 +32,7 @@ pub(crate) struct Alive(pub(crate) Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.end(Error::closed("the connection"));
+        self.0.end(&Error::closed("the connection"));
     }
 }
 
@@ -66,13 +66,13 @@ impl Shared {
     }
 
     /// Ends everything in good order; handles answer with `why` from now on.
-    pub(crate) fn end(&self, why: Error) {
+    pub(crate) fn end(&self, why: &Error) {
         let mut wakers = Wakeups::default();
         {
             let mut state = self.lock();
             state.closing = true;
             if !matches!(state.phase, Phase::Down(_)) {
-                state.go_down(&why, &mut wakers);
+                state.go_down(why, &mut wakers);
             }
             wakers.add(state.driver.clone());
         }

@@ -160,6 +160,8 @@ struct Shared {
 /// Every task of the server, and what they are all told.
 #[derive(Default)]
 struct Members {
+    /// Where the server listens, in the order in which it was told to.
+    endpoints: Vec<Endpoint>,
     phase: Phase,
     tasks: Vec<Option<ReadySet>>,
     free: Vec<usize>,
@@ -296,8 +298,15 @@ impl Server {
             .ok_or_else(|| Error::closed("the server"))?;
         let accepting = accept::accept(Arc::clone(&self.shared), listener, ready, member);
         self.shared.runtime.spawn(Box::pin(accepting));
+        lock(&self.shared.members).endpoints.push(here.clone());
         tracing::info!(endpoint = %here, "listening");
         Ok(here)
+    }
+
+    /// Where the server listens, in a form to connect to, in the order in which it was told to.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        lock(&self.shared.members).endpoints.clone()
     }
 
     /// How many clients are connected.

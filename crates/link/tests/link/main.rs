@@ -1,4 +1,10 @@
 //! What a remote broker over a link promises, on every runtime, over an in-memory transport.
 
+mod bounds;
+mod calls;
+mod dropping;
+mod hostile;
+mod losing;
+mod receiving;
 mod sending;
 mod support;
