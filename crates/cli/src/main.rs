@@ -1,1 +1,20 @@
-fn main() {}
+//! The `posthaste` command: runs a broker, and does from a shell what programs do.
+
+mod args;
+mod command;
+mod connect;
+mod duration;
+mod exit;
+mod input;
+mod logging;
+mod output;
+mod publish;
+mod signals;
+mod table;
+mod take;
+
+fn main() {
+    let cli = args::parse();
+    logging::install(cli.verbose);
+    command::run(cli.command).exit()
+}

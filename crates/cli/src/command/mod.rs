@@ -1,0 +1,97 @@
+//! The commands, one module each, and the runtime that each of them runs on.
+
+mod bench;
+mod completions;
+mod publish;
+mod queue;
+mod recv;
+mod reply;
+mod request;
+mod send;
+mod serve;
+mod stat;
+mod subscribe;
+
+use std::future::Future;
+use std::io;
+
+use clap::Subcommand;
+use tokio::runtime::Builder;
+
+use crate::exit::{Code, Failure, install_panic_hook};
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a broker at every URL given
+    Serve(serve::ServeArgs),
+    /// Publish to a topic
+    Pub(publish::PubArgs),
+    /// Subscribe to a pattern and print the messages
+    Sub(subscribe::SubArgs),
+    /// Send into a queue, which is declared if it is not there
+    Send(send::SendArgs),
+    /// Take messages from a queue and print them
+    Recv(recv::RecvArgs),
+    /// Send a request and print the reply
+    Request(request::RequestArgs),
+    /// Answer requests; several responders share them
+    Reply(reply::ReplyArgs),
+    /// List, inspect, declare and remove queues
+    Queue(queue::QueueArgs),
+    /// Show the ledger, the connections and the queues
+    Stat(stat::StatArgs),
+    /// Measure a broker
+    Bench(bench::BenchArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> Code {
+    let outcome = match command {
+        Command::Serve(args) => on_threads(serve::run(args)),
+        Command::Pub(args) => on_this_thread(publish::run(args)),
+        Command::Sub(args) => on_this_thread(subscribe::run(args)),
+        Command::Send(args) => on_this_thread(send::run(args)),
+        Command::Recv(args) => on_this_thread(recv::run(args)),
+        Command::Request(args) => on_this_thread(request::run(args)),
+        Command::Reply(args) => on_this_thread(reply::run(args)),
+        Command::Queue(args) => on_this_thread(queue::run(args)),
+        Command::Stat(args) => on_this_thread(stat::run(args)),
+        Command::Bench(args) => on_threads(bench::run(args)),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match outcome {
+        Ok(()) => Code::Done,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// A client has one connection and mostly waits: one thread spares it the wake-ups of another.
+/// A panic is its end.
+fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    install_panic_hook(|| Code::Failed.exit());
+    run_on(&mut Builder::new_current_thread(), work)
+}
+
+/// A broker has many connections, and the measuring of one has both of its ends: they use every
+/// core, and at least two threads, so that one busy connection does not hold up the others. A
+/// panic ends its own connection alone.
+fn on_threads(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    install_panic_hook(|| {});
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    run_on(Builder::new_multi_thread().worker_threads(threads), work)
+}
+
+fn run_on(
+    builder: &mut Builder,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let cannot = |error: io::Error| Failure::new(Code::Failed, format!("cannot start: {error}"));
+    let runtime = builder.enable_all().build().map_err(cannot)?;
+    let outcome = runtime.block_on(work);
+    // Threads that read a terminal or write to a full pipe end with the process.
+    runtime.shutdown_background();
+    outcome
+}

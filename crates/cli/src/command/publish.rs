@@ -1,0 +1,67 @@
+//! `posthaste pub`: publishes to a topic.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use posthaste::Reconnect;
+
+use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::connect;
+use crate::exit::{Code, Failure};
+use crate::output::print_line;
+use crate::publish::{Payloads, Template, send_all};
+
+/// Prints `published N matched M level LEVEL` once everything is confirmed: M is to how many
+/// subscriptions, group members and queues the messages were handed, summed over the messages;
+/// LEVEL is the lowest that all of them reached (held, if there were none).
+#[derive(Debug, Args)]
+#[command(
+    after_help = "If something is not confirmed, the exit code is 1 and stderr says how much was."
+)]
+pub(crate) struct PubArgs {
+    /// The topic: words with dots between them, as in orders.eu.created
+    topic: String,
+    /// The payload; without it, all of stdin (on a terminal: empty)
+    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
+    payload: Option<OsString>,
+    /// Publish each line of stdin, many in flight
+    #[arg(long)]
+    lines: bool,
+    /// Publish the payload N times; with --lines, the first N lines
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    properties: PropertyArgs,
+    /// Exit with 3 if a message matched nobody (messages then go one at a time)
+    #[arg(long)]
+    require_match: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(flatten)]
+    reconnect: ReconnectArgs,
+}
+
+pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
+    let template = Template {
+        to: topic(&args.topic)?,
+        to_queue: false,
+        properties: args.properties,
+    };
+    let bus = connect::connect(&args.broker, Reconnect::For(args.reconnect.reconnect)).await?;
+    let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
+    let sender = bus.sender(template.sender_options()).await?;
+    let tally = send_all(sender, &template, payloads, args.require_match).await?;
+    let (confirmed, matched, level) = (tally.confirmed, tally.matched, tally.level());
+    print_line(&format!(
+        "published {confirmed} matched {matched} level {level}"
+    ))?;
+    connect::goodbye(&bus).await;
+    if args.require_match && tally.unmatched {
+        let text = format!(
+            "nobody subscribes to {}, nor is a queue bound to it",
+            template.to
+        );
+        return Err(Failure::new(Code::Unmatched, text));
+    }
+    Ok(())
+}

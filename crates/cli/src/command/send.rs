@@ -1,0 +1,54 @@
+//! `posthaste send`: sends into one queue.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use posthaste::Reconnect;
+
+use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::connect;
+use crate::exit::Failure;
+use crate::output::print_line;
+use crate::publish::{Payloads, Template, send_all};
+
+/// Prints `sent N level LEVEL` once everything is confirmed: LEVEL is the lowest that all messages
+/// reached (held, if there were none).
+#[derive(Debug, Args)]
+#[command(
+    after_help = "If something is not confirmed, the exit code is 1 and stderr says how much was."
+)]
+pub(crate) struct SendArgs {
+    /// The queue; it is declared with the broker's defaults if it is not there
+    queue: String,
+    /// The payload; without it, all of stdin (on a terminal: empty)
+    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
+    payload: Option<OsString>,
+    /// Send each line of stdin, many in flight
+    #[arg(long)]
+    lines: bool,
+    /// Send the payload N times; with --lines, the first N lines
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    properties: PropertyArgs,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(flatten)]
+    reconnect: ReconnectArgs,
+}
+
+pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
+    let template = Template {
+        to: topic(&args.queue)?,
+        to_queue: true,
+        properties: args.properties,
+    };
+    let bus = connect::connect(&args.broker, Reconnect::For(args.reconnect.reconnect)).await?;
+    let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
+    let sender = bus.sender(template.sender_options()).await?;
+    let tally = send_all(sender, &template, payloads, false).await?;
+    let (confirmed, level) = (tally.confirmed, tally.level());
+    print_line(&format!("sent {confirmed} level {level}"))?;
+    connect::goodbye(&bus).await;
+    Ok(())
+}

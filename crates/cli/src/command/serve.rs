@@ -1,0 +1,121 @@
+//! `posthaste serve`: runs a broker.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use posthaste::runtime::blocking;
+use posthaste::transport::Endpoint;
+use posthaste::{Error, ErrorKind, Memory, Server, ServerOptions, SharedRuntime};
+use posthaste_tokio::Tokio;
+
+use crate::args::{DEFAULT_URL, parse_url};
+use crate::duration;
+use crate::exit::{Code, Failure, note};
+use crate::output::print_line;
+use crate::signals::Signals;
+
+/// Prints one line `listening URL` for each URL once connections are accepted there. Runs until
+/// SIGTERM or SIGINT, then drains and exits with 0; a second signal ends it at once.
+#[derive(Debug, Args)]
+#[command(after_help = "The broker keeps its messages in memory: they end with it.")]
+pub(crate) struct ServeArgs {
+    /// Where to listen: tcp://HOST:PORT (0 is any free port) or unix:/PATH
+    #[arg(value_name = "URL", default_value = DEFAULT_URL, value_parser = parse_url)]
+    urls: Vec<String>,
+    /// How long to wait at the end for what was handed out to be settled
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse)]
+    drain: Duration,
+    /// Listen on an address that other machines can reach, although anyone there may then read
+    /// and write everything: nothing is encrypted and nobody has to prove who they are
+    #[arg(long)]
+    insecure_listen: bool,
+}
+
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let runtime: SharedRuntime = Tokio::current().into();
+    let mut endpoints = Vec::with_capacity(args.urls.len());
+    for url in &args.urls {
+        let endpoint = endpoint(url)?;
+        if !args.insecure_listen {
+            refuse_strangers(&runtime, &endpoint).await?;
+        }
+        endpoints.push(endpoint);
+    }
+    let broker = Memory::with_runtime(runtime.clone());
+    let options = ServerOptions::new().software(concat!("posthaste/", env!("CARGO_PKG_VERSION")));
+    let server = Server::new(runtime.clone(), broker, options);
+    let mut listening = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let transport = posthaste::transport(runtime.clone(), &endpoint).map_err(usage)?;
+        listening.push(server.listen(transport, endpoint).await.map_err(usage)?);
+    }
+    for endpoint in listening {
+        // Whoever started the broker may have stopped reading; that is no reason not to serve.
+        let _ = print_line(&format!("listening {endpoint}"));
+    }
+    signals.next().await;
+    tokio::select! {
+        drained = server.drain(args.drain) => {
+            let report = drained?;
+            tracing::info!(%report, "drained");
+            let lost = report.held + report.abandoned;
+            if lost > 0 {
+                note(&format!("{lost} messages were not consumed and end with this broker"));
+            }
+            Ok(())
+        }
+        () = signals.next() => {
+            Err(Failure::new(Code::Failed, "ended by a second signal before it was drained"))
+        }
+    }
+}
+
+/// The endpoint of a URL that others can connect to, in a form that is the same from everywhere.
+fn endpoint(url: &str) -> Result<Endpoint, Failure> {
+    let endpoint = posthaste::endpoint(url).map_err(usage)?;
+    if endpoint.scheme() != "unix" || endpoint.address().is_empty() {
+        return Ok(endpoint);
+    }
+    let path = std::path::absolute(endpoint.address()).map_err(|error| {
+        let text = format!(
+            "cannot make {} an absolute path: {error}",
+            endpoint.address()
+        );
+        Failure::new(Code::Usage, text)
+    })?;
+    Ok(Endpoint::new("unix", path.to_string_lossy()))
+}
+
+/// A URL that cannot be meant is wrong usage; anything else is a failure.
+fn usage(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidArgument => Failure::new(Code::Usage, error.to_string()),
+        _ => error.into(),
+    }
+}
+
+/// Refuses to listen where other machines can connect.
+async fn refuse_strangers(runtime: &SharedRuntime, endpoint: &Endpoint) -> Result<(), Failure> {
+    if endpoint.scheme() != "tcp" {
+        return Ok(());
+    }
+    let address = endpoint.address().to_owned();
+    let found = blocking(&**runtime, move || {
+        address.to_socket_addrs().map(Iterator::collect::<Vec<_>>)
+    });
+    // What cannot be looked up cannot be listened at either; that failure has a better text.
+    let Ok(addresses) = found.await else {
+        return Ok(());
+    };
+    let is_local = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    if addresses.iter().all(is_local) {
+        return Ok(());
+    }
+    let text = format!(
+        "{endpoint} can be reached from other machines, and neither encryption nor authentication \
+         protects it; listen on 127.0.0.1 or a Unix socket, or add --insecure-listen"
+    );
+    Err(Failure::new(Code::Failed, text))
+}

@@ -1,0 +1,133 @@
+//! Messages on stdout: as payloads, or as JSON, one object a line.
+
+use std::io::{self, Write};
+use std::mem;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use posthaste::{Delivery, Topic};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::exit::Failure;
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The payload and a `\n`.
+    Payload,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Messages on their way to stdout.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    /// The queue that the messages come from.
+    queue: Option<Topic>,
+    buffer: Vec<u8>,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, queue: Option<Topic>) -> Self {
+        Self {
+            format,
+            queue,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Adds a message to what is written next.
+    pub(crate) fn push(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+        match self.format {
+            Format::Payload => self.buffer.extend_from_slice(delivery.payload()),
+            Format::Json => {
+                let record = Record::of(delivery, self.queue.as_ref());
+                serde_json::to_writer(&mut self.buffer, &record).map_err(io::Error::from)?;
+            }
+        }
+        self.buffer.push(b'\n');
+        Ok(())
+    }
+
+    /// Writes everything that was added, and flushes it.
+    ///
+    /// On a thread of its own, because a reader that takes nothing (a pager) stops the write, and
+    /// must not stop the heartbeats of the connection.
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        let buffer = mem::take(&mut self.buffer);
+        let writing = tokio::task::spawn_blocking(move || write(&buffer).map(|()| buffer));
+        self.buffer = writing.await.map_err(io::Error::other)??;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Writes one line to stdout.
+pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
+    write(format!("{line}\n").as_bytes())?;
+    Ok(())
+}
+
+/// Writes bytes to stdout, and flushes them.
+pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// A message as JSON.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    topic: &'a str,
+    queue: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    headers: Headers<'a>,
+    key: Option<&'a str>,
+    id: Option<&'a str>,
+    attempt: u32,
+}
+
+impl<'a> Record<'a> {
+    fn of(delivery: &'a Delivery, queue: Option<&'a Topic>) -> Self {
+        let message = delivery.message();
+        let payload = std::str::from_utf8(message.payload());
+        Self {
+            topic: std::str::from_utf8(message.topic_bytes()).unwrap_or_default(),
+            queue: queue.map(Topic::as_str),
+            payload: payload.ok(),
+            payload_base64: payload.err().map(|_| BASE64.encode(message.payload())),
+            headers: Headers(message.headers().collect()),
+            key: message.key(),
+            id: message.id(),
+            attempt: delivery.attempt(),
+        }
+    }
+}
+
+/// Headers as an object. The value of a name that occurs several times is an array of all of its
+/// values, because no value may get lost.
+#[derive(Debug)]
+struct Headers<'a>(Vec<(&'a str, &'a str)>);
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            if self.0[..index].iter().any(|(earlier, _)| earlier == name) {
+                continue;
+            }
+            let same = self.0[index..].iter().filter(|(this, _)| this == name);
+            let values: Vec<_> = same.map(|(_, value)| *value).collect();
+            match &*values {
+                [_] => map.serialize_entry(name, value)?,
+                several => map.serialize_entry(name, several)?,
+            }
+        }
+        map.end()
+    }
+}

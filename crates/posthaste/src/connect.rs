@@ -1,0 +1,114 @@
+//! Connecting: from a runtime and a URL to a bus.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use posthaste_core::transport::Endpoint;
+use posthaste_core::{BoxFuture, Bus, Capability, Error, SharedRuntime};
+use posthaste_link::{Reconnect, Remote, RemoteOptions};
+
+/// Connects to the broker that `url` names; awaiting the answer gives a [`Bus`].
+///
+/// | URL | broker |
+/// |---|---|
+/// | `memory:` | a new one in this process; clone the bus to share it |
+/// | `tcp://HOST:PORT` | one behind a TCP connection |
+/// | `unix:/PATH`, `unix:///PATH` | one behind a Unix socket |
+///
+/// ```
+/// use posthaste::Capability;
+/// use posthaste_smol::Smol;
+///
+/// # fn main() -> Result<(), posthaste::Error> { pollster::block_on(async {
+/// let url = std::env::var("BUS").unwrap_or("memory:".into());
+/// let bus = posthaste::connect(Smol::global(), &url)
+///     .needs(&[Capability::Queues, Capability::ManualAck])
+///     .await?;
+/// bus.send("jobs", "work").await?;
+/// # Ok(()) }) }
+/// ```
+///
+/// # Errors
+/// Awaiting it answers `InvalidArgument` for a URL that this build does not know, `Unsupported`
+/// for a capability that is needed and lacking, and `Disconnected`, `TimedOut`, `Refused` or
+/// `Protocol` if there is no broker to be had at that address in time.
+///
+/// # Cancel safety
+/// Dropping the future abandons the attempt and leaves nothing behind.
+pub fn connect(runtime: impl Into<SharedRuntime>, url: impl AsRef<str>) -> Connect {
+    Connect {
+        runtime: runtime.into(),
+        endpoint: crate::endpoint(url.as_ref()),
+        needs: Vec::new(),
+        options: RemoteOptions::default(),
+    }
+}
+
+/// A connection to be made: options, and the future that makes it. See [`connect`].
+#[must_use = "nothing is connected until this is awaited"]
+pub struct Connect {
+    runtime: SharedRuntime,
+    endpoint: Result<Endpoint, Error>,
+    needs: Vec<Capability>,
+    options: RemoteOptions,
+}
+
+impl Connect {
+    /// How long the first connection may take, attempts that were refused included (5 s unless
+    /// told otherwise). A broker in this process takes none.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.options = self.options.connect_timeout(time);
+        self
+    }
+
+    /// What happens when the connection is lost later on: for ever, for a while, or no
+    /// reconnection.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.options = self.options.reconnect(reconnect);
+        self
+    }
+
+    /// Refuses to connect to a broker that lacks one of these.
+    pub fn needs(mut self, capabilities: &[Capability]) -> Self {
+        self.needs.extend_from_slice(capabilities);
+        self
+    }
+
+    async fn run(self) -> Result<Bus, Error> {
+        let endpoint = self.endpoint?;
+        let runtime = self.runtime;
+        let bus = match crate::url::in_process(&runtime, &endpoint) {
+            Some(broker) => Bus::with_runtime(broker, runtime),
+            None => {
+                let transport = crate::transport(runtime.clone(), &endpoint)?;
+                let connecting =
+                    Remote::connect(runtime.clone(), transport, endpoint, self.options);
+                Bus::with_runtime(connecting.await?, runtime)
+            }
+        };
+        let card = bus.capabilities();
+        self.needs
+            .iter()
+            .try_for_each(|capability| card.require(*capability))?;
+        Ok(bus)
+    }
+}
+
+impl IntoFuture for Connect {
+    type Output = Result<Bus, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("endpoint", &self.endpoint)
+            .field("needs", &self.needs)
+            .finish_non_exhaustive()
+    }
+}

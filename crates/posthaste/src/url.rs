@@ -1,0 +1,107 @@
+//! URLs: which broker or listener they name, and which of them this build knows.
+
+use std::sync::Arc;
+
+use posthaste_core::transport::{Endpoint, Transport};
+use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
+
+/// The form of a URL of each scheme that this build knows.
+const KNOWN: &[&str] = &[
+    #[cfg(feature = "memory")]
+    "memory:",
+    #[cfg(feature = "tcp")]
+    "tcp://HOST:PORT",
+    #[cfg(all(unix, feature = "unix"))]
+    "unix:/PATH",
+];
+
+/// Reads a URL whose scheme this build knows.
+///
+/// ```
+/// assert_eq!(posthaste::endpoint("unix:///run/app.sock")?.address(), "/run/app.sock");
+/// assert!(posthaste::endpoint("carrier-pigeon://coop").is_err());
+/// # Ok::<(), posthaste::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidArgument` for what is no URL, and for a scheme that this build does not know; the text
+/// lists those it knows.
+pub fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    let endpoint: Endpoint = url.parse()?;
+    let known = KNOWN
+        .iter()
+        .filter_map(|form| form.split_once(':'))
+        .any(|(scheme, _)| scheme == endpoint.scheme());
+    if !known {
+        return Err(unknown(&endpoint));
+    }
+    if is_memory(&endpoint) && !endpoint.address().is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "{endpoint} names a broker in this process, which has no name: write memory:, and \
+                 clone the bus to share it"
+            ),
+        ));
+    }
+    Ok(endpoint)
+}
+
+/// The byte-stream transport of an endpoint's scheme, over `runtime`.
+///
+/// ```
+/// # use posthaste_smol::Smol;
+/// let endpoint = posthaste::endpoint("tcp://127.0.0.1:7411")?;
+/// let tcp = posthaste::transport(Smol::global(), &endpoint)?;
+/// # drop(tcp);
+/// # Ok::<(), posthaste::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidArgument` for a scheme that this build does not know, and for `memory:`, which carries
+/// no bytes.
+pub fn transport(
+    runtime: impl Into<SharedRuntime>,
+    endpoint: &Endpoint,
+) -> Result<Arc<dyn Transport>, Error> {
+    let _runtime: SharedRuntime = runtime.into();
+    match endpoint.scheme() {
+        #[cfg(feature = "tcp")]
+        "tcp" => Ok(Arc::new(posthaste_tcp::Tcp::new(_runtime))),
+        #[cfg(all(unix, feature = "unix"))]
+        "unix" => Ok(Arc::new(posthaste_unix::Unix::new(_runtime))),
+        _ if is_memory(endpoint) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "memory: is inside one process; nobody can connect to it",
+        )),
+        _ => Err(unknown(endpoint)),
+    }
+}
+
+/// A new broker in this process, if that is what the endpoint names.
+pub(crate) fn in_process(runtime: &SharedRuntime, endpoint: &Endpoint) -> Option<Arc<dyn Broker>> {
+    match endpoint.scheme() {
+        #[cfg(feature = "memory")]
+        "memory" => Some(Arc::new(posthaste_memory::Memory::with_runtime(
+            Arc::clone(runtime),
+        ))),
+        _ => None,
+    }
+}
+
+fn is_memory(endpoint: &Endpoint) -> bool {
+    cfg!(feature = "memory") && endpoint.scheme() == "memory"
+}
+
+fn unknown(endpoint: &Endpoint) -> Error {
+    let text = match KNOWN.split_last() {
+        None => "this build knows no URLs; enable a feature such as tcp".to_owned(),
+        Some((only, [])) => format!("this build knows {only}"),
+        Some((last, others)) => format!("this build knows {} and {last}", others.join(", ")),
+    };
+    let scheme = endpoint.scheme();
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("no broker is behind {scheme}: URLs: {text}"),
+    )
+}
