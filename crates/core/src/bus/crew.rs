@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::task::{Child, ReadySet};
-use crate::{BoxReceiver, Delivery, Error, Receiver};
+use crate::{BoxReceiver, Delivery, Error, Receiver, ReceiverExt};
 
 /// How often one poll goes round before it lets the executor's other tasks run.
 const ROUNDS: usize = 32;
 
 /// Starts work for each delivery that comes in, up to `limit` at a time, until the receiver ends
-/// and everything that was started has finished. `start` may decline a delivery.
+/// and everything that was started has finished and is settled. `start` may decline a delivery.
 pub(super) async fn run<F: Future<Output = ()>>(
     mut receiver: BoxReceiver,
     limit: usize,
@@ -50,7 +50,8 @@ pub(super) async fn run<F: Future<Output = ()>>(
         cx.waker().wake_by_ref();
         Poll::Pending
     })
-    .await
+    .await?;
+    receiver.settled().await
 }
 
 /// A bounded set of running handlers. A slot is boxed once and used again, so a warm crew

@@ -38,6 +38,7 @@ pub struct Serve {
     pattern: Result<Pattern, Error>,
     via: Result<Via, Error>,
     concurrency: usize,
+    limit: Option<u64>,
 }
 
 /// How requests come to a responder.
@@ -54,6 +55,7 @@ impl Serve {
             pattern,
             via: Topic::new(GROUP).map(Via::Group),
             concurrency: CONCURRENCY,
+            limit: None,
         }
     }
 
@@ -86,6 +88,12 @@ impl Serve {
         self
     }
 
+    /// At most this many requests in all; after the last one comes the end.
+    pub fn limit(mut self, requests: u64) -> Self {
+        self.limit = Some(requests);
+        self
+    }
+
     /// Opens the responder: requests that are sent from now on are answered.
     ///
     /// # Errors
@@ -107,7 +115,8 @@ impl Serve {
                 Subscription::queue(queue)?
             }
         };
-        let subscription = subscription.ack(Ack::Manual).prefetch(self.concurrency);
+        let mut subscription = subscription.ack(Ack::Manual).prefetch(self.concurrency);
+        subscription.limit = self.limit;
         let source = subscription.source.clone();
         Ok(Responder {
             receiver: self.bus.receiver(subscription).await?,
