@@ -17,11 +17,10 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use futures::StreamExt;
 use futures::stream;
-use posthaste_core::{
+use posthaste::{
     Ack, BoxReceiver, Bus, Error, Message, Queue, ReceiverExt, SenderExt, SenderOptions,
-    Subscription, Topic,
+    SharedRuntime, Subscription, Topic,
 };
-use posthaste_memory::Memory;
 
 use machine::{Machine, Task};
 
@@ -58,15 +57,19 @@ fn queues(c: &mut Criterion) {
                 ("recv_many", Taking::Many),
                 ("acked", Taking::Acked),
             ] {
-                let setup = || queue_round(senders, taking);
+                let setup = || queue_round(machine.runtime(), senders, taking);
                 machine.bench(&mut group, row, setup);
             }
         }
     }
 }
 
-async fn queue_round(senders: u64, taking: Taking) -> Result<Vec<Task>, Error> {
-    let bus = Bus::new(Memory::new());
+async fn queue_round(
+    runtime: SharedRuntime,
+    senders: u64,
+    taking: Taking,
+) -> Result<Vec<Task>, Error> {
+    let bus = posthaste::connect(runtime, "memory:").await?;
     let queue = Topic::new("jobs")?;
     bus.declare(Queue::new(queue.clone()).capacity(CAPACITY))
         .await?;
@@ -93,7 +96,7 @@ fn topics(c: &mut Criterion) {
                 machine.bench(&mut group, "async-channel each", fan_out_channels);
             }
             for (row, taking) in [("recv", Taking::One), ("recv_many", Taking::Many)] {
-                let setup = || topic_round(subscribers, taking);
+                let setup = || topic_round(machine.runtime(), subscribers, taking);
                 machine.bench(&mut group, row, setup);
             }
         }
@@ -101,8 +104,12 @@ fn topics(c: &mut Criterion) {
 }
 
 /// Moves [`MESSAGES`] copies in all, however many subscribers share them.
-async fn topic_round(subscribers: u64, taking: Taking) -> Result<Vec<Task>, Error> {
-    let bus = Bus::new(Memory::new());
+async fn topic_round(
+    runtime: SharedRuntime,
+    subscribers: u64,
+    taking: Taking,
+) -> Result<Vec<Task>, Error> {
+    let bus = posthaste::connect(runtime, "memory:").await?;
     let mut tasks: Vec<Task> = Vec::new();
     for _ in 0..subscribers {
         let readings = Subscription::topic("home.*")?.capacity(CAPACITY, 1 << 20);
@@ -200,13 +207,15 @@ fn requests(c: &mut Criterion) {
         let mut group = group(c, name, REQUESTS);
         for machine in Machine::all() {
             machine.bench(&mut group, "async-channel", || channel_requests(in_flight));
-            machine.bench(&mut group, "posthaste", || request_round(in_flight));
+            machine.bench(&mut group, "posthaste", || {
+                request_round(machine.runtime(), in_flight)
+            });
         }
     }
 }
 
-async fn request_round(in_flight: usize) -> Result<Vec<Task>, Error> {
-    let bus = Bus::new(Memory::new());
+async fn request_round(runtime: SharedRuntime, in_flight: usize) -> Result<Vec<Task>, Error> {
+    let bus = posthaste::connect(runtime, "memory:").await?;
     let echo = bus.serve("echo").open().await?;
     let asked_all = async_channel::bounded::<()>(1);
     let serving = async move {

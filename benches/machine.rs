@@ -4,7 +4,7 @@ use std::future::Future;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId};
-use posthaste_core::{BoxFuture, Error, SharedRuntime};
+use posthaste::{BoxFuture, Error, SharedRuntime};
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
 use tokio::runtime::{Builder, Runtime};
@@ -49,8 +49,13 @@ impl Machine {
         }
     }
 
+    /// The executor as the framework sees it.
+    pub(crate) fn runtime(&self) -> SharedRuntime {
+        self.runtime.clone()
+    }
+
     /// Runs `future` on the calling thread, beside the executor's own.
-    fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         match &self.tokio {
             Some(tokio) => tokio.block_on(future),
             None => pollster::block_on(future),

@@ -1,13 +1,10 @@
 //! No runtime, no server, no socket: a broker in this process, under a bare `block_on`.
 //!
 //! Run it with `cargo run --example bare`.
-#![allow(
-    clippy::print_stdout,
-    reason = "an example tells its story on the terminal"
-)]
+#![allow(clippy::print_stdout, reason = "an example tells its story")]
 
-use posthaste_core::{Bus, Error, ReceiverExt};
-use posthaste_memory::Memory;
+use posthaste::Memory;
+use posthaste::prelude::*;
 
 fn main() -> Result<(), Error> {
     pollster::block_on(async {

@@ -2,15 +2,10 @@
 //! the feed up if it must; the screen holds nobody up, and what it missed is counted.
 //!
 //! Run it with `cargo run --example prices`.
-#![allow(
-    clippy::print_stdout,
-    reason = "an example tells its story on the terminal"
-)]
+#![allow(clippy::print_stdout, reason = "an example tells its story")]
 
-use posthaste_core::{
-    Bus, Error, Message, Overflow, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
-};
-use posthaste_memory::Memory;
+use posthaste::prelude::*;
+use posthaste::{Memory, Overflow};
 
 const TICKS: u64 = 50_000;
 const SYMBOLS: [&str; 4] = ["ACME", "BOLT", "COGS", "DYNE"];

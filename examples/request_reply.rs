@@ -1,24 +1,17 @@
 //! Request-reply on smol: responders that share the work, and three ways to get no answer.
 //!
 //! Run it with `cargo run --example request_reply`.
-#![allow(
-    clippy::print_stdout,
-    reason = "an example tells its story on the terminal"
-)]
-
-use std::time::Duration;
+#![allow(clippy::print_stdout, reason = "an example tells its story")]
 
 use futures::future::{join, try_join_all};
-use posthaste_core::{Bus, Error, ErrorKind, Message, SharedRuntime};
-use posthaste_memory::Memory;
+use posthaste::prelude::*;
 use posthaste_smol::Smol;
 use smol::future::{or, yield_now};
 
 fn main() -> Result<(), Error> {
-    let runtime: SharedRuntime = Smol::global().into();
-    // The runtime gives requests their clock.
-    let bus = Bus::with_runtime(Memory::with_runtime(runtime.clone()), runtime);
     smol::block_on(async {
+        let bus = posthaste::connect(Smol::global(), "memory:").await?;
+
         // Nobody is there, and that is told at once, not in an hour.
         let asking = bus
             .request("math.add", "20 22")

@@ -2,15 +2,10 @@
 //! can do, and a worker that leaves in the middle.
 //!
 //! Run it with `cargo run --example work_queue`.
-#![allow(
-    clippy::print_stdout,
-    reason = "an example tells its story on the terminal"
-)]
+#![allow(clippy::print_stdout, reason = "an example tells its story")]
 
-use std::time::Duration;
-
-use posthaste_core::{Bus, Delivery, Error, ReceiverExt, Subscription};
-use posthaste_memory::Memory;
+use posthaste::Memory;
+use posthaste::prelude::*;
 use tokio::task::{JoinSet, yield_now};
 
 const IMAGES: u32 = 12;
