@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::task::remember;
 use posthaste_core::{
     Error, ErrorKind, Level, Message, Parts, Receipt, Returned, Sender, SenderOptions, Seq,
 };
-use posthaste_wire::{Hop, TransferError};
+use posthaste_wire::{Hop, Limits, TransferError};
 
 use super::state::{Alive, Key, RoleState, Shared, State, poll_open};
 use crate::control;
@@ -191,10 +192,13 @@ fn take(
     let Some(link) = wire else {
         return Poll::Pending;
     };
-    let window = slot
-        .as_ref()
-        .is_some_and(|message| sender.has_window(message.size()));
-    if !window {
+    let Some(message) = slot.as_ref() else {
+        return Poll::Pending;
+    };
+    if let Err(error) = within_limits(message, session.limits()) {
+        return Poll::Ready(Err(error));
+    }
+    if !sender.has_window(message.size()) {
         return Poll::Pending;
     }
     if !session.room(link) {
@@ -210,19 +214,38 @@ fn take(
     match session.transfer(link, &hop(&parts, now), &parts.head, &parts.payload) {
         Ok(_) => Poll::Ready(Ok(Seq::new(sender.took(parts)))),
         Err(error) => {
-            // It was taken apart here, so it is whole.
+            // It was whole before it was taken apart, so it can be put together again.
             *slot = Message::from_parts(parts).ok();
             match error {
-                TransferError::TooLarge { .. } => {
-                    let text = format!("the message is over the connection's limits: {error}");
-                    Poll::Ready(Err(Error::new(ErrorKind::TooLarge, text)))
-                }
                 TransferError::Closed => Poll::Ready(Err(Error::closed("the sender"))),
-                // No credit, or no room in the output: `room` has asked, and both pass.
+                // All else has been asked before, and passes.
                 _ => Poll::Pending,
             }
         }
     }
+}
+
+/// Refuses what the connection never carries, before anything waits for room.
+fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
+    let payload = message.payload().len();
+    let wide = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+    for (what, len, limit) in [
+        (
+            "payload",
+            payload,
+            wide(limits.payload).min(PAYLOAD_BYTES_MAX),
+        ),
+        ("head", message.size() - payload, wide(limits.head)),
+    ] {
+        if len > limit {
+            let text = format!(
+                "a {what} has at most {limit} bytes on this connection, this has {len}; \
+                 send it in pieces"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text));
+        }
+    }
+    Ok(())
 }
 
 fn hop(parts: &Parts, now: Option<Instant>) -> Hop {

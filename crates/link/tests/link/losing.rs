@@ -250,6 +250,11 @@ fn a_server_that_drains_returns_the_brokers_report() {
             .unwrap();
         assert_eq!(report.held, 1);
         assert_eq!(world.server.connections(), 0);
+        world
+            .until("the client has heard it", async || {
+                remote.stats().await.is_err()
+            })
+            .await;
         let failed = sender.send(job("jobs", "y")).await.unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Disconnected);
     });
