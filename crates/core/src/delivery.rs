@@ -125,9 +125,19 @@ impl Delivery {
 
     /// Takes the delivery apart without settling it: a link settles when its peer says so.
     pub fn into_parts(self) -> DeliveryParts {
-        let Self { message, attempt, missed, lease } = self;
+        let Self {
+            message,
+            attempt,
+            missed,
+            lease,
+        } = self;
         let lease = lease.by.is_some().then_some(lease);
-        DeliveryParts { message, attempt, missed, lease }
+        DeliveryParts {
+            message,
+            attempt,
+            missed,
+            lease,
+        }
     }
 }
 
@@ -184,7 +194,9 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
     }
 }
 
@@ -199,6 +211,11 @@ impl Drop for Lease {
 pub enum Outcome<'a> {
     /// Done.
     Ack,
+    /// Done, because the application of an automatic consumer at the far end of a link took it.
+    Taken,
+    /// The link of an automatic consumer was lost before it said what was taken: it may have been
+    /// seen, so it is not delivered again.
+    Lost,
     /// Again, after a while.
     Retry {
         /// How long to wait; zero is at once.

@@ -17,6 +17,7 @@ pub(crate) mod reason {
     pub(crate) const REJECTED: &str = "rejected";
     pub(crate) const UNSUBSCRIBED: &str = "unsubscribed";
     pub(crate) const QUEUE_DELETED: &str = "queue_deleted";
+    pub(crate) const CONNECTION_LOST: &str = "connection_lost";
     pub(crate) const RESPONDER_LOST: &str = "responder_lost";
 }
 
@@ -479,6 +480,14 @@ impl State {
             (Outcome::Ack, _) => {
                 self.books.acked += 1;
                 false
+            }
+            (Outcome::Taken, _) => {
+                self.books.auto += 1;
+                false
+            }
+            (Outcome::Lost, _) => {
+                self.books.drop_copy(reason::CONNECTION_LOST);
+                is_request
             }
             (Outcome::Reject { .. }, _) => {
                 self.books.drop_copy(reason::REJECTED);

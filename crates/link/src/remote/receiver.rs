@@ -451,7 +451,13 @@ impl Settle for Lease {
 
 fn on_the_wire(outcome: Outcome<'_>) -> (wire::Outcome, Option<Duration>, &str) {
     match outcome {
-        Outcome::Ack => (wire::Outcome::Ack, None, ""),
+        // What an automatic consumer behind a gateway took, or was lost with, is final here too.
+        Outcome::Ack | Outcome::Taken => (wire::Outcome::Ack, None, ""),
+        Outcome::Lost => (
+            wire::Outcome::Reject,
+            None,
+            "the consumer's connection was lost",
+        ),
         Outcome::Retry { after, why } => (
             wire::Outcome::Retry,
             (!after.is_zero()).then_some(after),

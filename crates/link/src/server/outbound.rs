@@ -22,10 +22,6 @@ const TURN: usize = 1_024;
 /// Questions about settlements that may be open at a time.
 const SYNCS: usize = 64;
 
-/// What is said of messages that an automatic consumer had been sent when its connection was lost:
-/// it may have seen them, so they are not delivered again.
-const CUT: &str = "the connection of a consumer with automatic settlement was lost";
-
 /// A client's receiver.
 pub(super) struct Outbound {
     receiver: BoxReceiver,
@@ -84,6 +80,12 @@ impl Outbound {
 
     /// The client settles a range. What it has settled already, or need not, is skipped.
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
+        // Of an automatic consumer the client acknowledges what its application takes.
+        let outcome = if self.auto && outcome == Outcome::Ack {
+            Outcome::Taken
+        } else {
+            outcome
+        };
         let end = self.first + wide(self.leases.len());
         for number in first.max(self.first)..end.min(last.saturating_add(1)) {
             let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
@@ -262,7 +264,7 @@ impl Outbound {
     pub(super) fn lost(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
         let outcome = if self.auto {
-            Outcome::Reject { why: CUT }
+            Outcome::Lost
         } else {
             Outcome::Dropped
         };
