@@ -22,7 +22,11 @@
 
 mod address;
 mod listener;
+mod serve;
 mod socket;
+
+pub use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+pub use serve::{connect, serve};
 
 use std::io;
 use std::net::SocketAddr;

@@ -31,6 +31,10 @@
 mod listener;
 mod owner;
 mod path;
+mod serve;
+
+pub use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+pub use serve::{connect, serve};
 
 use std::io;
 use std::os::unix::net::UnixStream;
