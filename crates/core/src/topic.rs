@@ -1,5 +1,6 @@
 //! Addresses: topics and queue names, and the patterns that match topics.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,7 +30,7 @@ const PREFIX: usize = 2;
 /// # Ok::<(), posthaste_core::Error>(())
 /// ```
 // The buffer is the message head's own beginning: `u16` length, then the text.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Topic(Bytes);
 
 impl Topic {
@@ -83,6 +84,19 @@ impl Topic {
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.as_bytes().starts_with(RESERVED_PREFIX.as_bytes())
+    }
+}
+
+impl Ord for Topic {
+    /// By the bytes of the text, not of the length before it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Topic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

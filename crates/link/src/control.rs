@@ -30,6 +30,32 @@ const PAGE: usize = 96 << 10;
 
 type Decoded<T> = Result<T, Error>;
 
+/// Reads `record` as each of the records that a peer may send, for the fuzzer: what can be read
+/// and is written again is the same.
+#[doc(hidden)]
+pub fn read_as_everything(record: &[u8]) {
+    let _ = sender::decode(record).map(|this| sender::decode(&sender::encode(&this)));
+    if let Ok(Wanted::Subscription(this)) = receiver::decode(record) {
+        let limit = this.limit;
+        let again = receiver::decode(&receiver::encode(&Wanted::Subscription(this), limit));
+        assert!(again.is_ok());
+    }
+    if let Ok(this) = Opened::decode(record) {
+        assert_eq!(Opened::decode(&this.encode()).ok(), Some(this));
+    }
+    if let Ok(this) = queue::decode(record) {
+        assert!(queue::decode(&queue::encode(&this)).is_ok());
+    }
+    if let Ok(this) = queue_info::decode(record) {
+        assert_eq!(queue_info::decode(&queue_info::encode(&this)).ok(), Some(this));
+    }
+    if let Ok(this) = capabilities::decode(record) {
+        assert_eq!(capabilities::decode(&capabilities::encode(&this)).ok(), Some(this));
+    }
+    let _ = name::decode_maybe(record);
+    let _ = stats::decode(record, &mut Stats::default());
+}
+
 fn malformed(error: FieldError) -> Error {
     Error::new(
         ErrorKind::Protocol,

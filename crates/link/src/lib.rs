@@ -9,6 +9,8 @@ mod pump;
 mod remote;
 mod server;
 
+#[doc(hidden)]
+pub use control::read_as_everything;
 pub use pipe::Pipe;
 pub use remote::{Reconnect, Remote, RemoteOptions};
 pub use server::{Server, ServerOptions};

@@ -443,3 +443,14 @@ fn a_lowered_capacity_holds_from_then_on_and_a_raised_one_lets_senders_go_on() {
         ErrorKind::Full
     );
 }
+
+#[test]
+fn queues_are_listed_in_the_order_of_their_names() {
+    let memory = Memory::new();
+    for name in ["b", "aaa", "c.d", "ab"] {
+        pollster::block_on(memory.declare(Queue::new(topic(name)))).unwrap();
+    }
+    let stats = pollster::block_on(memory.stats()).unwrap();
+    let names: Vec<_> = stats.queues.iter().map(|queue| queue.name.as_str()).collect();
+    assert_eq!(names, ["aaa", "ab", "b", "c.d"]);
+}
