@@ -33,7 +33,7 @@ pub(crate) fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     [(3_600_000, "h"), (60_000, "m"), (1_000, "s")]
         .into_iter()
-        .find(|(unit, _)| milliseconds >= *unit && milliseconds % unit == 0)
+        .find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit))
         .map_or_else(
             || format!("{milliseconds}ms"),
             |(unit, name)| format!("{}{name}", milliseconds / unit),

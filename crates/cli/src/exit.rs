@@ -55,6 +55,11 @@ impl Failure {
         }
     }
 
+    /// The sentence.
+    pub(crate) fn sentence(&self) -> &str {
+        self.sentence.as_deref().unwrap_or_default()
+    }
+
     /// Says the sentence on stderr and gives the code.
     pub(crate) fn report(&self) -> Code {
         if let Some(sentence) = &self.sentence {

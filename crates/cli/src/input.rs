@@ -61,27 +61,26 @@ impl Lines {
     }
 
     /// A line that has been read already.
-    pub(crate) fn next_buffered(&mut self) -> Option<Bytes> {
+    pub(crate) fn next_buffered(&mut self) -> Result<Option<Bytes>, Failure> {
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
-        let Some(at) = memchr::memchr(b'\n', unsearched) else {
-            self.searched = self.buffer.len();
-            return None;
-        };
-        let mut line = self.buffer.split_to(self.searched + at + 1);
-        line.truncate(line.len() - 1);
+        let at = memchr::memchr(b'\n', unsearched).map(|at| self.searched + at);
+        self.searched = at.unwrap_or(self.buffer.len());
+        if self.searched > PAYLOAD_BYTES_MAX {
+            return Err(too_long(&format!("line {} of stdin", self.number + 1)));
+        }
+        let Some(at) = at else { return Ok(None) };
+        let mut line = self.buffer.split_to(at + 1);
+        line.truncate(at);
         self.searched = 0;
         self.number += 1;
-        Some(line.freeze())
+        Ok(Some(line.freeze()))
     }
 
     /// The next line, or `None` at the end. Cancel safe: what was read is kept.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(line) = self.next_buffered() {
+            if let Some(line) = self.next_buffered()? {
                 return Ok(Some(line));
-            }
-            if self.buffer.len() > PAYLOAD_BYTES_MAX {
-                return Err(too_long(&format!("line {} of stdin", self.number + 1)));
             }
             if self.ended {
                 let last = self.buffer.split().freeze();

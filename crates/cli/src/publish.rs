@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use posthaste::{
@@ -82,7 +83,7 @@ impl Payloads {
                 Ok(Some(payload.clone()))
             }
             Self::Lines(lines, left) => {
-                let line = match lines.next_buffered() {
+                let line = match lines.next_buffered()? {
                     Some(line) => Some(line),
                     None => tokio::select! {
                         line = lines.next() => line?,
@@ -107,12 +108,15 @@ pub(crate) struct Tally {
     pub(crate) unmatched: bool,
     level: Option<Level>,
     taken: u64,
+    /// Every message up to this one has been counted.
+    settled: Seq,
     /// Lost with the connection: they may or may not have arrived.
     unknown: u64,
-    /// Refused by the broker.
-    refused: u64,
-    /// The first reason.
-    reason: Option<Error>,
+    /// The first reason why something was not confirmed.
+    reason: Option<String>,
+    /// Whether there is no point in sending more.
+    stopped: bool,
+    /// Whether the user waits for nothing any more.
     interrupted: bool,
 }
 
@@ -124,43 +128,50 @@ impl Tally {
     }
 
     fn count(&mut self, receipt: &Receipt) {
+        self.settled = self.settled.max(receipt.upto);
         if receipt.confirmed == 0 {
             return;
         }
         self.confirmed += receipt.confirmed;
         self.matched += receipt.matched;
         self.unmatched |= receipt.matched == 0;
-        let lowest = self
-            .level
-            .map_or(receipt.level, |lowest| lowest.min(receipt.level));
-        self.level = Some(lowest);
+        let lowest = self.level.unwrap_or(receipt.level);
+        self.level = Some(lowest.min(receipt.level));
     }
 
-    fn blame(&mut self, error: Error) {
+    /// A message came back, or was not taken.
+    fn blame(&mut self, error: &Error) {
         match error.kind() {
+            // The connection is made again; there is more to send.
             ErrorKind::Unknown => self.unknown += 1,
-            _ => self.refused += 1,
+            // A refusal would repeat itself.
+            _ => self.stopped = true,
         }
-        self.reason.get_or_insert(error);
+        self.reason.get_or_insert_with(|| error.to_string());
     }
 
-    /// Whether to go on: a lost connection is made again, a refusal repeats itself.
-    fn may_go_on(&self) -> bool {
-        self.refused == 0
+    /// A signal came while something was not confirmed: counts what is.
+    fn interrupt(&mut self, sender: &mut BoxSender) {
+        self.stop("interrupted before everything was confirmed");
+        self.interrupted = true;
+        count_confirmed(sender, self);
+    }
+
+    fn stop(&mut self, reason: &str) {
+        self.stopped = true;
+        self.reason.get_or_insert_with(|| reason.to_owned());
     }
 
     /// Everything was confirmed, or why not and how much of it was.
     fn verdict(self) -> Result<Self, Failure> {
-        let fate = match (&self.reason, self.interrupted) {
-            (None, false) => return Ok(self),
-            (Some(error), _) => error.to_string(),
-            (None, true) => "interrupted while messages were not confirmed".to_owned(),
+        let Some(reason) = &self.reason else {
+            return Ok(self);
         };
         let (confirmed, taken) = (self.confirmed, self.taken);
         let text = match self.unknown {
-            0 => format!("{fate}; confirmed {confirmed} of {taken}"),
+            0 => format!("{reason}; confirmed {confirmed} of {taken}"),
             lost => format!(
-                "{fate}; confirmed {confirmed} of {taken}, and {lost} may or may not have arrived"
+                "{reason}; confirmed {confirmed} of {taken}, and {lost} may or may not have arrived"
             ),
         };
         Err(Failure::new(Code::Failed, text))
@@ -178,14 +189,13 @@ pub(crate) async fn send_all(
     let mut signals = Signals::listen()?;
     let mut tally = Tally::default();
     let stride = if one_by_one { 1 } else { STRIDE };
-    let mut unread = None;
-    while tally.may_go_on() {
+    while !tally.stopped {
         let payload = match payloads.next(&mut signals).await {
             Ok(Some(payload)) => payload,
             Ok(None) => break,
             // What was read before is confirmed all the same.
             Err(failure) => {
-                unread = Some(failure);
+                tally.stop(failure.sentence());
                 break;
             }
         };
@@ -193,7 +203,7 @@ pub(crate) async fn send_all(
         let mut slot = match template.message(payload) {
             Ok(message) => Some(message),
             Err(error) => {
-                tally.blame(error);
+                tally.blame(&error);
                 break;
             }
         };
@@ -201,7 +211,7 @@ pub(crate) async fn send_all(
             biased;
             taken = sender.send_from(&mut slot) => taken,
             () = signals.next() => {
-                tally.interrupted = true;
+                tally.interrupt(&mut sender);
                 break;
             }
         };
@@ -209,44 +219,51 @@ pub(crate) async fn send_all(
             // Half a stride behind, so that something is always on its way meanwhile.
             Ok(seq) if seq.get() % stride == 0 => {
                 let upto = Seq::new(seq.get() - stride / 2);
-                settle(&mut sender, upto, &mut signals, &mut tally).await?;
+                settle(&mut sender, upto, &mut signals, &mut tally).await;
             }
             Ok(_) => {}
-            Err(error) => {
-                tally.blame(error);
-                break;
-            }
+            Err(error) => tally.blame(&error),
         }
     }
-    settle(&mut sender, Seq::new(u64::MAX), &mut signals, &mut tally).await?;
-    match unread {
-        Some(failure) => Err(failure),
-        None => tally.verdict(),
+    if !tally.interrupted {
+        settle(&mut sender, Seq::new(u64::MAX), &mut signals, &mut tally).await;
     }
+    tally.verdict()
 }
 
 /// Waits for the outcome of every message up to `upto`, or for a signal.
-async fn settle(
-    sender: &mut BoxSender,
-    upto: Seq,
-    signals: &mut Signals,
-    tally: &mut Tally,
-) -> Result<(), Failure> {
+async fn settle(sender: &mut BoxSender, upto: Seq, signals: &mut Signals, tally: &mut Tally) {
     let flushed = tokio::select! {
         biased;
         flushed = poll_fn(|cx| sender.poll_flush(cx, upto)) => flushed,
         () = signals.next() => {
-            sender.disarm();
-            tally.interrupted = true;
-            return Ok(());
+            tally.interrupt(sender);
+            return;
         }
     };
     match flushed {
         Ok(receipt) => tally.count(&receipt),
-        Err(error) => tally.blame(error),
+        Err(error) => tally.blame(&error),
     }
     while let Some(returned) = sender.take_returned(Seq::FIRST) {
-        tally.blame(returned.error);
+        tally.blame(&returned.error);
     }
-    Ok(())
+}
+
+/// Counts what is confirmed by now, although something later is not: the latest message whose
+/// outcome is known is searched for by halves.
+fn count_confirmed(sender: &mut BoxSender, tally: &mut Tally) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut unsettled = tally.taken + 1;
+    while tally.settled.get() + 1 < unsettled {
+        let middle = tally.settled.get().midpoint(unsettled);
+        match sender.poll_flush(&mut cx, Seq::new(middle)) {
+            Poll::Ready(Ok(receipt)) => {
+                tally.count(&receipt);
+                tally.settled = tally.settled.max(Seq::new(middle));
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => unsettled = middle,
+        }
+    }
+    sender.disarm();
 }

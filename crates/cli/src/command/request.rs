@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use posthaste::Reconnect;
+use posthaste::{ErrorKind, Reconnect};
 
 use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::{connect, duration, input, output};
 
 /// Prints the reply's payload and a newline. Exits with 5 at once if nobody is there to answer,
@@ -41,7 +41,13 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     if let Some(key) = args.properties.key {
         ask = ask.key(key);
     }
-    let reply = ask.await?;
+    let reply = ask.await.map_err(|error| match error.kind() {
+        ErrorKind::NoResponders => {
+            let text = format!("no responders for {}: {error}", args.topic);
+            Failure::new(Code::NoResponders, text)
+        }
+        _ => Failure::from(error),
+    })?;
     let mut line = Vec::from(reply.into_payload());
     line.push(b'\n');
     output::write(&line)?;
