@@ -7,7 +7,7 @@ use posthaste_link::{Server, ServerOptions};
 ///
 /// Any broker will do: the in-process one makes this process the broker's home, a remote one makes
 /// it a gateway. A `tcp://` port of 0 is any free port. For several URLs call
-/// [`listen`](Server::listen) on the server with the [`transport`](crate::transport) of each.
+/// [`listen`](Server::listen) on the server with the [`transport`](crate::transport()) of each.
 ///
 /// ```
 /// use posthaste::Memory;

@@ -64,12 +64,11 @@ pub fn transport(
     runtime: impl Into<SharedRuntime>,
     endpoint: &Endpoint,
 ) -> Result<Arc<dyn Transport>, Error> {
-    let _runtime: SharedRuntime = runtime.into();
-    match endpoint.scheme() {
+    match (endpoint.scheme(), runtime.into()) {
         #[cfg(feature = "tcp")]
-        "tcp" => Ok(Arc::new(posthaste_tcp::Tcp::new(_runtime))),
+        ("tcp", runtime) => Ok(Arc::new(posthaste_tcp::Tcp::new(runtime))),
         #[cfg(all(unix, feature = "unix"))]
-        "unix" => Ok(Arc::new(posthaste_unix::Unix::new(_runtime))),
+        ("unix", runtime) => Ok(Arc::new(posthaste_unix::Unix::new(runtime))),
         _ if is_memory(endpoint) => Err(Error::new(
             ErrorKind::InvalidArgument,
             "memory: is inside one process; nobody can connect to it",
@@ -80,11 +79,9 @@ pub fn transport(
 
 /// A new broker in this process, if that is what the endpoint names.
 pub(crate) fn in_process(runtime: &SharedRuntime, endpoint: &Endpoint) -> Option<Arc<dyn Broker>> {
-    match endpoint.scheme() {
+    match (endpoint.scheme(), Arc::clone(runtime)) {
         #[cfg(feature = "memory")]
-        "memory" => Some(Arc::new(posthaste_memory::Memory::with_runtime(
-            Arc::clone(runtime),
-        ))),
+        ("memory", runtime) => Some(Arc::new(posthaste_memory::Memory::with_runtime(runtime))),
         _ => None,
     }
 }
