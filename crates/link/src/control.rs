@@ -47,10 +47,16 @@ pub fn read_as_everything(record: &[u8]) {
         assert!(queue::decode(&queue::encode(&this)).is_ok());
     }
     if let Ok(this) = queue_info::decode(record) {
-        assert_eq!(queue_info::decode(&queue_info::encode(&this)).ok(), Some(this));
+        assert_eq!(
+            queue_info::decode(&queue_info::encode(&this)).ok(),
+            Some(this)
+        );
     }
     if let Ok(this) = capabilities::decode(record) {
-        assert_eq!(capabilities::decode(&capabilities::encode(&this)).ok(), Some(this));
+        assert_eq!(
+            capabilities::decode(&capabilities::encode(&this)).ok(),
+            Some(this)
+        );
     }
     let _ = name::decode_maybe(record);
     let _ = stats::decode(record, &mut Stats::default());

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
@@ -167,4 +167,12 @@ pub(crate) fn random_below(runtime: &SharedRuntime, below: u64) -> u64 {
         0 => 0,
         below => u64::from_le_bytes(bytes) % below,
     }
+}
+
+/// `by` after `now`. What the clock cannot hold is a long time from now.
+pub(crate) fn after(now: Instant, by: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    now.checked_add(by)
+        .or_else(|| now.checked_add(LONG))
+        .unwrap_or(now)
 }

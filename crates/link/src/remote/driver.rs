@@ -14,7 +14,7 @@ use posthaste_wire::{Code, Session};
 use super::Reconnect;
 use super::state::{End, Phase, Shared, Wakeups};
 use crate::codes::error_of;
-use crate::pump::{Pump, random_below};
+use crate::pump::{Pump, after, random_below};
 
 /// The shortest and the longest time to wait at most before connecting again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
         let started = runtime.now();
         let within = give_up.map_or(ATTEMPT, |at| at.saturating_duration_since(started));
         let config = shared.options.config(session, within);
-        let failed = match dial(&shared, &*transport, started + within).await {
+        let failed = match dial(&shared, &*transport, after(started, within)).await {
             Ok(connection) => {
                 let end = run(&shared, connection, Session::client(config, runtime.now())).await;
                 if end.established {
@@ -53,7 +53,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
         lost(&shared);
         let pause = pause(&shared, attempts);
         attempts += 1;
-        let next = runtime.now() + pause;
+        let next = after(runtime.now(), pause);
         if failed.fatal || give_up.is_some_and(|at| at <= next) {
             shared.end(&failed.error);
             break;
@@ -299,7 +299,7 @@ impl Run<'_> {
 
     fn note_end(&mut self, end: &mut Option<End>) {
         if let Some(end) = end.take() {
-            let until = self.shared.runtime.now() + LINGER;
+            let until = after(self.shared.runtime.now(), LINGER);
             self.ended = Some((end, until));
         }
     }
@@ -354,7 +354,7 @@ impl Run<'_> {
     /// Says goodbye once everything is written, or once that has taken too long.
     fn say_goodbye(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
         let now = self.shared.runtime.now();
-        let until = *self.closing.get_or_insert(now + LINGER);
+        let until = *self.closing.get_or_insert(after(now, LINGER));
         if blocked && !self.pump.poll_due(cx, Some(until)) {
             return false;
         }

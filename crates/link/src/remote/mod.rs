@@ -2,13 +2,15 @@
 
 mod call;
 mod driver;
+mod events;
+mod mailbox;
 mod receiver;
 mod sender;
 mod state;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use posthaste_core::runtime::timeout_at;
@@ -20,12 +22,16 @@ use posthaste_core::{
 use posthaste_wire::{Auth, Config, Limits, Session};
 
 use crate::control::{self, Wanted, method};
+use crate::pump::after;
 use receiver::RemoteReceiver;
 use sender::RemoteSender;
 use state::{Alive, RoleState, Shared};
 
 /// Messages wait where they are once this much output has gathered: more would only wait longer.
 const GATHER: usize = 512 << 10;
+
+/// How much longer than connecting the first answer may take.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A broker at the other end of a connection.
 ///
@@ -205,6 +211,7 @@ impl Remote {
         runtime.fill_random(&mut session);
         let config = options.config(session, options.connect_timeout);
         let scheme = endpoint.scheme().to_owned();
+        let deadline = after(runtime.now(), options.connect_timeout);
         let first = Session::client(config, runtime.now());
         let shared = Arc::new(Shared::new(runtime, endpoint, options, first));
         let remote = Self {
@@ -213,13 +220,30 @@ impl Remote {
         };
         let drive = driver::drive(Arc::clone(&shared), Box::new(transport), session);
         shared.runtime.spawn(Box::pin(drive));
-        shared.up().await?;
-        let card = call::call(&shared, method::CAPABILITIES, &[]).await?;
-        let card = control::capabilities::decode(&card)?;
+        let card = remote.first_call(deadline).await?;
         let name = format!("{} over {scheme}", card.backend());
         // Set once, here, before anybody else has the remote.
         let _ = remote.card.set(card.named(name));
         Ok(remote)
+    }
+
+    /// Waits for the connection and asks what is behind it.
+    async fn first_call(&self, deadline: Instant) -> Result<Capabilities, Error> {
+        let shared = &self.alive.0;
+        let answer = async {
+            shared.up().await?;
+            call::call(shared, method::CAPABILITIES, &[]).await
+        };
+        // The driver gives up by itself when there is no connection, and knows why; this is for a
+        // server that accepts one and then says nothing.
+        let patience = after(deadline, ANSWER);
+        match timeout_at(&*shared.runtime, patience, answer).await {
+            Some(card) => control::capabilities::decode(&card?),
+            None => {
+                let text = format!("{} does not answer", shared.endpoint);
+                Err(Error::new(ErrorKind::TimedOut, text))
+            }
+        }
     }
 
     /// Where the server is.
@@ -339,7 +363,7 @@ impl Broker for Remote {
     async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
         let shared = &self.alive.0;
         let mut report = self.stop();
-        let deadline = shared.runtime.now() + within;
+        let deadline = after(shared.runtime.now(), within);
         let _ = timeout_at(&*shared.runtime, deadline, self.drained(&mut report)).await;
         shared.end(&Error::closed("the connection"));
         shared.gone().await;

@@ -10,13 +10,11 @@ use bytes::Bytes;
 use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::transport::Endpoint;
 use posthaste_core::{Error, ErrorKind, SharedRuntime};
-use posthaste_wire::{Code, Event, Link, Outcome, Role, Session};
+use posthaste_wire::{Code, Link, Role, Session};
 
 use super::RemoteOptions;
-use super::receiver::ReceiverState;
+use super::mailbox::ReceiverState;
 use super::sender::SenderState;
-use crate::codes::error_of;
-use crate::control::Opened;
 use crate::pump::Pump;
 
 /// What the handles of a remote share with its driver.
@@ -175,6 +173,10 @@ impl Wakeups {
         self.wakers.extend(wakers);
     }
 
+    pub(super) fn answer(&mut self, cell: Arc<Answer>, answer: Result<Bytes, Error>) {
+        self.answers.push((cell, answer));
+    }
+
     /// Wakes everyone; the lists' memory is kept for the next time.
     pub(crate) fn fire(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
@@ -248,7 +250,7 @@ impl Entry {
     }
 
     /// Everything that waits on this link, after it ended.
-    fn wake_all(&mut self, wakers: &mut Wakeups) {
+    pub(super) fn wake_all(&mut self, wakers: &mut Wakeups) {
         wakers.add(self.opener.take());
         match &mut self.role {
             RoleState::Sender(sender) => wakers.add(sender.take_waker()),
@@ -375,8 +377,29 @@ impl State {
         (&mut self.session, entries)
     }
 
+    /// Wakes those who wait for the connection to change.
+    pub(super) fn wake_waiters(&mut self, wakers: &mut Wakeups) {
+        wakers.add(std::mem::take(&mut self.waiters).into_values());
+    }
+
+    /// The sender that the session speaks of.
+    pub(super) fn sender_by_link(&mut self, link: Link) -> Option<&mut SenderState> {
+        match &mut self.by_link(link)?.2.role {
+            RoleState::Sender(sender) => Some(sender),
+            RoleState::Receiver(_) => None,
+        }
+    }
+
+    /// The receiver that the session speaks of.
+    pub(super) fn receiver_by_link(&mut self, link: Link) -> Option<&mut ReceiverState> {
+        match &mut self.by_link(link)?.2.role {
+            RoleState::Receiver(receiver) => Some(receiver),
+            RoleState::Sender(_) => None,
+        }
+    }
+
     /// The entry that the session speaks of.
-    fn by_link(&mut self, link: Link) -> Option<(Key, &mut Session, &mut Entry)> {
+    pub(super) fn by_link(&mut self, link: Link) -> Option<(Key, &mut Session, &mut Entry)> {
         let place = *self.by_wire.get(usize::from(link.id()))?;
         let entry = self.entries.get_mut(place)?.as_deref_mut()?;
         if entry.wire != Some(link) {
@@ -389,145 +412,18 @@ impl State {
         Some((key, &mut self.session, entry))
     }
 
-    /// Takes what the session tells; whoever has to be woken is added to `wakers`.
-    pub(crate) fn drain_events(&mut self, now: Instant, wakers: &mut Wakeups) {
-        while let Some(event) = self.session.poll_event() {
-            self.on_event(event, now, wakers);
-        }
-    }
-
-    fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
-        match event {
-            Event::Transfer {
-                link,
-                seq,
-                transfer,
-            } => {
-                let Some((_, session, entry)) = self.by_link(link) else {
-                    return;
-                };
-                let orphaned = entry.orphaned;
-                if let RoleState::Receiver(receiver) = &mut entry.role {
-                    if receiver.arrived(transfer, orphaned, now) {
-                        session.settle(link, seq, seq, Outcome::Release, None, "");
-                    }
-                    wakers.add(receiver.take_waker());
-                }
-            }
-            Event::Credit { link } | Event::Writable { link } => {
-                if let Some((_, _, entry)) = self.by_link(link)
-                    && let RoleState::Sender(sender) = &mut entry.role
-                {
-                    wakers.add(sender.room_came());
-                }
-            }
-            Event::Confirm {
-                link,
-                upto,
-                matched,
-                level,
-                nodes,
-            } => {
-                if let Some((_, _, entry)) = self.by_link(link)
-                    && let RoleState::Sender(sender) = &mut entry.role
-                {
-                    sender.confirmed(upto, matched, level, nodes);
-                    wakers.add(sender.outcome_came());
-                    wakers.add(self.drainer.take());
-                }
-            }
-            Event::Returned {
-                link,
-                seq,
-                code,
-                reason,
-                ..
-            } => {
-                if let Some((_, _, entry)) = self.by_link(link)
-                    && let RoleState::Sender(sender) = &mut entry.role
-                {
-                    sender.returned(seq, error_of(code, &reason));
-                }
-            }
-            other => self.on_control(other, wakers),
-        }
-    }
-
-    fn on_control(&mut self, event: Event, wakers: &mut Wakeups) {
-        match event {
-            Event::Established { peer } => {
-                tracing::debug!(software = %peer.software.escape_debug(), "connected");
-                self.phase = Phase::Up;
-                self.epoch += 1;
-                self.reopen(wakers);
-                wakers.add(std::mem::take(&mut self.waiters).into_values());
-            }
-            Event::Opened { link, info } => self.on_opened(link, &info, wakers),
-            Event::Refused { link, code, reason } => {
-                self.on_closed(link, Some(error_of(code, &reason)), wakers);
-            }
-            Event::Closed { link, code, reason } => {
-                let error = (code != Code::Ok).then(|| error_of(code, &reason));
-                self.on_closed(link, error, wakers);
-            }
-            Event::Stopped { link } => {
-                if let Some((_, _, entry)) = self.by_link(link)
-                    && let RoleState::Receiver(receiver) = &mut entry.role
-                {
-                    receiver.stopped = true;
-                    wakers.add(receiver.take_waker());
-                }
-            }
-            Event::Synced {
-                link,
-                token,
-                code,
-                reason,
-            } => {
-                if let Some((_, _, entry)) = self.by_link(link)
-                    && let RoleState::Receiver(receiver) = &mut entry.role
-                {
-                    receiver.synced(token, (code != Code::Ok).then(|| error_of(code, &reason)));
-                    wakers.add(receiver.take_waker());
-                }
-            }
-            Event::Result { id, code, body } => {
-                if let Some(cell) = self.calls.remove(&id) {
-                    let answer = match code {
-                        Code::Ok => Ok(body),
-                        code => Err(error_of(code, &String::from_utf8_lossy(&body))),
-                    };
-                    wakers.answers.push((cell, answer));
-                }
-            }
-            Event::Notice { code, body } => {
-                let text = String::from_utf8_lossy(&body).into_owned();
-                tracing::info!(%code, text = %text.escape_debug(), "the server says");
-            }
-            Event::Ended {
-                code,
-                reason,
-                by_peer,
-            } => {
-                let established = matches!(self.phase, Phase::Up);
-                tracing::debug!(%code, reason = %reason.escape_debug(), by_peer, "connection ended");
-                self.end = Some(End {
-                    code,
-                    reason,
-                    established,
-                });
-            }
-            // What only servers are told.
-            _ => {}
-        }
-    }
-
     /// After a reconnection: asks for every link that still has a handle.
-    fn reopen(&mut self, wakers: &mut Wakeups) {
+    pub(super) fn reopen(&mut self, wakers: &mut Wakeups) {
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
                 continue;
             };
+            if matches!(&entry.role, RoleState::Receiver(receiver) if receiver.is_stopping()) {
+                // It was closed, and is not to be opened again.
+                entry
+                    .ended
+                    .get_or_insert_with(|| Error::closed("the receiver"));
+            }
             if entry.ended.is_some() || entry.wire.is_some() {
                 continue;
             }
@@ -543,51 +439,6 @@ impl State {
                 }
             }
         }
-    }
-
-    fn on_opened(&mut self, link: Link, info: &[u8], wakers: &mut Wakeups) {
-        let Some((_, session, entry)) = self.by_link(link) else {
-            return;
-        };
-        let opened = match Opened::decode(info) {
-            Ok(opened) => opened,
-            Err(error) => {
-                entry.ended = Some(error);
-                entry.wake_all(wakers);
-                session.close(link);
-                return;
-            }
-        };
-        entry.open = true;
-        wakers.add(entry.opener.take());
-        match &mut entry.role {
-            RoleState::Sender(sender) => wakers.add(sender.opened()),
-            RoleState::Receiver(receiver) => {
-                let (messages, bytes) = receiver.opened(opened);
-                session.grant(link, messages, bytes);
-                wakers.add(receiver.take_waker());
-            }
-        }
-    }
-
-    /// A link was refused, or closed by either side.
-    fn on_closed(&mut self, link: Link, error: Option<Error>, wakers: &mut Wakeups) {
-        let Some((key, _, entry)) = self.by_link(link) else {
-            return;
-        };
-        entry.wire = None;
-        entry.open = false;
-        entry.ended.get_or_insert_with(|| match error {
-            Some(error) => error,
-            None => Error::closed("the link"),
-        });
-        match &mut entry.role {
-            RoleState::Sender(sender) => sender.lost(),
-            RoleState::Receiver(receiver) => receiver.lost(),
-        }
-        entry.wake_all(wakers);
-        wakers.add(self.drainer.take());
-        self.reap(key);
     }
 
     /// The connection is lost; it may come back.
@@ -607,12 +458,6 @@ impl State {
                 RoleState::Receiver(receiver) => {
                     receiver.lost();
                     wakers.add(receiver.take_waker());
-                    if receiver.is_stopping() {
-                        // It was closed and is not to be opened again.
-                        entry
-                            .ended
-                            .get_or_insert_with(|| Error::closed("the receiver"));
-                    }
                 }
             }
             let key = Key {
@@ -623,9 +468,7 @@ impl State {
         }
         for cell in std::mem::take(&mut self.calls).into_values() {
             let text = "the connection was lost before the answer came";
-            wakers
-                .answers
-                .push((cell, Err(Error::new(ErrorKind::Disconnected, text))));
+            wakers.answer(cell, Err(Error::new(ErrorKind::Disconnected, text)));
         }
         wakers.add(self.drainer.take());
     }
@@ -638,7 +481,7 @@ impl State {
             entry.ended.get_or_insert_with(|| error.clone());
             entry.wake_all(wakers);
         }
-        wakers.add(std::mem::take(&mut self.waiters).into_values());
+        self.wake_waiters(wakers);
     }
 
     /// Takes what has gathered for the socket, and wakes the senders that waited for that.

@@ -13,7 +13,7 @@ use posthaste_wire::{Code, Session};
 
 use super::connection::Connection;
 use super::{Member, Phase, Shared};
-use crate::pump::Pump;
+use crate::pump::{Pump, after};
 
 /// How long to wait after the system has refused to accept: it may be out of files for a while.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub(super) async fn accept(
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept; trying again");
-                let until = shared.runtime.now() + BACK_OFF;
+                let until = after(shared.runtime.now(), BACK_OFF);
                 let pause = timeout_at(&*shared.runtime, until, std::future::pending::<()>());
                 while_open(&shared, &ready, pause).await;
             }
@@ -74,7 +74,7 @@ async fn while_open<F: Future>(shared: &Shared, ready: &ReadySet, future: F) -> 
 async fn admit(shared: Arc<Shared>, upgrade: Upgrade, arrived: Instant) {
     let ready = ReadySet::new();
     let runtime = Arc::clone(&shared.runtime);
-    let deadline = arrived + shared.options.handshake;
+    let deadline = after(arrived, shared.options.handshake);
     let member = shared.join(&ready, true);
     let connection = match timeout_at(&*runtime, deadline, upgrade).await {
         Some(Ok(connection)) => connection,
@@ -114,7 +114,7 @@ async fn turn_away(shared: &Shared, pump: &mut Pump, session: &mut Session) {
     tracing::debug!(peer = %pump.peer(), %reason, "a peer was turned away");
     session.goodbye(code, &reason);
     pump.collect(session);
-    let until = shared.runtime.now() + TURN_AWAY;
+    let until = after(shared.runtime.now(), TURN_AWAY);
     let written = std::future::poll_fn(|cx| {
         if pump.poll_write(cx)?.is_pending() {
             return Poll::Pending;

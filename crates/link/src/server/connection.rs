@@ -10,25 +10,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_core::task::{Child, ReadySet};
-use posthaste_core::{
-    Ack, BoxFuture, BoxReceiver, BoxSender, Broker, Capability, Error, Overflow, Runtime, Source,
-    Subscription,
-};
+use posthaste_core::{BoxFuture, BoxSender, Error, Runtime};
 use posthaste_wire::{Auth, Code, Event, Link, Role, Session};
 
-use super::inbound::{self, Inbound};
+use super::inbound::Inbound;
+use super::open::{self, Receiving};
 use super::outbound::{Outbound, Progress, outcome_of};
 use super::{Member, PHASE, Phase, Shared, call};
 use crate::codes::code_of;
-use crate::control::{self, Opened, Wanted};
-use crate::pump::Pump;
+use crate::control::{self, Opened};
+use crate::pump::{Pump, after};
 
 /// Calls that run at a time; more wait.
 const CALLS: usize = 64;
+/// Bytes of calls that wait.
+const CALL_BYTES: usize = 4 << 20;
 /// The children that are calls; below are links, by their numbers on the wire.
 const FIRST_CALL: usize = 1 << 16;
-/// What an inbox holds.
-const INBOX_MESSAGES: usize = 4_096;
 /// Turns of the loop before other tasks get theirs.
 const TURNS: usize = 16;
 /// How long a goodbye may take to be written.
@@ -45,12 +43,18 @@ pub(super) struct Connection {
     _member: Member,
     /// By the links' numbers.
     links: Vec<Option<Box<LinkTask>>>,
+    /// How many of them are senders.
+    senders: usize,
     calls: Vec<Option<CallTask>>,
     queued: VecDeque<(u32, u16, Bytes)>,
+    queued_bytes: usize,
     /// Children that something happened to.
     run: Vec<usize>,
     /// Links that wait until what has gathered is written.
     blocked: Vec<usize>,
+    /// Links with deliveries in what gathers, and in what is being written.
+    gathered: Vec<usize>,
+    writing: Vec<usize>,
     told: Phase,
     established: bool,
     ended: Option<Ended>,
@@ -67,6 +71,8 @@ struct Ended {
 struct LinkTask {
     link: Link,
     child: Child,
+    /// Whether it is among those that are looked at next.
+    queued: bool,
     stage: Stage,
 }
 
@@ -75,13 +81,6 @@ enum Stage {
     OpeningReceiver(BoxFuture<'static, Result<Receiving, Error>>),
     Sender(Inbound),
     Receiver(Outbound),
-}
-
-/// What was opened for a client's receiver.
-struct Receiving {
-    receiver: BoxReceiver,
-    opened: Opened,
-    auto: bool,
 }
 
 struct CallTask {
@@ -105,10 +104,14 @@ impl Connection {
             ready,
             _member: member,
             links: Vec::new(),
+            senders: 0,
             calls: Vec::new(),
             queued: VecDeque::new(),
+            queued_bytes: 0,
             run: Vec::new(),
             blocked: Vec::new(),
+            gathered: Vec::new(),
+            writing: Vec::new(),
             told: Phase::Open,
             established: false,
             ended: None,
@@ -122,7 +125,6 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.ready.register(cx);
-        this.heed_phase();
         for _ in 0..TURNS {
             let read = this.read(cx);
             let ran = this.run_children();
@@ -190,6 +192,12 @@ impl Connection {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.pump.wants_write() && self.session.wants_output() {
             self.pump.collect(&mut self.session);
+            for at in &self.gathered {
+                if let Some(outbound) = outbound(&mut self.links, *at) {
+                    outbound.collected();
+                }
+            }
+            self.writing.append(&mut self.gathered);
             self.drain_events();
             self.run.append(&mut self.blocked);
         }
@@ -197,7 +205,14 @@ impl Connection {
             return false;
         }
         match self.pump.poll_write(cx) {
-            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Ok(())) => {
+                for at in self.writing.drain(..) {
+                    if let Some(outbound) = outbound(&mut self.links, at) {
+                        outbound.written();
+                    }
+                }
+                true
+            }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
                 self.session.handle_eof();
@@ -259,12 +274,11 @@ impl Connection {
         match event {
             Event::Transfer { link, transfer, .. } => {
                 // The clock is read once for all that came, and only if somebody asks.
-                let now = match transfer.hop.deadline {
-                    Some(_) => *now.get_or_insert_with(|| self.shared.runtime.now()),
-                    None => now.unwrap_or(self.shared.started),
-                };
+                if transfer.hop.deadline.is_some() && now.is_none() {
+                    *now = Some(self.shared.runtime.now());
+                }
                 if let Some(Stage::Sender(inbound)) = stage(&mut self.links, link) {
-                    inbound.arrived(transfer, now);
+                    inbound.arrived(transfer, *now);
                     self.again(link);
                 }
             }
@@ -329,6 +343,7 @@ impl Connection {
         let now = self.now();
         self.calls.clear();
         self.queued.clear();
+        self.queued_bytes = 0;
         self.blocked.clear();
         for (at, place) in self.links.iter_mut().enumerate() {
             if let Some(task) = place.take() {
@@ -342,17 +357,20 @@ impl Connection {
                 }
             }
         }
-        let write = (!by_peer).then_some(now + GOODBYE);
+        let write = (!by_peer).then_some(after(now, GOODBYE));
         self.ended = Some(Ended {
             write,
-            linger: now + LINGER,
+            linger: after(now, LINGER),
         });
     }
 
     /// Has a link looked at in this turn.
     fn again(&mut self, link: Link) {
         let at = usize::from(link.id());
-        if self.run.last() != Some(&at) {
+        if let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut)
+            && task.link == link
+            && !std::mem::replace(&mut task.queued, true)
+        {
             self.run.push(at);
         }
     }
@@ -365,7 +383,7 @@ impl Connection {
             }),
             Role::Receiver => control::receiver::decode(options).map(|wanted| {
                 let broker = Arc::clone(&self.shared.broker);
-                Stage::OpeningReceiver(Box::pin(open_receiver(broker, wanted)))
+                Stage::OpeningReceiver(Box::pin(open::receiver(broker, wanted)))
             }),
         };
         match stage {
@@ -375,7 +393,12 @@ impl Connection {
                     self.links.resize_with(at + 1, || None);
                 }
                 let child = self.ready.add(at);
-                self.links[at] = Some(Box::new(LinkTask { link, child, stage }));
+                self.links[at] = Some(Box::new(LinkTask {
+                    link,
+                    child,
+                    queued: false,
+                    stage,
+                }));
                 self.again(link);
             }
             Err(error) => self
@@ -399,8 +422,10 @@ impl Connection {
             self.again(link);
             return;
         }
-        if let Stage::Receiver(outbound) = task.stage {
-            outbound.closed();
+        match task.stage {
+            Stage::Receiver(outbound) => outbound.closed(),
+            Stage::Sender(_) => self.senders -= 1,
+            Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
         }
         self.session.closed(link, Code::Ok, "");
     }
@@ -419,8 +444,13 @@ impl Connection {
     fn call(&mut self, id: u32, method: u16, body: Bytes) {
         let running = self.calls.iter().flatten().count();
         if running >= CALLS {
-            // The session bounds how many there are.
+            // The session bounds how many there are, and their bytes are bounded here.
+            self.queued_bytes += body.len();
             self.queued.push_back((id, method, body));
+            if self.queued_bytes > CALL_BYTES {
+                let text = "more than 4 MiB of calls wait for their turn";
+                self.session.goodbye(Code::Limit, text);
+            }
             return;
         }
         let at = self
@@ -475,6 +505,7 @@ impl Connection {
             }
         }
         if let Some((id, method, body)) = self.queued.pop_front() {
+            self.queued_bytes -= body.len();
             self.call(id, method, body);
         }
     }
@@ -483,6 +514,7 @@ impl Connection {
         let Some(mut task) = self.links.get_mut(at).and_then(Option::take) else {
             return;
         };
+        task.queued = false;
         if self.poll_link(&mut task, at) {
             self.links[at] = Some(task);
         }
@@ -502,8 +534,11 @@ impl Connection {
                 }
                 Poll::Ready(Ok(sender)) => {
                     session.opened(link, &Opened::default().encode());
-                    session.grant(link, inbound::WINDOW_MESSAGES, inbound::WINDOW_BYTES);
-                    task.stage = Stage::Sender(Inbound::new(sender));
+                    let inbound = Inbound::new(sender, self.senders);
+                    let (messages, bytes) = inbound.window();
+                    session.grant(link, messages, bytes);
+                    self.senders += 1;
+                    task.stage = Stage::Sender(inbound);
                     true
                 }
             },
@@ -532,12 +567,17 @@ impl Connection {
                 let over = inbound.closing && inbound.is_idle();
                 if over {
                     session.closed(link, Code::Ok, "");
+                    self.senders -= 1;
                 }
                 !over
             }
             Stage::Receiver(outbound) => {
                 let runtime: &dyn Runtime = &*self.shared.runtime;
-                match outbound.poll(session, link, runtime, &mut cx) {
+                let progress = outbound.poll(session, link, runtime, &mut cx);
+                if outbound.has_gathered() {
+                    self.gathered.push(at);
+                }
+                match progress {
                     Progress::Waiting => true,
                     Progress::Blocked => {
                         self.blocked.push(at);
@@ -570,61 +610,16 @@ impl Drop for Connection {
     }
 }
 
+/// The receiver of that number, if it is one.
+fn outbound(links: &mut [Option<Box<LinkTask>>], at: usize) -> Option<&mut Outbound> {
+    match &mut links.get_mut(at)?.as_deref_mut()?.stage {
+        Stage::Receiver(outbound) => Some(outbound),
+        _ => None,
+    }
+}
+
 /// What the session speaks of, unless the number has a new life.
 fn stage(links: &mut [Option<Box<LinkTask>>], link: Link) -> Option<&mut Stage> {
     let task = links.get_mut(usize::from(link.id()))?.as_deref_mut()?;
     (task.link == link).then_some(&mut task.stage)
-}
-
-/// Opens what a client wants to receive from.
-async fn open_receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<Receiving, Error> {
-    let mut subscription = match wanted {
-        Wanted::Subscription(subscription) => subscription,
-        Wanted::Inbox(None) => {
-            let (address, receiver) = broker.inbox().await?;
-            let opened = Opened {
-                settles: false,
-                address: Some(address),
-            };
-            return Ok(Receiving {
-                receiver,
-                opened,
-                auto: true,
-            });
-        }
-        // The client had an inbox here before its connection was lost: others know its address.
-        Wanted::Inbox(Some(address)) => {
-            let subscription = Subscription::topic(&address)?
-                .capacity(INBOX_MESSAGES, posthaste_core::limits::SUBSCRIPTION_BYTES)
-                .overflow(Overflow::DropNewest);
-            let receiver = broker.receiver(subscription).await?;
-            let opened = Opened {
-                settles: false,
-                address: Some(address),
-            };
-            return Ok(Receiving {
-                receiver,
-                opened,
-                auto: true,
-            });
-        }
-    };
-    let auto = subscription.ack == Ack::Auto;
-    let by_hand = broker.capabilities().has(Capability::ManualAck);
-    if auto && by_hand && !matches!(subscription.source, Source::Topic(_)) {
-        // Taken is what the application has taken, and only its own side knows when that is.
-        subscription.ack = Ack::Manual;
-    }
-    let settles = subscription.ack == Ack::Manual;
-    // The client's credit is the limit; the broker's own would only be in its way.
-    subscription.prefetch = None;
-    let receiver = broker.receiver(subscription).await?;
-    Ok(Receiving {
-        receiver,
-        opened: Opened {
-            settles,
-            address: None,
-        },
-        auto,
-    })
 }

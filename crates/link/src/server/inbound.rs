@@ -9,11 +9,14 @@ use posthaste_wire::{Link, Session, Transfer};
 
 use crate::codes::code_of;
 
-/// Messages and bytes that a client may send ahead of the broker. Credit goes back when the broker
-/// has taken a message, so this is also what a sender that the broker holds up keeps here.
-pub(super) const WINDOW_MESSAGES: u64 = 16_384;
-/// See [`WINDOW_MESSAGES`].
-pub(super) const WINDOW_BYTES: u64 = 4 << 20;
+/// Messages that a client may send ahead of the broker. Credit goes back when the broker has taken
+/// a message, so this is also what a sender that the broker holds up keeps here.
+const WINDOW_MESSAGES: u64 = 16_384;
+/// Bytes that a client may send ahead of the broker on a link, at most and at least.
+const WINDOW_BYTES_MAX: u64 = 4 << 20;
+const WINDOW_BYTES_MIN: u64 = 64 << 10;
+/// What the senders of one connection share before their windows become small.
+const WINDOW_SHARED: u64 = 64 << 20;
 
 /// Messages that one link moves before the others get their turn.
 const TURN: usize = 1_024;
@@ -22,9 +25,10 @@ const TURN: usize = 1_024;
 pub(super) struct Inbound {
     sender: BoxSender,
     /// What the broker has not taken yet, in order; what cannot be read is refused in its turn.
-    pending: VecDeque<Result<Message, Error>>,
+    pending: VecDeque<Result<Message, Unreadable>>,
     slot: Option<Message>,
     numbers: Numbers,
+    window_bytes: u64,
     /// Credit that is free again and has not gone back.
     owed_messages: u64,
     owed_bytes: u64,
@@ -33,6 +37,12 @@ pub(super) struct Inbound {
     nodes: u32,
     /// The client has closed the link; what is pending still goes out.
     pub(super) closing: bool,
+}
+
+/// Why a message cannot be read, and its bytes.
+struct Unreadable {
+    error: Error,
+    bytes: u64,
 }
 
 /// How the link's numbers, which count every message, follow from the sender's own, which do not
@@ -92,8 +102,11 @@ impl Numbers {
 }
 
 impl Inbound {
-    pub(super) fn new(sender: BoxSender) -> Self {
+    /// A sender on a connection that has `others` already.
+    pub(super) fn new(sender: BoxSender, others: usize) -> Self {
+        let share = WINDOW_SHARED / u64::try_from(others + 1).unwrap_or(u64::MAX);
         Self {
+            window_bytes: share.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
             sender,
             pending: VecDeque::new(),
             slot: None,
@@ -106,16 +119,28 @@ impl Inbound {
         }
     }
 
-    /// A message has come.
-    pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
+    /// What the client may send at first, in messages and bytes.
+    pub(super) fn window(&self) -> (u64, u64) {
+        (WINDOW_MESSAGES, self.window_bytes)
+    }
+
+    /// A message has come; `now` is there if it has a deadline.
+    pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) {
         let Transfer { hop, head, payload } = transfer;
-        self.pending.push_back(Message::from_parts(Parts {
+        let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
+        let deadline = hop
+            .deadline
+            .zip(now)
+            .and_then(|(left, now)| now.checked_add(left));
+        let message = Message::from_parts(Parts {
             head,
             payload,
             attributes: hop.attributes,
             correlation: hop.correlation.map_or(0, std::num::NonZero::get),
-            deadline: hop.deadline.and_then(|left| now.checked_add(left)),
-        }));
+            deadline,
+        });
+        self.pending
+            .push_back(message.map_err(|error| Unreadable { error, bytes }));
     }
 
     /// Whether the broker has taken or refused everything that came.
@@ -134,7 +159,8 @@ impl Inbound {
                 break;
             }
         }
-        let half = self.owed_messages * 2 >= WINDOW_MESSAGES || self.owed_bytes * 2 >= WINDOW_BYTES;
+        let half =
+            self.owed_messages * 2 >= WINDOW_MESSAGES || self.owed_bytes * 2 >= self.window_bytes;
         if half {
             session.grant(link, self.owed_messages, self.owed_bytes);
             (self.owed_messages, self.owed_bytes) = (0, 0);
@@ -147,9 +173,10 @@ impl Inbound {
         if self.slot.is_none() {
             match self.pending.pop_front() {
                 Some(Ok(message)) => self.slot = Some(message),
-                Some(Err(error)) => {
+                Some(Err(unreadable)) => {
                     self.owed_messages += 1;
-                    self.refuse(session, link, &error);
+                    self.owed_bytes += unreadable.bytes;
+                    self.refuse(session, link, &unreadable.error);
                     return true;
                 }
                 None => return false,

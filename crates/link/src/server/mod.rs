@@ -4,19 +4,22 @@ mod accept;
 mod call;
 mod connection;
 mod inbound;
+mod open;
 mod outbound;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::{ReadySet, lock};
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{Broker, DrainReport, Error, SharedRuntime};
 use posthaste_wire::{Auth, Config, Limits};
+
+use crate::pump::after;
 
 /// How long clients may take to read a goodbye once the server has drained.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -152,8 +155,6 @@ struct Shared {
     /// Who this server says it is.
     session: [u8; 16],
     established: AtomicU64,
-    /// When it began: stands in for the time where nobody looks at it.
-    started: Instant,
     members: Mutex<Members>,
 }
 
@@ -256,7 +257,6 @@ impl Server {
         options: ServerOptions,
     ) -> Self {
         let runtime = runtime.into();
-        let started = runtime.now();
         let mut session = [0; 16];
         runtime.fill_random(&mut session);
         Self {
@@ -266,7 +266,6 @@ impl Server {
                 options,
                 session,
                 established: AtomicU64::new(0),
-                started,
                 members: Mutex::default(),
             }),
         }
@@ -345,7 +344,7 @@ impl Server {
             Poll::Pending
         });
         let runtime = &*self.shared.runtime;
-        let _ = timeout_at(runtime, runtime.now() + GOODBYE, gone).await;
+        let _ = timeout_at(runtime, after(runtime.now(), GOODBYE), gone).await;
     }
 }
 

@@ -32,12 +32,26 @@ pub(super) struct Outbound {
     first: u64,
     leases: VecDeque<Option<Lease>>,
     syncs: VecDeque<u64>,
+    sent: Sent,
     /// Whether the client settles.
     settles: bool,
     /// Whether it does so on behalf of an application that asked for automatic settlement.
     auto: bool,
     armed: bool,
     stop: Stop,
+}
+
+/// How far the deliveries have come, by the numbers of the last ones.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    /// Encoded into what gathers.
+    encoded: u64,
+    /// Handed over to be written.
+    collected: u64,
+    /// Taken by the socket.
+    written: u64,
+    /// Whether the connection knows that something is to be collected.
+    listed: bool,
 }
 
 /// How far the end of a link's messages is.
@@ -71,6 +85,7 @@ impl Outbound {
             first: 1,
             leases: VecDeque::new(),
             syncs: VecDeque::new(),
+            sent: Sent::default(),
             settles,
             auto,
             armed: false,
@@ -237,8 +252,12 @@ impl Outbound {
             missed,
         };
         match session.transfer(link, &hop, &parts.head, &parts.payload) {
-            Ok(_) if self.settles => self.leases.push_back(lease),
-            Ok(_) => {}
+            Ok(number) => {
+                self.sent.encoded = number;
+                if self.settles {
+                    self.leases.push_back(lease);
+                }
+            }
             Err(error) => {
                 let Some(lease) = lease else { return };
                 if let TransferError::TooLarge { .. } = error {
@@ -252,6 +271,24 @@ impl Outbound {
         }
     }
 
+    /// Whether deliveries have been encoded since the last [`collected`](Self::collected); says so
+    /// once.
+    pub(super) fn has_gathered(&mut self) -> bool {
+        let gathered = self.sent.encoded > self.sent.collected;
+        gathered && !std::mem::replace(&mut self.sent.listed, true)
+    }
+
+    /// What was encoded is on its way to the socket.
+    pub(super) fn collected(&mut self) {
+        self.sent.collected = self.sent.encoded;
+        self.sent.listed = false;
+    }
+
+    /// The socket has taken what was collected.
+    pub(super) fn written(&mut self) {
+        self.sent.written = self.sent.collected;
+    }
+
     /// The client closed the link in good order: it has settled what it had seen.
     pub(super) fn closed(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
@@ -260,16 +297,24 @@ impl Outbound {
         }
     }
 
-    /// The connection is gone: nobody can say any more what the client has seen.
+    /// The connection is gone: nobody can say any more what the client has seen of that which the
+    /// socket took; the rest it has not.
     pub(super) fn lost(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
-        let outcome = if self.auto {
+        let seen = if self.auto {
             Outcome::Lost
         } else {
             Outcome::Dropped
         };
-        for lease in self.leases.drain(..).flatten() {
-            lease.settle(outcome);
+        for (number, lease) in (self.first..).zip(self.leases.drain(..)) {
+            let outcome = if number <= self.sent.written {
+                seen
+            } else {
+                Outcome::Release
+            };
+            if let Some(lease) = lease {
+                lease.settle(outcome);
+            }
         }
     }
 }

@@ -1,0 +1,180 @@
+//! What a remote makes of the things that its session tells.
+
+use std::time::Instant;
+
+use posthaste_core::Error;
+use posthaste_wire::{Code, Event, Link, Outcome};
+
+use super::state::{End, Phase, RoleState, State, Wakeups};
+use crate::codes::error_of;
+use crate::control::Opened;
+
+impl State {
+    /// Takes what the session tells; whoever has to be woken is added to `wakers`.
+    pub(crate) fn drain_events(&mut self, now: Instant, wakers: &mut Wakeups) {
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(event, now, wakers);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
+        match event {
+            Event::Transfer {
+                link,
+                seq,
+                transfer,
+            } => {
+                let Some((_, session, entry)) = self.by_link(link) else {
+                    return;
+                };
+                let orphaned = entry.orphaned;
+                if let RoleState::Receiver(receiver) = &mut entry.role {
+                    if receiver.arrived(transfer, orphaned, now) {
+                        session.settle(link, seq, seq, Outcome::Release, None, "");
+                    }
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Credit { link } | Event::Writable { link } => {
+                if let Some(sender) = self.sender_by_link(link) {
+                    wakers.add(sender.room_came());
+                }
+            }
+            Event::Confirm {
+                link,
+                upto,
+                matched,
+                level,
+                nodes,
+            } => {
+                if let Some(sender) = self.sender_by_link(link) {
+                    sender.confirmed(upto, matched, level, nodes);
+                    wakers.add(sender.outcome_came());
+                    wakers.add(self.drainer.take());
+                }
+            }
+            Event::Returned {
+                link,
+                seq,
+                code,
+                reason,
+                ..
+            } => {
+                if let Some(sender) = self.sender_by_link(link) {
+                    sender.returned(seq, error_of(code, &reason));
+                }
+            }
+            other => self.on_control(other, wakers),
+        }
+    }
+
+    fn on_control(&mut self, event: Event, wakers: &mut Wakeups) {
+        match event {
+            Event::Established { peer } => {
+                tracing::debug!(software = %peer.software.escape_debug(), "connected");
+                self.phase = Phase::Up;
+                self.epoch += 1;
+                self.reopen(wakers);
+                self.wake_waiters(wakers);
+            }
+            Event::Opened { link, info } => self.on_opened(link, &info, wakers),
+            Event::Refused { link, code, reason } => {
+                self.on_closed(link, Some(error_of(code, &reason)), wakers);
+            }
+            Event::Closed { link, code, reason } => {
+                let error = (code != Code::Ok).then(|| error_of(code, &reason));
+                self.on_closed(link, error, wakers);
+            }
+            Event::Stopped { link } => {
+                if let Some(receiver) = self.receiver_by_link(link) {
+                    receiver.stopped();
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Synced {
+                link,
+                token,
+                code,
+                reason,
+            } => {
+                if let Some(receiver) = self.receiver_by_link(link) {
+                    receiver.synced(token, (code != Code::Ok).then(|| error_of(code, &reason)));
+                    wakers.add(receiver.take_waker());
+                }
+            }
+            Event::Result { id, code, body } => {
+                if let Some(cell) = self.calls.remove(&id) {
+                    let answer = match code {
+                        Code::Ok => Ok(body),
+                        code => Err(error_of(code, &String::from_utf8_lossy(&body))),
+                    };
+                    wakers.answer(cell, answer);
+                }
+            }
+            Event::Notice { code, body } => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                tracing::info!(%code, text = %text.escape_debug(), "the server says");
+            }
+            Event::Ended {
+                code,
+                reason,
+                by_peer,
+            } => {
+                let established = matches!(self.phase, Phase::Up);
+                tracing::debug!(%code, reason = %reason.escape_debug(), by_peer, "connection ended");
+                self.end = Some(End {
+                    code,
+                    reason,
+                    established,
+                });
+            }
+            // What only servers are told.
+            _ => {}
+        }
+    }
+
+    fn on_opened(&mut self, link: Link, info: &[u8], wakers: &mut Wakeups) {
+        let Some((_, session, entry)) = self.by_link(link) else {
+            return;
+        };
+        let opened = match Opened::decode(info) {
+            Ok(opened) => opened,
+            Err(error) => {
+                entry.ended = Some(error);
+                entry.wake_all(wakers);
+                session.close(link);
+                return;
+            }
+        };
+        entry.open = true;
+        wakers.add(entry.opener.take());
+        match &mut entry.role {
+            RoleState::Sender(sender) => wakers.add(sender.opened()),
+            RoleState::Receiver(receiver) => {
+                let (messages, bytes) = receiver.opened(opened);
+                session.grant(link, messages, bytes);
+                wakers.add(receiver.take_waker());
+            }
+        }
+    }
+
+    /// A link was refused, or closed by either side.
+    fn on_closed(&mut self, link: Link, error: Option<Error>, wakers: &mut Wakeups) {
+        let Some((key, _, entry)) = self.by_link(link) else {
+            return;
+        };
+        entry.wire = None;
+        entry.open = false;
+        entry.ended.get_or_insert_with(|| match error {
+            Some(error) => error,
+            None => Error::closed("the link"),
+        });
+        match &mut entry.role {
+            RoleState::Sender(sender) => sender.lost(),
+            RoleState::Receiver(receiver) => receiver.lost(),
+        }
+        entry.wake_all(wakers);
+        wakers.add(self.drainer.take());
+        self.reap(key);
+    }
+}
