@@ -71,13 +71,8 @@ impl Inbox {
                 Look::Done(outcome) => return Poll::Ready(outcome),
                 Look::Waiting => return Poll::Pending,
                 Look::Due if self.drive() => {}
-                Look::Due => {
-                    // Somebody has been woken to go on, perhaps this very request.
-                    return match self.table.look(correlation, cx.waker()) {
-                        Look::Done(outcome) => Poll::Ready(outcome),
-                        Look::Due | Look::Waiting => Poll::Pending,
-                    };
-                }
+                // Who was answered and who is to go on have been woken, perhaps this request.
+                Look::Due => return Poll::Pending,
             }
         }
     }

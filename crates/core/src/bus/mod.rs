@@ -120,6 +120,19 @@ impl Bus {
     ///
     /// # Cancel safety
     /// Dropped before the message was taken, it is unsent; dropped after that, it is sent.
+    ///
+    /// ```
+    /// # use posthaste_core::{Bus, Error, ReceiverExt};
+    /// # use posthaste_memory::Memory;
+    /// # fn main() -> Result<(), Error> { pollster::block_on(async {
+    /// # let bus = Bus::new(Memory::new());
+    /// bus.send("jobs", "work").await?;
+    /// let mut jobs = bus.consume("jobs").await?;
+    /// let job = jobs.next_delivery().await?;
+    /// assert_eq!((job.payload().as_ref(), job.attempt()), (&b"work"[..], 1));
+    /// job.ack();
+    /// # Ok(()) }) }
+    /// ```
     pub async fn send<Q>(&self, queue: Q, payload: impl Into<Bytes>) -> Result<Receipt, Error>
     where
         Q: TryInto<Topic>,
@@ -233,6 +246,19 @@ impl Bus {
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
+    ///
+    /// ```
+    /// # use posthaste_core::{Bus, Error, ReceiverExt};
+    /// # use posthaste_memory::Memory;
+    /// # fn main() -> Result<(), Error> { pollster::block_on(async {
+    /// # let bus = Bus::new(Memory::new());
+    /// let mut first = bus.subscribe_shared("orders.>", "billing").await?;
+    /// let mut second = bus.subscribe_shared("orders.>", "billing").await?;
+    /// assert_eq!(bus.publish("orders.new", "{}").await?.matched, 1);
+    /// let taken = [first.try_recv()?, second.try_recv()?];
+    /// assert_eq!(taken.iter().flatten().count(), 1);
+    /// # Ok(()) }) }
+    /// ```
     pub async fn subscribe_shared<P, G>(&self, pattern: P, group: G) -> Result<BoxReceiver, Error>
     where
         P: TryInto<Pattern>,

@@ -128,6 +128,32 @@ impl Serve {
 }
 
 /// Receives requests, to be answered one by one or by a handler.
+///
+/// ```
+/// # use posthaste_core::{Bus, Error};
+/// # use posthaste_memory::Memory;
+/// # fn main() -> Result<(), Error> { pollster::block_on(async {
+/// # let bus = Bus::new(Memory::new());
+/// let mut responder = bus.serve("math.double").open().await?;
+/// let answering = async {
+///     while let Some(request) = responder.recv().await? {
+///         match std::str::from_utf8(request.payload()).map(str::parse::<i64>) {
+///             Ok(Ok(number)) => request.reply((2 * number).to_string()).await?,
+///             _ => request.fail("send a number").await?,
+///         }
+///     }
+///     Ok::<(), Error>(())
+/// };
+/// # let asking = async {
+/// #     assert_eq!(bus.request("math.double", "21").await?.payload(), "42");
+/// #     let failed = bus.request("math.double", "x").await.unwrap_err();
+/// #     assert_eq!(failed.to_string(), "send a number");
+/// #     Ok(())
+/// # };
+/// # let (answering, asking) = (std::pin::pin!(answering), std::pin::pin!(asking));
+/// # futures::future::select(answering, asking).await.factor_first().0
+/// # }) }
+/// ```
 pub struct Responder {
     bus: Bus,
     receiver: BoxReceiver,
@@ -184,9 +210,7 @@ impl Responder {
     ///     Ok::<(), Error>(())
     /// };
     /// # let (serving, asking) = (std::pin::pin!(serving), std::pin::pin!(asking));
-    /// # match futures::future::select(serving, asking).await {
-    /// #     futures::future::Either::Left((ended, _)) | futures::future::Either::Right((ended, _)) => ended,
-    /// # }
+    /// # futures::future::select(serving, asking).await.factor_first().0
     /// # }) }
     /// ```
     pub async fn run<H, F, R, E>(self, mut handler: H) -> Result<(), Error>

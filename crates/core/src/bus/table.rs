@@ -23,8 +23,9 @@ const SLOT_BITS: u32 = 16;
 /// > While the inbox is due, nobody is polling it and somebody waits, one of the waiting has been
 /// > woken and has not been polled since.
 ///
-/// It holds because whoever stops waiting, answered or dropped, looks whether the inbox is due and
-/// wakes the next, and whoever has had a turn looks again before it lets go.
+/// It holds because whoever gives up waiting looks whether the inbox is due and wakes the next,
+/// because only who has the turn ends the waiting of others, and because whoever has the turn looks
+/// again before it lets go.
 #[derive(Default)]
 pub(super) struct Table {
     state: Mutex<State>,
@@ -147,9 +148,6 @@ impl Table {
         let slot = &mut state.slots[index];
         if let Some(outcome) = slot.outcome.take() {
             _replaced = state.free(index);
-            let next = state.next_if_due();
-            drop(state);
-            wake(next);
             return Look::Done(outcome);
         }
         if !slot.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {

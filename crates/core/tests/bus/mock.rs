@@ -393,11 +393,9 @@ impl Settle for Feed {
     fn settle(&self, tag: u64, outcome: Outcome<'_>) {
         let outcomes = Arc::clone(&lock(&self.0).outcomes);
         let text = match outcome {
-            Outcome::Ack => "ack".to_owned(),
             Outcome::Retry { after, why } => format!("retry after {after:?}: {why}"),
             Outcome::Reject { why } => format!("reject: {why}"),
-            Outcome::Release => "release".to_owned(),
-            Outcome::Dropped => "dropped".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
         };
         lock(&outcomes).push(format!("{tag} {text}"));
     }

@@ -32,7 +32,9 @@ fn open(bus: &Bus) -> Responder {
 
 /// Answers that a test gives by hand, in the order in which the handlers began.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<VecDeque<oneshot::Sender<Result<String, String>>>>>);
+struct Desk(Arc<Mutex<VecDeque<Answer>>>);
+
+type Answer = oneshot::Sender<Result<String, String>>;
 
 impl Desk {
     fn handler(

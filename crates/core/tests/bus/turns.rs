@@ -1,7 +1,7 @@
 //! Waiting requests take turns at polling the inbox and lose no wake-up, whatever the order of
 //! replies, polls and drops.
 
-use posthaste_core::{Bus, Message};
+use posthaste_core::{Bus, Message, Topic};
 use posthaste_memory::Memory;
 
 use crate::mock::Mock;
@@ -197,6 +197,44 @@ fn a_request_that_is_not_polled_holds_up_the_others_no_longer_than_the_next_poll
     for (index, task) in tasks.iter_mut().enumerate() {
         assert!(index == lazy || task.run().is_some());
     }
+}
+
+#[test]
+fn the_turn_goes_round_so_that_one_that_is_not_polled_misses_it_once() {
+    let (mock, bus) = bus();
+    let mut tasks: Vec<_> = NAMES.iter().map(|name| ask(&bus, name)).collect();
+    settle(&mut tasks);
+    let stray = || Message::new(Topic::new("t").expect("a topic"), "x");
+    mock.inbox().deliver(stray());
+    let lazy = tasks
+        .iter()
+        .position(Task::is_woken)
+        .expect("one was woken");
+    // Somebody else happens to be polled, and so takes the turn; then there is another.
+    tasks[(lazy + 1) % 3].poll();
+    mock.inbox().deliver(stray());
+    let others = tasks.iter().enumerate().filter(|(index, _)| *index != lazy);
+    assert_eq!(others.filter(|(_, task)| task.is_woken()).count(), 1);
+}
+
+#[test]
+fn one_poll_takes_a_bounded_part_of_a_flood_and_leaves_the_rest_to_the_next() {
+    let (mock, bus) = bus();
+    let mut tasks: Vec<_> = NAMES.iter().map(|name| ask(&bus, name)).collect();
+    settle(&mut tasks);
+    let stray = Message::new(Topic::new("t").expect("a topic"), "x");
+    (0..5_000).for_each(|_| mock.inbox().deliver(stray.clone()));
+    NAMES.iter().for_each(|name| mock.answer(name));
+    let polls = mock.inbox().polls();
+    tasks
+        .iter_mut()
+        .find(|task| task.is_woken())
+        .expect("one was woken")
+        .poll();
+    assert_eq!(mock.inbox().polls() - polls, 8);
+    settle(&mut tasks);
+    assert!(tasks.iter().all(|task| task.output.is_some()));
+    assert_eq!(bus.late_replies(), 5_000);
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! The values that everything is made of: addresses, messages, cards, receipts, books, wakers.
+
+mod addresses;
+mod books;
+mod messages;
+mod wakers;
