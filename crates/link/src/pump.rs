@@ -30,6 +30,8 @@ pub(crate) struct Pump {
     filled: usize,
     chunk: usize,
     output: Output,
+    /// Whether the socket has taken any of `output`.
+    begun: bool,
     flushing: bool,
     timer: BoxTimer,
     armed: Option<Instant>,
@@ -44,6 +46,7 @@ impl Pump {
             filled: 0,
             chunk: CHUNK_MIN,
             output: Output::new(),
+            begun: false,
             flushing: false,
             timer: runtime.timer(),
             armed: None,
@@ -100,12 +103,18 @@ impl Pump {
         if self.output.is_empty() && session.wants_output() {
             session.swap_output(&mut self.output);
             self.flushing |= !self.output.is_empty();
+            self.begun = false;
         }
     }
 
     /// Whether something waits to be written or flushed.
     pub(crate) fn wants_write(&self) -> bool {
         self.flushing
+    }
+
+    /// Whether the socket has taken any of what was collected last.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Writes and flushes what was collected.
@@ -118,6 +127,7 @@ impl Pump {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.begun = true;
             self.output.advance(count);
         }
         ready!(Pin::new(&mut self.connection).poll_flush(cx))?;

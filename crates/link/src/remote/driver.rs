@@ -50,7 +50,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
             }
             Err(failed) => failed,
         };
-        lost(&shared);
+        lost(&shared, &failed.error);
         let pause = pause(&shared, attempts);
         attempts += 1;
         let next = after(runtime.now(), pause);
@@ -167,12 +167,12 @@ fn pause(shared: &Shared, attempts: u32) -> Duration {
     Duration::from_micros(random_below(&shared.runtime, most))
 }
 
-fn lost(shared: &Shared) {
+fn lost(shared: &Shared, why: &Error) {
     let mut wakers = Wakeups::default();
     {
         let mut state = shared.lock();
         if !matches!(state.phase, Phase::Down(_)) {
-            state.disconnected(&mut wakers);
+            state.disconnected(why, &mut wakers);
         }
     }
     wakers.fire();

@@ -442,7 +442,7 @@ impl State {
     }
 
     /// The connection is lost; it may come back.
-    pub(crate) fn disconnected(&mut self, wakers: &mut Wakeups) {
+    pub(crate) fn disconnected(&mut self, why: &Error, wakers: &mut Wakeups) {
         self.phase = Phase::Connecting;
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
@@ -467,7 +467,7 @@ impl State {
             self.reap(key);
         }
         for cell in std::mem::take(&mut self.calls).into_values() {
-            let text = "the connection was lost before the answer came";
+            let text = format!("the connection was lost before the answer came: {why}");
             wakers.answer(cell, Err(Error::new(ErrorKind::Disconnected, text)));
         }
         wakers.add(self.drainer.take());
@@ -475,7 +475,7 @@ impl State {
 
     /// The connection is lost for good.
     pub(crate) fn go_down(&mut self, error: &Error, wakers: &mut Wakeups) {
-        self.disconnected(wakers);
+        self.disconnected(error, wakers);
         self.phase = Phase::Down(error.clone());
         for entry in self.entries() {
             entry.ended.get_or_insert_with(|| error.clone());

@@ -204,15 +204,17 @@ impl Connection {
         if !self.pump.wants_write() {
             return false;
         }
-        match self.pump.poll_write(cx) {
-            Poll::Ready(Ok(())) => {
-                for at in self.writing.drain(..) {
-                    if let Some(outbound) = outbound(&mut self.links, at) {
-                        outbound.written();
-                    }
+        let wrote = self.pump.poll_write(cx);
+        if self.pump.has_begun() {
+            // From the first byte on the client may have seen some of it.
+            for at in self.writing.drain(..) {
+                if let Some(outbound) = outbound(&mut self.links, at) {
+                    outbound.written();
                 }
-                true
             }
+        }
+        match wrote {
+            Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
                 tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
                 self.session.handle_eof();

@@ -57,8 +57,6 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
         subscription.ack = Ack::Manual;
     }
     let settles = subscription.ack == Ack::Manual;
-    // The client's credit is the limit; the broker's own would only be in its way.
-    subscription.prefetch = None;
     let receiver = broker.receiver(subscription).await?;
     Ok(Receiving {
         receiver,

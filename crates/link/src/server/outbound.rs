@@ -48,7 +48,7 @@ struct Sent {
     encoded: u64,
     /// Handed over to be written.
     collected: u64,
-    /// Taken by the socket.
+    /// Taken by the socket, at least in part.
     written: u64,
     /// Whether the connection knows that something is to be collected.
     listed: bool,
@@ -284,7 +284,7 @@ impl Outbound {
         self.sent.listed = false;
     }
 
-    /// The socket has taken what was collected.
+    /// The socket has taken some of what was collected.
     pub(super) fn written(&mut self) {
         self.sent.written = self.sent.collected;
     }

@@ -8,7 +8,7 @@ use posthaste_core::{Broker, ErrorKind, SenderExt, SenderOptions};
 use posthaste_link::{Remote, RemoteOptions, ServerOptions};
 use std::pin::Pin;
 
-use crate::support::{World, event, on_every_runtime, on_one_runtime};
+use crate::support::{RawPeer, World, event, on_every_runtime, on_one_runtime};
 
 async fn write(peer: &mut BoxConnection, bytes: &[u8]) -> bool {
     let mut left = bytes;
@@ -159,5 +159,33 @@ fn a_peer_that_falls_silent_is_found_out_by_the_heartbeat() {
             .await;
         assert_eq!(world.server.connections(), 1);
         remote.stats().await.unwrap();
+    });
+}
+
+#[test]
+fn a_flood_of_calls_and_links_ends_with_the_connection_and_harms_nobody() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        let mut calls = RawPeer::connect(&world).await;
+        let body = vec![7; 200 << 10];
+        let mut open = true;
+        for id in 0..1_024 {
+            // Most wait while 64 run; those that wait are bounded in bytes.
+            open &= calls.session.call(id, 4, &body).is_ok() && calls.write().await;
+            if !open {
+                break;
+            }
+        }
+        let mut links = RawPeer::connect(&world).await;
+        for _ in 0..10_000 {
+            let opened = links.session.open(posthaste_wire::Role::Sender, b"");
+            assert!(opened.is_ok());
+        }
+        links.write().await;
+        works(&world).await;
+        drop((calls, links));
+        world
+            .until("all are gone", async || world.server.connections() == 0)
+            .await;
     });
 }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{
     Ack, Broker, ErrorKind, Queue, Receipt, ReceiverExt, SenderExt, SenderOptions, Seq,
     Subscription,
 };
 use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
 
-use crate::support::{World, event, job, on_every_runtime, on_one_runtime, topic};
+use crate::support::{RawPeer, World, event, job, on_every_runtime, on_one_runtime, topic};
 
 fn never() -> RemoteOptions {
     RemoteOptions::new().reconnect(Reconnect::Never)
@@ -264,7 +265,7 @@ fn a_server_that_drains_returns_the_brokers_report() {
 fn connecting_waits_for_a_server_that_starts_and_gives_up_in_time() {
     on_one_runtime(async |runtime| {
         let world = World::new(runtime.clone()).await;
-        let elsewhere = posthaste_core::transport::Endpoint::new("pipe", "later");
+        let elsewhere = Endpoint::new("pipe", "later");
         let options = RemoteOptions::new().connect_timeout(Duration::from_millis(300));
         let nobody = Remote::connect(
             runtime.clone(),
@@ -288,5 +289,110 @@ fn connecting_waits_for_a_server_that_starts_and_gives_up_in_time() {
         let (connected, listening) = smol::future::zip(connecting, starting).await;
         listening.unwrap();
         connected.unwrap();
+    });
+}
+
+#[test]
+fn what_never_left_the_server_counts_as_no_attempt() {
+    on_every_runtime(async |runtime| {
+        const COUNT: usize = 4_000;
+        let world = World::new(runtime).await;
+        let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
+        for _ in 0..COUNT {
+            local.send(job("jobs", vec![0; 1_000])).await.unwrap();
+        }
+        // A client that grants much and reads nothing.
+        let mut client = RawPeer::connect(&world).await;
+        client.subscribe("jobs", 1_000_000).await;
+        let unsettled = async || world.memory.queue(&topic("jobs")).await.unwrap().unsettled;
+        world
+            .until("the server has filled what it has", async || {
+                unsettled().await > 1_000
+            })
+            .await;
+        drop(client);
+        let mut consumer = world
+            .memory
+            .receiver(Subscription::queue("jobs").unwrap())
+            .await
+            .unwrap();
+        let mut attempts = [0; 3];
+        for _ in 0..COUNT {
+            let delivery = consumer.next_delivery().await.unwrap();
+            attempts[delivery.attempt() as usize] += 1;
+            delivery.ack();
+        }
+        let [_, never_sent, sent] = attempts;
+        assert!(sent > 0 && never_sent > COUNT - 2_500, "{attempts:?}");
+    });
+}
+
+#[test]
+fn settling_after_a_loss_is_said_to_be_in_vain() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        let remote = world.client().await;
+        let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
+        sender.send(job("jobs", "x")).await.unwrap();
+        let mut jobs = remote
+            .receiver(Subscription::queue("jobs").unwrap())
+            .await
+            .unwrap();
+        let first = jobs.next_delivery().await.unwrap();
+        world.pipe.cut();
+        let second = jobs.next_delivery().await.unwrap();
+        assert_eq!(second.attempt(), 2);
+        first.ack();
+        let error = jobs.settled().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unknown);
+        second.ack();
+        jobs.settled().await.unwrap();
+        let info = world.memory.queue(&topic("jobs")).await.unwrap();
+        assert_eq!((info.messages, info.ledger.acked), (0, 1));
+    });
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_in_time() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime.clone()).await;
+        let there = Endpoint::new("pipe", "mute");
+        let _mute = world.pipe.bind(&there).await.unwrap();
+        let options = RemoteOptions::new().connect_timeout(Duration::from_millis(200));
+        let connecting = Remote::connect(runtime.clone(), world.pipe.clone(), there, options);
+        let error = connecting.await.expect_err("nobody has answered");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn a_server_that_falls_silent_is_found_out_by_the_heartbeat() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime.clone()).await;
+        let there = Endpoint::new("pipe", "mute");
+        let mut mute = world.pipe.bind(&there).await.unwrap();
+        let options = never().heartbeat(Duration::from_millis(100));
+        let connecting =
+            Remote::connect(runtime.clone(), world.pipe.clone(), there.clone(), options);
+        let serving = async {
+            let connection = mute.accept().await.unwrap().await.unwrap();
+            let config = posthaste_wire::Config::default();
+            let session = posthaste_wire::Session::server(config, runtime.now());
+            let mut server = RawPeer::new(session, connection, runtime.clone());
+            while !server.session.is_established() {
+                server.read().await;
+            }
+            // It says WELCOME, and then nothing any more.
+            server.write().await;
+            std::future::pending::<Result<Remote, posthaste_core::Error>>().await
+        };
+        let error = smol::future::or(connecting, serving)
+            .await
+            .expect_err("it has fallen silent");
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert!(
+            error.to_string().contains("nothing was received"),
+            "{error}"
+        );
     });
 }

@@ -1,15 +1,19 @@
 //! A server, a client and the runtimes to try them on.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_io::{AsyncRead, AsyncWrite};
+
 use posthaste_core::runtime::timeout_at;
-use posthaste_core::transport::Endpoint;
+use posthaste_core::transport::{BoxConnection, Endpoint, Transport};
 use posthaste_core::{Message, SharedRuntime, Topic};
 use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
+use posthaste_wire::{Config, Output, Role, Session, fields};
 
 /// A server of a broker in memory, and where clients find it.
 pub(crate) struct World {
@@ -116,4 +120,75 @@ pub(crate) fn event(to: &str, payload: impl Into<bytes::Bytes>) -> Message {
 
 pub(crate) fn job(queue: &str, payload: impl Into<bytes::Bytes>) -> Message {
     Message::to_queue(topic(queue), payload)
+}
+
+/// A peer that speaks the protocol and does as it is told, good or bad.
+pub(crate) struct RawPeer {
+    pub(crate) session: Session,
+    pub(crate) connection: BoxConnection,
+    runtime: SharedRuntime,
+}
+
+impl RawPeer {
+    /// One end of a connection.
+    pub(crate) fn new(session: Session, connection: BoxConnection, runtime: SharedRuntime) -> Self {
+        Self {
+            session,
+            connection,
+            runtime,
+        }
+    }
+
+    /// Connects as a client and shakes hands.
+    pub(crate) async fn connect(world: &World) -> Self {
+        let connection = world.pipe.connect(&world.here).await.expect("it listens");
+        let runtime = world.runtime.clone();
+        let session = Session::client(Config::default(), runtime.now());
+        let mut client = Self::new(session, connection, runtime);
+        client.write().await;
+        while !client.session.is_established() {
+            client.read().await;
+        }
+        client
+    }
+
+    /// Asks for a queue's messages, as many as are there, and grants credit for them.
+    pub(crate) async fn subscribe(&mut self, queue: &str, messages: u64) {
+        let mut options = Vec::new();
+        fields::Writer::new(&mut options).str(3, queue).u8(5, 1);
+        let link = self
+            .session
+            .open(Role::Receiver, &options)
+            .expect("a link is free");
+        self.session.grant(link, messages, u64::MAX / 2);
+        self.write().await;
+    }
+
+    /// Writes what the session wants to say; `false` if the server does not listen any more.
+    pub(crate) async fn write(&mut self) -> bool {
+        let mut output = Output::new();
+        self.session.swap_output(&mut output);
+        let bytes = output.to_vec();
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            let connection = &mut self.connection;
+            let count = poll_fn(|cx| Pin::new(&mut *connection).poll_write(cx, left)).await;
+            match count {
+                Ok(count) => left = &left[count..],
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads once; `false` at the end.
+    pub(crate) async fn read(&mut self) -> bool {
+        let mut buffer = [0; 4_096];
+        let connection = &mut self.connection;
+        let count = poll_fn(|cx| Pin::new(&mut *connection).poll_read(cx, &mut buffer)).await;
+        let count = count.unwrap_or(0);
+        let mut input = bytes::BytesMut::from(&buffer[..count]);
+        self.session.handle_input(&mut input, self.runtime.now());
+        count > 0
+    }
 }
