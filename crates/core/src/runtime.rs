@@ -1,5 +1,6 @@
 //! The executor as a value: tasks, timers, clocks, randomness, blocking work, socket registration.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use pin_project::pin_project;
 
 use crate::transport::BoxConnection;
 
@@ -129,19 +132,35 @@ pub async fn blocking<T: Send + 'static>(
 ///
 /// # Cancel safety
 /// As safe as `future` itself.
-pub async fn timeout_at<F: Future>(
-    runtime: &dyn Runtime,
-    deadline: Instant,
-    future: F,
-) -> Option<F::Output> {
+pub fn timeout_at<F: Future>(runtime: &dyn Runtime, deadline: Instant, future: F) -> Timeout<F> {
     let mut timer = runtime.timer();
     timer.as_mut().reset(deadline);
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(move |cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+    Timeout { future, timer }
+}
+
+/// The future of [`timeout_at`].
+#[pin_project]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Timeout<F> {
+    #[pin]
+    future: F,
+    timer: BoxTimer,
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Some(output));
         }
-        timer.as_mut().poll(cx).map(|()| None)
-    })
-    .await
+        this.timer.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").finish_non_exhaustive()
+    }
 }

@@ -1,5 +1,8 @@
 //! Error kinds and the codes that stand for them on the wire, both ways, texts preserved.
 
+use std::io;
+
+use posthaste_core::transport::Endpoint;
 use posthaste_core::{Error, ErrorKind};
 use posthaste_wire::Code;
 
@@ -10,6 +13,16 @@ const DEADLINE_EXCEEDED: u16 = 257;
 const FAILED: u16 = 258;
 const UNKNOWN: u16 = 259;
 const DISCONNECTED: u16 = 260;
+
+/// What a transport answered, with the endpoint named, unless it did that itself.
+pub(crate) fn at_endpoint(error: io::Error, attempt: &str, endpoint: &Endpoint) -> Error {
+    let error = Error::from(error);
+    if error.text().contains(endpoint.address()) {
+        return error;
+    }
+    let text = format!("cannot {attempt} {endpoint}: {}", error.text());
+    Error::new(error.kind(), text).caused_by(error)
+}
 
 /// The code that stands for an error of `kind`.
 pub(crate) fn code_of(kind: ErrorKind) -> Code {

@@ -124,16 +124,13 @@ impl MemoryReceiver {
             now,
         };
         let shared = &self.shared;
-        let lease = &mut |Handed {
-                              message,
-                              attempt,
-                              tag,
-                          }| {
-            hand(if manual {
+        let lease = &mut |Handed { message, attempt, missed, tag }| {
+            let delivery = if manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
             } else {
                 Delivery::settled(message, attempt)
-            });
+            };
+            hand(delivery.with_missed(u64::from(missed)));
         };
         let waiting = self.registered.ticket();
         let taken = self.shared.mailbox.take(taking, waiting, cx, lease);
@@ -154,7 +151,7 @@ impl MemoryReceiver {
             };
             let mut count = 0;
             while count < limit
-                && let Some(message) = batch.pop()
+                && let Some((message, missed)) = batch.pop()
             {
                 if self.shared.is_expired(&message, &mut now) {
                     self.shared.mailbox.expired_in_batch();
@@ -162,7 +159,7 @@ impl MemoryReceiver {
                 }
                 self.shared.mailbox.handed_out();
                 count += 1;
-                hand(Delivery::settled(message, 1));
+                hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
             }
             if count > 0 {
                 return Poll::Ready(count);

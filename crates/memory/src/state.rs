@@ -34,6 +34,8 @@ pub(crate) struct State {
     reserved_bytes: usize,
     settings: Settings,
     next_position: u64,
+    /// Copies that were dropped since the last one that was taken in.
+    missed: u32,
     /// Consumers that wait for a message.
     idle: WaitList,
     /// Senders that wait for room.
@@ -61,6 +63,8 @@ pub(crate) struct Entry {
     position: u64,
     /// How often it has been handed out.
     attempts: u32,
+    /// How many were dropped right before it.
+    missed: u32,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +105,7 @@ pub(crate) enum Admission {
 pub(crate) struct Handed {
     pub(crate) message: Message,
     pub(crate) attempt: u32,
+    pub(crate) missed: u32,
     /// The lease to settle, of a manual consumer.
     pub(crate) tag: u64,
 }
@@ -152,8 +157,9 @@ pub(crate) struct Settlement {
 pub(crate) struct Batch(VecDeque<Entry>);
 
 impl Batch {
-    pub(crate) fn pop(&mut self) -> Option<Message> {
-        self.0.pop_front().map(|entry| entry.message)
+    /// The next copy, and how many were dropped right before it.
+    pub(crate) fn pop(&mut self) -> Option<(Message, u32)> {
+        self.0.pop_front().map(|entry| (entry.message, entry.missed))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -172,6 +178,7 @@ impl State {
             reserved_bytes: 0,
             settings,
             next_position: 0,
+            missed: 0,
             idle: WaitList::default(),
             blocked: WaitList::default(),
             consumers: BTreeMap::new(),
@@ -204,6 +211,7 @@ impl State {
             *slot = None;
             self.books.accepted += 1;
             self.books.drop_copy(reason::FULL);
+            self.missed = self.missed.saturating_add(1);
             return Admission::Taken;
         }
         Admission::Full(wait.map(|cx| self.blocked.wait(cx)))
@@ -263,11 +271,8 @@ impl State {
         self.bytes += message.size();
         let position = self.next_position;
         self.next_position += 1;
-        self.waiting.push_back(Entry {
-            message,
-            position,
-            attempts: 0,
-        });
+        let missed = std::mem::take(&mut self.missed);
+        self.waiting.push_back(Entry { message, position, attempts: 0, missed });
         self.idle.notify_one(wakes);
     }
 
@@ -415,23 +420,15 @@ impl State {
             }
             count += 1;
             entry.attempts += 1;
-            let attempt = entry.attempts;
+            let (attempt, missed) = (entry.attempts, entry.missed);
             if taking.manual {
                 let message = entry.message.clone();
                 let tag = self.leases.insert(entry, taking.consumer);
-                hand(Handed {
-                    message,
-                    attempt,
-                    tag,
-                });
+                hand(Handed { message, attempt, missed, tag });
             } else {
                 self.books.auto += 1;
                 self.free(&entry, wakes);
-                hand(Handed {
-                    message: entry.message,
-                    attempt,
-                    tag: 0,
-                });
+                hand(Handed { message: entry.message, attempt, missed, tag: 0 });
             }
         }
         if taking.manual

@@ -80,18 +80,17 @@ impl Address {
         last: Option<(SocketAddr, io::Error)>,
     ) -> io::Error {
         let written = &self.written;
-        match last {
-            None => io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("cannot {attempt} {written}: the name has no address"),
-            ),
-            Some((at, error)) if at.to_string() == *written => {
-                io::Error::new(error.kind(), format!("cannot {attempt} {written}: {error}"))
-            }
-            Some((at, error)) => io::Error::new(
-                error.kind(),
-                format!("cannot {attempt} {written} ({at}): {error}"),
-            ),
-        }
+        let Some((at, error)) = last else {
+            let text = format!("cannot {attempt} {written}: the name has no address");
+            return io::Error::new(io::ErrorKind::NotFound, text);
+        };
+        let at = at.to_string();
+        let at = if at == *written { at } else { format!("{written} ({at})") };
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => ": stop what listens there, or choose another port",
+            io::ErrorKind::ConnectionRefused => ": nothing listens there",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot {attempt} {at}: {error}{advice}"))
     }
 }

@@ -48,7 +48,7 @@ use posthaste_core::transport::{
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::listener::UnixAcceptLoop;
-use crate::path::SocketPath;
+use crate::path::{CONNECT, LISTEN, SocketPath};
 
 /// How long a connect goes on while the listener's backlog is full.
 const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -170,7 +170,7 @@ impl Transport for Unix {
         let path = SocketPath::parse(to)?;
         self.connect_to(&path)
             .await
-            .map_err(|error| path.failure("connect to", &error))
+            .map_err(|error| path.failure(CONNECT, &error))
     }
 
     /// Listens at a path, with the mode that was asked for from the first moment that anyone can
@@ -188,7 +188,7 @@ impl Transport for Unix {
         let (mode, backlog) = (self.mode, self.backlog);
         // The file system may be a slow one, and it has no other interface.
         let bound = blocking(&*self.runtime, move || {
-            owner::bind(&path, mode, backlog).map_err(|error| path.failure("listen on", &error))
+            owner::bind(&path, mode, backlog).map_err(|error| path.failure(LISTEN, &error))
         });
         let (owner, listener) = bound.await?;
         Ok(Box::new(UnixAcceptLoop::new(

@@ -188,7 +188,7 @@ fn set_mode(path: &Path, _made: &Metadata, mode: u32) -> io::Result<()> {
 fn in_use(why: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::AddrInUse,
-        format!("the address is in use: {why}"),
+        format!("the address is in use, so stop what listens there or choose another path: {why}"),
     )
 }
 

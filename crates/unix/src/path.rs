@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use posthaste_core::transport::Endpoint;
 use socket2::SockAddr;
 
+/// What is attempted, as errors say it.
+pub(crate) const CONNECT: &str = "connect to";
+/// See [`CONNECT`].
+pub(crate) const LISTEN: &str = "listen on";
+
 /// The longest path that fits into a socket address, in bytes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PATH_BYTES_MAX: usize = 107;
@@ -76,11 +81,14 @@ impl SocketPath {
         &self.address
     }
 
-    /// `error`, with what was attempted and where.
+    /// `error`, with what was attempted and where, and what to do about it.
     pub(crate) fn failure(&self, attempt: &str, error: &io::Error) -> io::Error {
-        io::Error::new(
-            error.kind(),
-            format!("cannot {attempt} {}: {error}", self.written),
-        )
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound if attempt == CONNECT => ": nothing listens there",
+            io::ErrorKind::ConnectionRefused => ": nothing listens there any more",
+            _ => "",
+        };
+        let written = &self.written;
+        io::Error::new(error.kind(), format!("cannot {attempt} {written}: {error}{advice}"))
     }
 }

@@ -13,7 +13,7 @@ use posthaste_wire::{Code, Session};
 
 use super::Reconnect;
 use super::state::{End, Phase, Shared, Wakeups};
-use crate::codes::error_of;
+use crate::codes::{self, error_of};
 use crate::pump::{Pump, after, random_below};
 
 /// The shortest and the longest time to wait at most before connecting again.
@@ -119,12 +119,8 @@ async fn dial(
                 error.kind(),
                 Io::InvalidInput | Io::InvalidData | Io::Unsupported | Io::PermissionDenied
             );
-            let error = Error::from(error);
-            let text = format!("cannot connect to {}: {}", shared.endpoint, error.text());
-            Err(Failure {
-                error: Error::new(error.kind(), text).caused_by(error),
-                fatal,
-            })
+            let error = codes::at_endpoint(error, "connect to", &shared.endpoint);
+            Err(Failure { error, fatal })
         }
         None => {
             let text = format!("cannot connect to {} in time", shared.endpoint);

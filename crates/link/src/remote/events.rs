@@ -121,6 +121,10 @@ impl State {
                 by_peer,
             } => {
                 let established = matches!(self.phase, Phase::Up);
+                if established {
+                    // From now on whoever wants something waits for the next connection.
+                    self.phase = Phase::Connecting;
+                }
                 tracing::debug!(%code, reason = %reason.escape_debug(), by_peer, "connection ended");
                 self.end = Some(End {
                     code,

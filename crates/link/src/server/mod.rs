@@ -19,6 +19,7 @@ use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{Broker, DrainReport, Error, SharedRuntime};
 use posthaste_wire::{Auth, Config, Limits};
 
+use crate::codes;
 use crate::pump::after;
 
 /// How long clients may take to read a goodbye once the server has drained.
@@ -284,11 +285,10 @@ impl Server {
         transport: impl Transport,
         endpoint: Endpoint,
     ) -> Result<Endpoint, Error> {
-        let listener = transport.bind(&endpoint).await.map_err(|error| {
-            let error = Error::from(error);
-            let text = format!("cannot listen at {endpoint}: {}", error.text());
-            Error::new(error.kind(), text).caused_by(error)
-        })?;
+        let listener = transport
+            .bind(&endpoint)
+            .await
+            .map_err(|error| codes::at_endpoint(error, "listen at", &endpoint))?;
         let here = listener.endpoint();
         let ready = ReadySet::new();
         let member = self
