@@ -11,10 +11,8 @@
 
 mod machine;
 
-use std::time::Duration;
-
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use futures::StreamExt;
 use futures::stream;
 use posthaste::{
@@ -22,10 +20,10 @@ use posthaste::{
     SharedRuntime, Subscription, Topic,
 };
 
-use machine::{Machine, Task};
+use machine::{Machine, Task, group};
 
 /// How many messages one measured round moves.
-const MESSAGES: u64 = 40_000;
+const MESSAGES: u64 = 20_000;
 /// How many requests one measured round asks.
 const REQUESTS: u64 = 2_000;
 /// How many messages queue, subscription and channel hold.
@@ -272,19 +270,9 @@ async fn channel_requests(in_flight: usize) -> Result<Vec<Task>, Error> {
     Ok(vec![Box::pin(serving), Box::pin(asking)])
 }
 
-fn group<'a>(c: &'a mut Criterion, name: &str, work: u64) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = c.benchmark_group(name);
-    group.throughput(Throughput::Elements(work));
-    group
-}
-
 criterion_group! {
     name = in_process;
-    config = Criterion::default()
-        .sample_size(15)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800))
-        .without_plots();
+    config = machine::criterion();
     targets = queues, topics, requests
 }
 criterion_main!(in_process);

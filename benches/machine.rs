@@ -1,9 +1,10 @@
-//! The executors that benchmarks run on, and how each runs a round of tasks.
+//! The executors that benchmarks run on, how each runs a round of tasks, and how long they measure.
 
 use std::future::Future;
+use std::time::Duration;
 
 use criterion::measurement::WallTime;
-use criterion::{BatchSize, BenchmarkGroup, BenchmarkId};
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 use posthaste::{BoxFuture, Error, SharedRuntime};
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
@@ -11,6 +12,30 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A task of a measured round; an error ends the benchmark.
 pub(crate) type Task = BoxFuture<'static, Result<(), Error>>;
+
+/// Short measurements: all benchmarks together take about a minute. For figures to quote, give
+/// `--measurement-time 10 --sample-size 50` on the command line and keep the machine quiet.
+pub(crate) fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .nresamples(5_000)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300))
+        .without_plots()
+}
+
+/// A group whose rounds move `work` messages each.
+pub(crate) fn group<'a>(
+    criterion: &'a mut Criterion,
+    name: &str,
+    work: u64,
+) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    // Rounds are long, so each sample is one or a few of them.
+    group.sampling_mode(SamplingMode::Flat);
+    group.throughput(Throughput::Elements(work));
+    group
+}
 
 /// An executor under measurement.
 pub(crate) struct Machine {

@@ -11,10 +11,8 @@
 
 mod machine;
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use futures::future::join;
 use futures::stream;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -25,11 +23,11 @@ use posthaste::{
 };
 use tempfile::TempDir;
 
-use machine::{Machine, Task};
+use machine::{Machine, Task, group};
 
 /// How many payload bytes one measured round of a size moves, and how many messages at most.
-const ROUND_BYTES: usize = 16 << 20;
-const ROUND_MESSAGES: usize = 20_000;
+const ROUND_BYTES: usize = 8 << 20;
+const ROUND_MESSAGES: usize = 10_000;
 /// How many requests one measured round asks.
 const REQUESTS: usize = 500;
 const CHUNK: usize = 64 << 10;
@@ -125,8 +123,7 @@ fn throughput(c: &mut Criterion) {
     ] {
         let count = ROUND_MESSAGES.min(ROUND_BYTES / size);
         for scheme in SCHEMES {
-            let mut group = c.benchmark_group(format!("{scheme} queue {name}"));
-            group.throughput(Throughput::Elements(count as u64));
+            let mut group = group(c, &format!("{scheme} queue {name}"), count as u64);
             for machine in &machines {
                 let bytes = || byte_round(machine.runtime(), scheme, size * count);
                 machine.bench(&mut group, "bytes", bytes);
@@ -142,8 +139,7 @@ fn throughput(c: &mut Criterion) {
 
 fn requests(c: &mut Criterion) {
     for scheme in SCHEMES {
-        let mut group = c.benchmark_group(format!("{scheme} request"));
-        group.throughput(Throughput::Elements(REQUESTS as u64));
+        let mut group = group(c, &format!("{scheme} request"), REQUESTS as u64);
         for machine in Machine::all() {
             let bounce = || bounce_round(machine.runtime(), scheme);
             machine.bench(&mut group, "bounce", bounce);
@@ -236,11 +232,7 @@ fn lost(error: std::io::Error) -> Error {
 
 criterion_group! {
     name = socket;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600))
-        .without_plots();
+    config = machine::criterion();
     targets = throughput, requests
 }
 criterion_main!(socket);
