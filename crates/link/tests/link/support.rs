@@ -13,7 +13,7 @@ use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
-use posthaste_wire::{Config, Output, Role, Session, fields};
+use posthaste_wire::{Config, Event, Output, Role, Session, fields};
 
 /// A server of a broker in memory, and where clients find it.
 pub(crate) struct World {
@@ -162,6 +162,18 @@ impl RawPeer {
             .expect("a link is free");
         self.session.grant(link, messages, u64::MAX / 2);
         self.write().await;
+    }
+
+    /// Reads until the first message has come.
+    pub(crate) async fn read_until_a_message_comes(&mut self) {
+        loop {
+            while let Some(event) = self.session.poll_event() {
+                if matches!(event, Event::Transfer { .. }) {
+                    return;
+                }
+            }
+            assert!(self.read().await, "the server has ended the connection");
+        }
     }
 
     /// Writes what the session wants to say; `false` if the server does not listen any more.
