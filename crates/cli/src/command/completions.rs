@@ -7,6 +7,7 @@ use crate::args::Cli;
 use crate::exit::Failure;
 use crate::output;
 
+/// Print the completion script of a shell
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell

@@ -23,27 +23,16 @@ use crate::exit::{Code, Failure, install_panic_hook};
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a broker at every URL given
     Serve(serve::ServeArgs),
-    /// Publish to a topic
     Pub(publish::PubArgs),
-    /// Subscribe to a pattern and print the messages
     Sub(subscribe::SubArgs),
-    /// Send into a queue, which is declared if it is not there
     Send(send::SendArgs),
-    /// Take messages from a queue and print them
     Recv(recv::RecvArgs),
-    /// Send a request and print the reply
     Request(request::RequestArgs),
-    /// Answer requests; several responders share them
     Reply(reply::ReplyArgs),
-    /// List, inspect, declare and remove queues
     Queue(queue::QueueArgs),
-    /// Show the ledger, the connections and the queues
     Stat(stat::StatArgs),
-    /// Measure a broker
     Bench(bench::BenchArgs),
-    /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
 

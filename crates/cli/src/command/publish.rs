@@ -11,13 +11,13 @@ use crate::exit::{Code, Failure};
 use crate::output::print_line;
 use crate::publish::{Payloads, Template, send_all};
 
+/// Publish to a topic
+///
 /// Prints `published N matched M level LEVEL` once everything is confirmed: M is to how many
 /// subscriptions, group members and queues the messages were handed, summed over the messages;
-/// LEVEL is the lowest that all of them reached (held, if there were none).
+/// LEVEL is the lowest that all of them reached (held, if there were none). If something is not
+/// confirmed, the exit code is 1, and stderr says how much was.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "If something is not confirmed, the exit code is 1 and stderr says how much was."
-)]
 pub(crate) struct PubArgs {
     /// The topic: words with dots between them, as in orders.eu.created
     topic: String,

@@ -9,6 +9,7 @@ use crate::exit::{Code, Failure};
 use crate::output::print_line;
 use crate::{connect, table};
 
+/// List, inspect, declare and remove queues
 #[derive(Debug, Args)]
 pub(crate) struct QueueArgs {
     #[command(subcommand)]

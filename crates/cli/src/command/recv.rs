@@ -9,6 +9,8 @@ use crate::exit::Failure;
 use crate::output::{Format, Output};
 use crate::take::{Settling, TakeArgs, take};
 
+/// Take messages from a queue and print them
+///
 /// Prints each payload and a newline, and exits only when its acknowledgements are confirmed.
 /// Ends on a signal, or as --count and --timeout say.
 #[derive(Debug, Args)]

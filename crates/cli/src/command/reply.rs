@@ -26,6 +26,8 @@ const ECHOES: usize = 256;
 /// How much of a command's stderr is looked at: its end.
 const STDERR_TAIL: usize = 8 << 10;
 
+/// Answer requests; several responders share them
+///
 /// Responders of one topic share its requests: each goes to one of them. On a signal, what is in
 /// hand is still answered.
 #[derive(Debug, Args)]

@@ -10,6 +10,8 @@ use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::exit::{Code, Failure};
 use crate::{connect, duration, input, output};
 
+/// Send a request and print the reply
+///
 /// Prints the reply's payload and a newline. Exits with 5 at once if nobody is there to answer,
 /// with 4 if no reply came in time, and with 1 and the responder's text on stderr if it failed.
 #[derive(Debug, Args)]

@@ -11,12 +11,12 @@ use crate::exit::Failure;
 use crate::output::print_line;
 use crate::publish::{Payloads, Template, send_all};
 
+/// Send into a queue, which is declared if it is not there
+///
 /// Prints `sent N level LEVEL` once everything is confirmed: LEVEL is the lowest that all messages
-/// reached (held, if there were none).
+/// reached (held, if there were none). If something is not confirmed, the exit code is 1, and
+/// stderr says how much was.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "If something is not confirmed, the exit code is 1 and stderr says how much was."
-)]
 pub(crate) struct SendArgs {
     /// The queue; it is declared with the broker's defaults if it is not there
     queue: String,

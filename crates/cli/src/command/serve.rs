@@ -15,6 +15,8 @@ use crate::exit::{Code, Failure, note};
 use crate::output::print_line;
 use crate::signals::Signals;
 
+/// Run a broker at every URL given
+///
 /// Prints one line `listening URL` for each URL once connections are accepted there. Runs until
 /// SIGTERM or SIGINT, then drains and exits with 0; a second signal ends it at once.
 #[derive(Debug, Args)]

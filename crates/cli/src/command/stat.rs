@@ -12,6 +12,8 @@ use crate::connect;
 use crate::exit::Failure;
 use crate::output::print_line;
 
+/// Show the ledger, the connections and the queues
+///
 /// The ledger counts copies: accepted = acked + auto + dead_lettered + expired + dropped + held.
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {

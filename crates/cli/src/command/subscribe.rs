@@ -10,6 +10,8 @@ use crate::exit::Failure;
 use crate::output::{Format, Output};
 use crate::take::{Settling, TakeArgs, take};
 
+/// Subscribe to a pattern and print the messages
+///
 /// Prints each payload and a newline. Ends on a signal, or as --count and --timeout say.
 #[derive(Debug, Args)]
 pub(crate) struct SubArgs {

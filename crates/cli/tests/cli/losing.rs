@@ -3,11 +3,22 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use rustix::process::Signal;
+use tempfile::TempDir;
+
 use crate::support::{Broker, Running, run, wait_for};
 
-/// Starts the broker again that was killed.
-fn restart(broker: Broker) -> (Broker, Option<tempfile::TempDir>) {
+/// Kills the broker and starts it again.
+fn restart(broker: Broker) -> (Broker, Option<TempDir>) {
     let (url, folder) = broker.kill();
+    (Broker::start(&[&url]), folder)
+}
+
+/// Asks the broker to end, and starts it again.
+fn restart_in_good_order(mut broker: Broker) -> (Broker, Option<TempDir>) {
+    let (url, folder) = (broker.url.clone(), broker.folder.take());
+    broker.signal(Signal::TERM);
+    broker.end().with(0);
     (Broker::start(&[&url]), folder)
 }
 
@@ -58,16 +69,27 @@ fn a_client_may_start_before_its_broker() {
 }
 
 #[test]
-fn a_subscriber_survives_a_restart_of_the_broker() {
-    let broker = Broker::unix();
-    let mut subscriber = broker.spawn_ready(&["sub", "news"]);
-    broker.run(&["pub", "news", "before"]).done();
-    assert_eq!(subscriber.line(), "before");
-    let (broker, _folder) = restart(broker);
-    let back = || (broker.stat()["subscriptions"] == 1).then_some(());
-    wait_for("the subscription", back);
-    broker.run(&["pub", "news", "after"]).done();
-    assert_eq!(subscriber.line(), "after");
+fn subscribers_consumers_and_responders_survive_a_restart_of_the_broker() {
+    for restart in [restart, restart_in_good_order] {
+        let broker = Broker::unix();
+        let mut subscriber = broker.spawn_ready(&["sub", "news"]);
+        let mut consumer = broker.spawn_ready(&["recv", "jobs"]);
+        let _responder = broker.spawn_ready(&["reply", "who", "--echo"]);
+        broker.run(&["pub", "news", "before"]).done();
+        assert_eq!(subscriber.line(), "before");
+        let (broker, _folder) = restart(broker);
+        let back = || {
+            let stat = broker.stat();
+            let consumers = &stat["queues"][0]["consumers"];
+            (stat["subscriptions"] == 2 && consumers == 1).then_some(())
+        };
+        wait_for("everybody to be back", back);
+        broker.run(&["pub", "news", "after"]).done();
+        assert_eq!(subscriber.line(), "after");
+        broker.run(&["send", "jobs", "after"]).done();
+        assert_eq!(consumer.line(), "after");
+        assert_eq!(broker.run(&["request", "who", "me"]).done().text(), "me\n");
+    }
 }
 
 #[test]

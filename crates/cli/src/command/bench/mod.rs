@@ -25,6 +25,8 @@ const MESSAGES: u64 = 100_000;
 /// How many messages warm a broker up at most, before anything is measured.
 const WARM_UP: u64 = 1_000;
 
+/// Measure brokers, side by side
+///
 /// Senders and receivers run in this process, each with a connection of its own. The work is done
 /// in rounds, one URL after the other in each, so that what else the machine does hits all of them
 /// alike; the rate is the median of the rounds. A rate counts messages that were received (and
@@ -66,7 +68,7 @@ pub(crate) struct BenchArgs {
     rounds: u8,
     /// A broker: tcp://HOST:PORT, unix:/PATH, or memory: for one in this process; may be given
     /// several times
-    #[arg(long = "url", env = "POSTHASTE_URL", default_value = DEFAULT_URL)]
+    #[arg(long = "url", value_name = "URL", env = "POSTHASTE_URL", default_value = DEFAULT_URL)]
     #[arg(value_parser = parse_url)]
     urls: Vec<String>,
     /// Print one JSON object a line for each URL
