@@ -5,6 +5,7 @@
 //! out how long the ride from London is, and announce each delivery (publish-subscribe) to a ledger
 //! keeper and to whoever cares about Europe; and a clerk answers questions about single places
 //! (request-reply). Nothing below `visit` knows which transport or runtime it is on.
+#![allow(clippy::print_stdout, reason = "an example tells its story")]
 
 use std::sync::Arc;
 

@@ -1,8 +1,6 @@
 //! Hostile peers leave no memory behind. Alone in its binary, because the memory that is measured
 //! is the process's.
-#![expect(clippy::disallowed_methods, reason = "a test drives tokio itself")]
 
-use posthaste::prelude::*;
 use posthaste::{Memory, SharedRuntime};
 use posthaste_tokio::Tokio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
