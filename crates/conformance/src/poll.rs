@@ -18,13 +18,16 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 ///
 /// It gives up once nothing has woken the future for `patience`. With a subject that has no other
 /// thread, nobody but the future itself can wake it, so a patience of zero turns every hang into
-/// an immediate answer.
+/// an immediate answer. It also gives up on a future that wakes itself over and over.
 pub fn block_on(future: LocalFuture<'_, ()>, patience: Duration) -> bool {
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
     let mut cx = Context::from_waker(&waker);
     let mut future = future;
-    while future.as_mut().poll(&mut cx).is_pending() {
+    for _ in 0..POLLS_MAX {
+        if future.as_mut().poll(&mut cx).is_ready() {
+            return true;
+        }
         let woken = lock(&parker.woken);
         let waited = parker
             .condvar
@@ -34,8 +37,11 @@ pub fn block_on(future: LocalFuture<'_, ()>, patience: Duration) -> bool {
             return false;
         }
     }
-    true
+    false
 }
+
+/// Far more polls than any case takes.
+const POLLS_MAX: usize = 50_000;
 
 #[derive(Default)]
 struct Parker {
@@ -99,13 +105,13 @@ impl Probe {
         .await;
     }
 
-    /// Polls a future to its end, again only after a wake-up: a lost one hangs.
+    /// Polls a future that was pending to its end, only ever after a wake-up: a lost one hangs.
     pub(crate) async fn finish<F: Future + Unpin + ?Sized>(&self, future: &mut F) -> F::Output {
         loop {
+            self.woken().await;
             if let Poll::Ready(output) = self.poll(future) {
                 return output;
             }
-            self.woken().await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -82,7 +82,8 @@ fn assert_passed(verdict: Option<(Law, Verdict)>, suite: &str, name: &str) {
         // Written past the test runner's capture, so that what did not run is always seen; should
         // there be nowhere to write, nobody is there to be told.
         Some((_, skipped @ Verdict::NotApplicable(_))) => {
-            let _ = writeln!(io::stderr(), "{suite}::{name}: {skipped}");
+            let line = format!("{suite}::{name}: {skipped}\n");
+            let _ = io::stderr().write_all(line.as_bytes());
         }
         Some((law, Verdict::Failed(failure))) => {
             let broken = failure.law().unwrap_or(law);

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use common::{Bare, On, OnSmol, OnTokio};
 use posthaste_conformance::{BrokerSubject, Executor, Fixture, broker_suite};
@@ -69,6 +70,18 @@ impl<E: Executor> BrokerSubject for On<E, OverUnix> {
     }
 }
 
+/// One in-process broker that all cases share, at the same time and each under names of its own.
+struct Shared;
+
+impl<E: Executor> BrokerSubject for On<E, Shared> {
+    fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
+        static BROKER: LazyLock<Memory> = LazyLock::new(Memory::new);
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let space = format!("kit.{}", OPENED.fetch_add(1, Ordering::Relaxed));
+        Box::pin(async { Ok(Fixture::new(BROKER.clone()).shared(space)) })
+    }
+}
+
 async fn remote(
     runtime: SharedRuntime,
     transport: impl Transport + Clone + 'static,
@@ -89,6 +102,7 @@ fn on<E, S>(executor: E, what: S) -> On<E, S> {
 
 broker_suite!(memory_without_runtime, on(Bare, InProcess));
 broker_suite!(memory_erased, on(Bare, Erased));
+broker_suite!(memory_shared, on(Bare, Shared));
 broker_suite!(memory_on_tokio_threads, on(OnTokio::threads(), InProcess));
 broker_suite!(memory_on_tokio_current, on(OnTokio::current(), InProcess));
 broker_suite!(memory_on_smol, on(OnSmol::new(), InProcess));

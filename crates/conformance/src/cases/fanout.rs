@@ -3,9 +3,9 @@
 use posthaste_core::{Overflow, Pattern, ReceiverExt, SenderExt, Subscription, Topic};
 
 use crate::Context;
-use crate::context::{expect, number_of, numbered, numbered_to, send_numbers, take_numbers};
+use crate::context::{expect, next, number_of, numbered, numbered_to, send_numbers, take_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{Probe, give_up_after};
+use crate::poll::Probe;
 use crate::random::Xorshift;
 
 pub(crate) async fn b4_every_subscription_gets_its_own_copy(cx: Context) -> Outcome {
@@ -236,47 +236,51 @@ async fn check_against_oracle(cx: &Context, topics: &[Topic], patterns: &[Patter
     Ok(())
 }
 
-pub(crate) async fn b4_a_subscription_that_drops_says_what_it_missed(cx: Context) -> Outcome {
+pub(crate) async fn b4_a_subscription_that_drops_holds_nobody_up(cx: Context) -> Outcome {
+    let found = flood_a_lossy_subscription(&cx).await?;
+    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
+    check!(
+        numbers.len() < 500,
+        "a subscription for 5 messages held {}",
+        numbers.len()
+    );
+    check!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "what was not dropped came as {numbers:?}"
+    );
+    Ok(())
+}
+
+pub(crate) async fn b5_a_subscription_that_drops_says_what_it_missed(cx: Context) -> Outcome {
+    let mut last = 0;
+    for (number, missed) in flood_a_lossy_subscription(&cx).await? {
+        check_eq!(
+            missed,
+            number - last - 1,
+            "what was missed between {last} and {number}"
+        );
+        last = number;
+    }
+    Ok(())
+}
+
+/// Sends 500 messages to a stalled subscription for 5 that drops, then more until one of those
+/// comes; returns the numbers that came and how many each said were missed before it.
+async fn flood_a_lossy_subscription(cx: &Context) -> Result<Vec<(u64, u64)>, Failure> {
     let topic = cx.topic("ticks")?;
     let of = Subscription::topic(&topic)?
         .capacity(5, 1 << 20)
         .overflow(Overflow::DropNewest);
     let mut lossy = cx.receiver(of).await?;
     let mut sender = cx.sender().await?;
-    // A stalled subscription that drops holds nobody up.
     send_numbers(&mut sender, |n| numbered(&topic, n), 1..=500).await?;
-    let (mut seen, mut missed, mut last) = (0, 0, 0);
-    let marker = 1_000;
-    loop {
-        if give_up_after(3, sender.send(numbered(&topic, marker)))
-            .await
-            .is_none()
-        {
-            return Err(Failure::new("a subscription that drops held a sender up"));
-        }
-        let mut got = None;
-        cx.until("the subscription goes on", async || {
-            got = lossy.try_recv()?;
-            cx.quiet().await?;
-            Ok(got.is_some())
-        })
-        .await?;
-        let Some(delivery) = got else { continue };
-        let number = number_of(&delivery)?;
-        missed += delivery.missed();
-        if number == marker {
-            break;
-        }
-        check!(
-            number > last,
-            "{number} after {last}: the order of what was not dropped"
-        );
-        (seen, last) = (seen + 1, number);
+    let mut found = Vec::new();
+    let mut sent = 500;
+    while found.last().is_none_or(|(number, _)| *number <= 500) {
+        sent += 1;
+        sender.send(numbered(&topic, sent)).await?;
+        let delivery = next(&mut lossy).await?;
+        found.push((number_of(&delivery)?, delivery.missed()));
     }
-    check!(seen < 500, "a subscription for 5 messages held {seen}");
-    check!(
-        missed > 0,
-        "{seen} of 500 came, and yet nothing was said to be missed"
-    );
-    Ok(())
+    Ok(found)
 }

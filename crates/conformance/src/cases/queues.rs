@@ -304,7 +304,7 @@ pub(crate) async fn b6_a_larger_capacity_lets_waiting_senders_go_on(cx: Context)
     Ok(())
 }
 
-pub(crate) async fn b6_deleting_drops_and_counts_what_was_held(cx: Context) -> Outcome {
+pub(crate) async fn b5_deleting_drops_and_counts_what_was_held(cx: Context) -> Outcome {
     let topic = cx.topic("orders")?;
     let bound = Pattern::from(&topic);
     let queue = cx.queue_with("jobs", |queue| queue.bind(bound)).await?;

@@ -163,10 +163,11 @@ pub(crate) async fn r5_ready_leaves_no_registration(cx: Context) -> Outcome {
         let pending = one.with(|cx| first.poll_recv(cx).is_pending());
         check!(pending, "an empty queue delivered something");
         send_numbers(&mut sender, |n| numbered_to(&queue, n), number..=number + 1).await?;
+        one.woken().await;
         let mut batch = Vec::new();
         while batch.len() < 2 {
-            let mut gather = first.recv_many(&mut batch, 8);
-            one.finish(&mut gather).await?;
+            let count = first.recv_many(&mut batch, 8).await?;
+            check!(count > 0, "the consumer has ended");
         }
         batch.drain(..).for_each(Delivery::ack);
         let mut receive = second.recv();

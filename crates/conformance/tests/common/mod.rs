@@ -1,5 +1,7 @@
 //! The executors that the kit's own tests run on.
 
+#![allow(dead_code, reason = "every test binary uses some of them")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
 
 /// No runtime at all. Nothing but the case itself can wake it, so a hang is seen at once.
-pub struct Bare;
+pub(crate) struct Bare;
 
 impl Executor for Bare {
     fn patience(&self) -> Duration {
@@ -18,17 +20,17 @@ impl Executor for Bare {
 }
 
 /// A tokio runtime of its own.
-pub struct OnTokio(tokio::runtime::Runtime);
+pub(crate) struct OnTokio(tokio::runtime::Runtime);
 
 impl OnTokio {
     /// With several threads.
-    pub fn threads() -> Self {
+    pub(crate) fn threads() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         Self(builder.worker_threads(2).enable_all().build().unwrap())
     }
 
     /// With the thread that blocks on it alone.
-    pub fn current() -> Self {
+    pub(crate) fn current() -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         Self(builder.enable_all().build().unwrap())
     }
@@ -45,10 +47,10 @@ impl Executor for OnTokio {
 }
 
 /// A smol executor of its own, run by the thread that blocks on it.
-pub struct OnSmol(Arc<smol::Executor<'static>>);
+pub(crate) struct OnSmol(Arc<smol::Executor<'static>>);
 
 impl OnSmol {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(smol::Executor::new()))
     }
 }
@@ -64,9 +66,9 @@ impl Executor for OnSmol {
 }
 
 /// An executor under another name, which is put to another test.
-pub struct On<E, S> {
-    pub executor: E,
-    pub what: S,
+pub(crate) struct On<E, S> {
+    pub(crate) executor: E,
+    pub(crate) what: S,
 }
 
 impl<E: Executor, S: Sync> Executor for On<E, S> {
