@@ -34,10 +34,13 @@
 //! |---|---|
 //! | sent, not confirmed | comes back as `Unknown`: it may or may not have arrived |
 //! | waiting to be sent | waits for the connection, and goes out |
-//! | handed out, not settled | is delivered again, its attempt one higher; settling the old delivery does nothing, and [`settled`](posthaste_core::ReceiverExt::settled) says so |
+//! | handed out, not settled | is delivered again; settling the old delivery is in vain |
 //! | received, not handed out | is delivered again, or, where settlement is automatic, handed out |
 //! | subscriptions, inboxes | go on, at the same addresses |
 //! | calls | fail as `Disconnected` if they were on their way, and wait otherwise |
+//!
+//! A settlement that was in vain is an error of
+//! [`settled`](posthaste_core::ReceiverExt::settled).
 
 mod codes;
 mod control;

@@ -18,6 +18,11 @@ const CHUNK_MIN: usize = 4 << 10;
 /// The buffer of a busy connection: large enough that a system call is cheap per message, small
 /// enough that what was read is still in the cache when it is looked at.
 const CHUNK_MAX: usize = 128 << 10;
+/// The buffer of a connection with large messages: one that is cut by its end has to be copied, so
+/// there should be several in it.
+const CHUNK_LARGE: usize = 512 << 10;
+/// What counts as a large message, by the bytes that its frame still needs.
+const LARGE: usize = 16 << 10;
 /// Slices that one write hands to the system at most.
 const SLICES: usize = 64;
 
@@ -65,7 +70,7 @@ impl Pump {
         session_wants: usize,
     ) -> Poll<io::Result<usize>> {
         let mut room = self.input.len() - self.filled;
-        if room < (self.chunk / 8).max(session_wants.min(CHUNK_MAX)) {
+        if room < (self.chunk / 8).max(session_wants.min(self.chunk)) {
             self.replace_input(session_wants);
             room = self.input.len() - self.filled;
         }
@@ -74,7 +79,12 @@ impl Pump {
         let count = count.min(room);
         self.filled += count;
         if count == room {
-            self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+            let most = if session_wants >= LARGE {
+                CHUNK_LARGE
+            } else {
+                CHUNK_MAX
+            };
+            self.chunk = (self.chunk * 2).min(most);
         }
         Poll::Ready(Ok(count))
     }

@@ -1,5 +1,5 @@
-//! The laws of brokers and transports, over a pipe and over a gateway, which is a server in front of
-//! a remote broker.
+//! The laws of brokers and transports, over a pipe and over a gateway: a server in front of a
+//! remote broker.
 
 use std::sync::Arc;
 

@@ -85,12 +85,19 @@ impl Address {
             return io::Error::new(io::ErrorKind::NotFound, text);
         };
         let at = at.to_string();
-        let at = if at == *written { at } else { format!("{written} ({at})") };
+        let at = if at == *written {
+            at
+        } else {
+            format!("{written} ({at})")
+        };
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => ": stop what listens there, or choose another port",
             io::ErrorKind::ConnectionRefused => ": nothing listens there",
             _ => "",
         };
-        io::Error::new(error.kind(), format!("cannot {attempt} {at}: {error}{advice}"))
+        io::Error::new(
+            error.kind(),
+            format!("cannot {attempt} {at}: {error}{advice}"),
+        )
     }
 }

@@ -12,7 +12,9 @@ use crate::Tcp;
 /// other settings are wanted.
 ///
 /// ```
-/// use posthaste_core::{Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic};
+/// use posthaste_core::{
+///     Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+/// };
 /// use posthaste_memory::Memory;
 /// use posthaste_tokio::Tokio;
 ///

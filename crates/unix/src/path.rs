@@ -89,6 +89,9 @@ impl SocketPath {
             _ => "",
         };
         let written = &self.written;
-        io::Error::new(error.kind(), format!("cannot {attempt} {written}: {error}{advice}"))
+        io::Error::new(
+            error.kind(),
+            format!("cannot {attempt} {written}: {error}{advice}"),
+        )
     }
 }

@@ -14,7 +14,9 @@ use crate::Unix;
 /// other settings are wanted.
 ///
 /// ```
-/// use posthaste_core::{Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic};
+/// use posthaste_core::{
+///     Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+/// };
 /// use posthaste_memory::Memory;
 /// use posthaste_tokio::Tokio;
 ///

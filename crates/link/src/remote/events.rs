@@ -125,7 +125,8 @@ impl State {
                     // From now on whoever wants something waits for the next connection.
                     self.phase = Phase::Connecting;
                 }
-                tracing::debug!(%code, reason = %reason.escape_debug(), by_peer, "connection ended");
+                let text = reason.escape_debug();
+                tracing::debug!(%code, reason = %text, by_peer, "connection ended");
                 self.end = Some(End {
                     code,
                     reason,

@@ -47,7 +47,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// as `Unknown`; what was delivered and not settled is delivered again by the server.
 ///
 /// ```
-/// use posthaste_core::{Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic};
+/// use posthaste_core::{
+///     Broker, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+/// };
 /// use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
 /// use posthaste_memory::Memory;
 /// use posthaste_smol::Smol;

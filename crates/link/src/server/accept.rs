@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use crate::pump::{Pump, after};
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long a peer that is turned away may take to hear why.
 const TURN_AWAY: Duration = Duration::from_secs(1);
+
+/// Peers that are told at a time that there is no room.
+const TURNED_AWAY: u64 = 64;
 
 /// Accepts until the server closes.
 pub(super) async fn accept(
@@ -93,7 +97,11 @@ async fn admit(shared: Arc<Shared>, upgrade: Upgrade, arrived: Instant) {
     let mut session = Session::server(config, now);
     let mut pump = Pump::new(connection, &*runtime);
     let Some(member) = member else {
-        turn_away(&shared, &mut pump, &mut session).await;
+        // A crowd at the door is not told one by one.
+        if shared.turned_away.fetch_add(1, Ordering::Relaxed) < TURNED_AWAY {
+            turn_away(&shared, &mut pump, &mut session).await;
+        }
+        shared.turned_away.fetch_sub(1, Ordering::Relaxed);
         return;
     };
     Connection::new(shared, pump, session, ready, member).await;

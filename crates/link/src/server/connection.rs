@@ -328,7 +328,8 @@ impl Connection {
                 by_peer,
             } => {
                 let here = self.pump.peer();
-                tracing::info!(peer = %here, %code, reason = %reason.escape_debug(), "disconnected");
+                let reason = reason.escape_debug();
+                tracing::info!(peer = %here, %code, %reason, "disconnected");
                 self.end(by_peer);
             }
             // What only clients are told.

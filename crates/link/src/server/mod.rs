@@ -156,6 +156,8 @@ struct Shared {
     /// Who this server says it is.
     session: [u8; 16],
     established: AtomicU64,
+    /// Peers that are being told that there is no room for them.
+    turned_away: AtomicU64,
     members: Mutex<Members>,
 }
 
@@ -267,6 +269,7 @@ impl Server {
                 options,
                 session,
                 established: AtomicU64::new(0),
+                turned_away: AtomicU64::new(0),
                 members: Mutex::default(),
             }),
         }
