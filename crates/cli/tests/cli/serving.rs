@@ -101,7 +101,7 @@ fn a_port_in_use_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());
     let failed = run(["serve", &url]).with(1);
-    assert!(failed.stderr.contains(&url), "{}", failed.stderr);
+    assert!(failed.stderr.contains("choose another port"), "{}", failed.stderr);
     let broker = Broker::unix();
     run(["serve", &broker.url]).with(1);
 }
