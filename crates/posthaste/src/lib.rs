@@ -97,3 +97,8 @@ pub mod prelude {
         Receipt, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
     };
 }
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
