@@ -41,7 +41,7 @@ pub fn block_on(future: LocalFuture<'_, ()>, patience: Duration) -> bool {
 }
 
 /// Far more polls than any case takes.
-const POLLS_MAX: usize = 50_000;
+const POLLS_MAX: usize = 100_000;
 
 #[derive(Default)]
 struct Parker {

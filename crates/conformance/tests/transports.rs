@@ -20,12 +20,12 @@ impl<E: Executor> TransportSubject for On<E, OverPipe> {
     }
 }
 
-/// A pipe that holds few bytes, so that nearly every write is cut.
-struct OverNarrowPipe;
+/// A pipe that holds so many bytes, so that nearly every write is cut.
+struct OverNarrowPipe(usize);
 
 impl<E: Executor> TransportSubject for On<E, OverNarrowPipe> {
     fn open(&self) -> BoxFuture<'_, io::Result<Medium>> {
-        let pipe = Pipe::new().capacity(700);
+        let pipe = Pipe::new().capacity(self.what.0);
         Box::pin(async { Ok(Medium::new(pipe, Endpoint::new("pipe", "kit"))) })
     }
 }
@@ -65,7 +65,11 @@ fn on<E, S>(executor: E, what: S) -> On<E, S> {
 }
 
 transport_suite!(pipe_without_runtime, on(Bare, OverPipe));
-transport_suite!(narrow_pipe_without_runtime, on(Bare, OverNarrowPipe));
+transport_suite!(narrow_pipe_without_runtime, on(Bare, OverNarrowPipe(700)));
+transport_suite!(
+    pipe_of_seven_bytes_without_runtime,
+    on(Bare, OverNarrowPipe(7))
+);
 transport_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
 transport_suite!(unix_on_tokio_current, on(OnTokio::current(), OverUnix));
 transport_suite!(unix_on_smol, on(OnSmol::new(), OverUnix));

@@ -13,8 +13,8 @@ use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{LocalFuture, Probe, all, both, give_up_after};
 use crate::random::Xorshift;
 
-/// More than any connection holds on its own.
-const A_LOT: usize = 1 << 20;
+/// More than goes in one piece.
+const A_LOT: usize = 256 << 10;
 /// More than a connection may hold while nobody reads.
 const STALL_MAX: usize = 32 << 20;
 
@@ -46,9 +46,11 @@ pub(crate) async fn t1_the_end_of_one_direction_is_visible_while_the_other_runs(
         } else {
             (client, server)
         };
-        write_all(&mut ending, b"that is all").await?;
-        close(&mut ending).await?;
-        let heard = read_to_end(&mut going_on).await?;
+        let saying = async {
+            write_all(&mut ending, b"that is all").await?;
+            close(&mut ending).await
+        };
+        let ((), heard) = both(saying, read_to_end(&mut going_on)).await?;
         check_eq!(heard, b"that is all", "what came before the end");
         check_eq!(
             read_some(&mut going_on, 8).await?,
@@ -59,10 +61,9 @@ pub(crate) async fn t1_the_end_of_one_direction_is_visible_while_the_other_runs(
         let answer = bytes(3, 100_000);
         let answering = async {
             write_all(&mut going_on, &answer).await?;
-            close(&mut going_on).await?;
-            Ok(())
+            close(&mut going_on).await
         };
-        let ((), heard) = both(answering, async { read_to_end(&mut ending).await }).await?;
+        let ((), heard) = both(answering, read_to_end(&mut ending)).await?;
         check!(
             heard == answer,
             "the other direction lost something: {} bytes",
@@ -169,12 +170,7 @@ pub(crate) async fn t1_a_connection_that_nobody_reads_fills_up(medium: Medium) -
     };
     let (heard, ()) = both(reading, writing).await?;
     check_eq!(heard.len(), written, "bytes that arrived");
-    write_all(&mut client, b"goes on").await?;
-    check_eq!(
-        read_exactly(&mut server, 7).await?,
-        b"goes on",
-        "what came afterwards"
-    );
+    say(&mut client, &mut server, b"goes on", "what came afterwards").await?;
     Ok(())
 }
 
@@ -187,12 +183,13 @@ pub(crate) async fn t2_a_stalled_peer_does_not_hold_up_accept(medium: Medium) ->
     let mut stalling = medium.transport.connect(&at);
     let stalled = accept_beside(&mut stalling, &mut listener).await?;
     let (mut client, mut server) = pair(&medium, &mut listener, &at).await?;
-    write_all(&mut client, b"next, please").await?;
-    check_eq!(
-        read_exactly(&mut server, 12).await?,
+    say(
+        &mut client,
+        &mut server,
         b"next, please",
-        "what the second one sent"
-    );
+        "what the second one sent",
+    )
+    .await?;
     drop((stalled, stalling));
     Ok(())
 }
@@ -218,12 +215,13 @@ pub(crate) async fn t2_a_peer_that_left_does_not_hold_up_accept(medium: Medium) 
         Ok::<_, Failure>(client)
     };
     let (mut client, mut server) = both(talking, accepting).await?;
-    write_all(&mut server, b"here").await?;
-    check_eq!(
-        read_exactly(&mut client, 4).await?,
+    say(
+        &mut server,
+        &mut client,
         b"here",
-        "what came to the one who stayed"
-    );
+        "what came to the one who stayed",
+    )
+    .await?;
     Ok(())
 }
 
@@ -242,12 +240,7 @@ pub(crate) async fn t2_a_dropped_accept_loses_no_connection(medium: Medium) -> O
             Ok::<BoxConnection, Failure>(upgrade.await?)
         };
         let (mut client, mut server): (BoxConnection, _) = both(connecting, accepting).await?;
-        write_all(&mut client, b"in spite of it").await?;
-        check_eq!(
-            read_exactly(&mut server, 14).await?,
-            b"in spite of it",
-            "what was sent"
-        );
+        say(&mut client, &mut server, b"in spite of it", "what was sent").await?;
     }
     Ok(())
 }
@@ -258,18 +251,16 @@ pub(crate) async fn t3_reads_may_be_cut_anywhere(medium: Medium) -> Outcome {
     let (mut client, mut server) = connected(&medium).await?;
     let sent = bytes(6, 300);
     for size in (1..40).chain([299, 300, 301, 5_000]) {
-        write_all(&mut client, &sent).await?;
-        let mut heard = Vec::new();
-        while heard.len() < sent.len() {
-            let part = read_some(&mut server, size.min(sent.len() - heard.len())).await?;
-            check!(
-                !part.is_empty(),
-                "an end after {} of {} bytes",
-                heard.len(),
-                sent.len()
-            );
-            heard.extend(part);
-        }
+        let reading = async {
+            let mut heard = Vec::new();
+            while heard.len() < sent.len() {
+                let part = read_some(&mut server, size.min(sent.len() - heard.len())).await?;
+                check!(!part.is_empty(), "an end after {} bytes", heard.len());
+                heard.extend(part);
+            }
+            Ok(heard)
+        };
+        let ((), heard) = both(write_all(&mut client, &sent), reading).await?;
         check!(
             heard == sent,
             "reads of up to {size} bytes heard something else"
@@ -283,22 +274,24 @@ pub(crate) async fn t3_writes_may_be_cut_anywhere(medium: Medium) -> Outcome {
     let sent = bytes(7, 120);
     for cut in 0..=sent.len() {
         let (head, tail) = sent.split_at(cut);
-        for part in [head, tail] {
-            write_all(&mut client, part).await?;
-        }
-        let heard = read_exactly(&mut server, sent.len()).await?;
+        let writing = async {
+            write_all(&mut client, head).await?;
+            write_all(&mut client, tail).await
+        };
+        let ((), heard) = both(writing, read_exactly(&mut server, sent.len())).await?;
         check!(
             heard == sent,
             "a write that was cut after {cut} bytes arrived as something else"
         );
     }
-    for byte in &sent {
-        write_all(&mut client, &[*byte]).await?;
-    }
-    check!(
-        read_exactly(&mut server, sent.len()).await? == sent,
-        "single bytes came otherwise"
-    );
+    let writing = async {
+        for byte in &sent {
+            write_all(&mut client, &[*byte]).await?;
+        }
+        Ok(())
+    };
+    let ((), heard) = both(writing, read_exactly(&mut server, sent.len())).await?;
+    check!(heard == sent, "single bytes arrived as something else");
     Ok(())
 }
 
@@ -388,12 +381,13 @@ pub(crate) async fn t4_a_listener_says_where_it_can_be_reached(medium: Medium) -
     let said: Endpoint = at.to_string().parse()?;
     check_eq!(said, at, "the endpoint, written as a URL and read again");
     let (mut client, mut server) = pair(&medium, &mut listener, &said).await?;
-    write_all(&mut client, b"found you").await?;
-    check_eq!(
-        read_exactly(&mut server, 9).await?,
+    say(
+        &mut client,
+        &mut server,
         b"found you",
-        "what was sent there"
-    );
+        "what was sent there",
+    )
+    .await?;
     // Both ends can say who is at the other one, if only that they do not know.
     check!(
         !client.peer().to_string().is_empty(),
@@ -428,29 +422,25 @@ pub(crate) async fn t4_an_address_in_use_is_an_error(medium: Medium) -> Outcome 
     }
     // The first one is none the worse for it.
     let (mut client, mut server) = pair(&medium, &mut listener, &at).await?;
-    write_all(&mut client, b"still here").await?;
-    check_eq!(
-        read_exactly(&mut server, 10).await?,
-        b"still here",
-        "what was sent"
-    );
+    say(&mut client, &mut server, b"still here", "what was sent").await?;
     Ok(())
 }
 
 pub(crate) async fn t4_an_address_is_free_after_its_listener(medium: Medium) -> Outcome {
     let mut at = medium.at.clone();
-    for round in 0..3 {
+    for _ in 0..3 {
         let mut listener = medium.transport.bind(&at).await?;
         at = listener.endpoint();
         let (mut client, mut server) = pair(&medium, &mut listener, &at).await?;
         drop(listener);
         // What was accepted outlives its listener.
-        write_all(&mut client, b"alive").await?;
-        check_eq!(
-            read_exactly(&mut server, 5).await?,
+        say(
+            &mut client,
+            &mut server,
             b"alive",
-            "what was sent in round {round}"
-        );
+            "what was sent after its listener was gone",
+        )
+        .await?;
     }
     Ok(())
 }
@@ -590,6 +580,13 @@ async fn write_all(connection: &mut BoxConnection, from: &[u8]) -> Outcome {
         rest = &rest[count..];
     }
     flush(connection).await
+}
+
+/// Writes on one end while the other one reads, and checks that it hears the same.
+async fn say(from: &mut BoxConnection, to: &mut BoxConnection, text: &[u8], what: &str) -> Outcome {
+    let ((), heard) = both(write_all(from, text), read_exactly(to, text.len())).await?;
+    check_eq!(heard, text, "{what}");
+    Ok(())
 }
 
 async fn close(connection: &mut BoxConnection) -> Outcome {
