@@ -16,6 +16,9 @@ pub struct Failure {
     at: &'static Location<'static>,
 }
 
+/// The longest sentence, in characters: a list of thousands of numbers helps nobody.
+const TEXT_CHARS_MAX: usize = 400;
+
 /// What a case comes to.
 pub type Outcome = Result<(), Failure>;
 
@@ -23,8 +26,13 @@ impl Failure {
     /// A failure found where this is called.
     #[track_caller]
     pub fn new(text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        if let Some((cut, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+            text.truncate(cut);
+            text.push_str(" ...");
+        }
         Self {
-            text: text.into(),
+            text,
             law: None,
             at: Location::caller(),
         }

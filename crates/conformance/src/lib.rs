@@ -32,8 +32,7 @@
 //!
 //! After every case the ledger has to balance and nothing that the case opened may be left.
 
-#[doc(hidden)]
-pub mod case;
+mod case;
 mod cases;
 mod context;
 mod failure;

@@ -150,8 +150,11 @@ fn block_on_watched(
     match lock(&verdict).take() {
         Some(Ok(verdict)) => verdict,
         Some(Err(failure)) => Verdict::Failed(failure),
+        None if patience.is_zero() => Verdict::Failed(Failure::new(
+            "it hangs: nothing that happened would ever end it",
+        )),
         None => Verdict::Failed(Failure::new(format!(
-            "it hangs: nothing has happened for {patience:?} that would end it"
+            "it hangs: {patience:?} did not end it"
         ))),
     }
 }

@@ -21,16 +21,17 @@ use crate::poll::{self, LocalFuture};
 /// ```
 /// use posthaste_conformance::{Executor, LocalFuture};
 /// use posthaste_core::SharedRuntime;
+/// use posthaste_tokio::Tokio;
 ///
-/// struct MyExecutor { runtime: SharedRuntime /* and what blocks on it */ }
+/// struct OnTokio(tokio::runtime::Runtime);
 ///
-/// impl Executor for MyExecutor {
+/// impl Executor for OnTokio {
 ///     fn runtime(&self) -> Option<SharedRuntime> {
-///         Some(self.runtime.clone())
+///         Some(Tokio::new(self.0.handle().clone()).into())
 ///     }
+///
 ///     fn block_on(&self, case: LocalFuture<'_, ()>) {
-///         // my_executor.block_on(case)
-/// #       drop(case);
+///         self.0.block_on(case);
 ///     }
 /// }
 /// ```
@@ -56,34 +57,24 @@ pub trait Executor: Sync {
 /// A broker put to the test.
 ///
 /// ```
-/// use posthaste_conformance::{BrokerSubject, Executor, Fixture};
-/// use posthaste_core::{BoxFuture, Broker, Error};
-/// # use posthaste_core::{BoxReceiver, BoxSender, Capabilities, DrainReport, Queue, QueueInfo};
-/// # use posthaste_core::{SenderOptions, Stats, Subscription, Topic};
+/// use posthaste_conformance::{
+///     BROKER_CASES, BrokerSubject, Executor, Fixture, Verdict, run_broker_case,
+/// };
+/// use posthaste_core::{BoxFuture, Error};
+/// use posthaste_memory::Memory;
 ///
-/// struct MyBroker;
-/// # #[async_trait::async_trait]
-/// # impl Broker for MyBroker {
-/// #     async fn sender(&self, _: SenderOptions) -> Result<BoxSender, Error> { todo!() }
-/// #     async fn receiver(&self, _: Subscription) -> Result<BoxReceiver, Error> { todo!() }
-/// #     async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> { todo!() }
-/// #     async fn declare(&self, _: Queue) -> Result<(), Error> { todo!() }
-/// #     async fn delete(&self, _: &Topic) -> Result<(), Error> { todo!() }
-/// #     async fn queue(&self, _: &Topic) -> Result<QueueInfo, Error> { todo!() }
-/// #     async fn stats(&self) -> Result<Stats, Error> { todo!() }
-/// #     async fn drain(&self, _: std::time::Duration) -> Result<DrainReport, Error> { todo!() }
-/// #     fn capabilities(&self) -> Capabilities { todo!() }
-/// # }
-/// struct Subject;
+/// struct InProcess;
 ///
-/// impl Executor for Subject {}
+/// impl Executor for InProcess {}
 ///
-/// impl BrokerSubject for Subject {
+/// impl BrokerSubject for InProcess {
 ///     fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
-///         Box::pin(async { Ok(Fixture::new(MyBroker)) })
+///         Box::pin(async { Ok(Fixture::new(Memory::new())) })
 ///     }
 /// }
-/// // In a test file: posthaste_conformance::broker_suite!(my_broker, Subject);
+///
+/// let first = &BROKER_CASES[0];
+/// assert!(matches!(run_broker_case(&InProcess, first), Verdict::Passed));
 /// ```
 pub trait BrokerSubject: Executor {
     /// Opens a broker for one case. It is empty, unless it is [`Fixture::shared`].

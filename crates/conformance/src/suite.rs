@@ -6,10 +6,12 @@
 /// [`BrokerSubject`](crate::BrokerSubject), evaluated once per test. A case that is not applicable
 /// passes and says so on the standard error stream.
 ///
-/// ```ignore
-/// posthaste_conformance::broker_suite!(my_broker, MySubject::new());
-/// // test my_broker::s1_pending_leaves_the_slot_full ... ok
+/// ```text
+/// test my_broker::s1_pending_leaves_the_slot_full ... ok
+/// test my_broker::s2_taken_messages_are_numbered_from_one ... ok
 /// ```
+///
+/// The documentation of the crate has a whole test file.
 #[macro_export]
 macro_rules! broker_suite {
     ($name:ident, $subject:expr $(,)?) => {
@@ -26,9 +28,9 @@ macro_rules! broker_suite {
 /// The first argument names the module, the second is an expression of a
 /// [`TransportSubject`](crate::TransportSubject), evaluated once per test.
 ///
-/// ```ignore
-/// posthaste_conformance::transport_suite!(my_transport, MySubject::new());
-/// // test my_transport::t1_bytes_arrive_in_order_both_ways ... ok
+/// ```text
+/// test my_transport::t1_bytes_arrive_in_order_both_ways ... ok
+/// test my_transport::t2_a_stalled_peer_does_not_hold_up_accept ... ok
 /// ```
 #[macro_export]
 macro_rules! transport_suite {

@@ -253,6 +253,24 @@ pub(crate) async fn b3_a_group_gets_each_message_once(cx: Context) -> Outcome {
     check_shared_out(&cx, members, &make).await
 }
 
+pub(crate) async fn b3_what_a_lost_member_had_not_seen_goes_to_the_others(cx: Context) -> Outcome {
+    let (topic, group) = (cx.topic("work")?, cx.topic("workers")?);
+    let lost = cx.receiver(Subscription::shared(&topic, &group)?).await?;
+    let mut left = cx.receiver(Subscription::shared(&topic, &group)?).await?;
+    let mut sender = cx.sender().await?;
+    send_numbers(&mut sender, |n| numbered(&topic, n), 1..=20).await?;
+    cx.quiet().await?;
+    drop(lost);
+    let mut found = take_numbers(&mut left, 20).await?;
+    found.sort_unstable();
+    check_eq!(
+        found,
+        (1..=20).collect::<Vec<u64>>(),
+        "what came to the member that is left"
+    );
+    Ok(())
+}
+
 const SHARED_OUT: u64 = 400;
 
 /// Sends numbers to receivers that compete and checks that each came to exactly one of them. The

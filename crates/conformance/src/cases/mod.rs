@@ -20,6 +20,7 @@ macro_rules! __broker_cases {
     ($then:ident $($args:tt)*) => {
         $crate::$then! { [$($args)*]
             S1 sender s1_pending_leaves_the_slot_full [QUEUES];
+            S1 sender s1_trying_hands_the_message_back_when_there_is_no_room [QUEUES];
             S1 sender s1_an_error_leaves_the_slot_full [];
             S2 sender s2_taken_messages_are_numbered_from_one [];
             S2 sender s2_a_taken_message_leaves_the_slot_empty [];
@@ -37,6 +38,7 @@ macro_rules! __broker_cases {
             S6 sender s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
             S6 sender s6_a_stalled_subscriber_stops_the_sender [TOPICS];
             S6 sender s6_bounds_in_bytes_stop_the_sender_too [QUEUES, INSPECTION, BYTE_LIMITS];
+            S6 sender s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
             S6 sender s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
             S6 sender s6_room_wakes_the_waiting_sender [QUEUES];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
@@ -76,6 +78,7 @@ macro_rules! __broker_cases {
             B2 broker b2_opening_a_handle_declares_its_queue [QUEUES, INSPECTION];
             B3 broker b3_competing_consumers_get_each_message_once [QUEUES, INSPECTION];
             B3 broker b3_a_group_gets_each_message_once [GROUPS];
+            B3 broker b3_what_a_lost_member_had_not_seen_goes_to_the_others [GROUPS];
             B4 fanout b4_every_subscription_gets_its_own_copy [TOPICS];
             B4 fanout b4_every_group_gets_one_copy [GROUPS];
             B4 fanout b4_a_queue_gets_one_copy_however_many_bindings_match [QUEUES, TOPICS, BINDINGS, INSPECTION];
@@ -125,6 +128,7 @@ macro_rules! __broker_cases {
             Q1 requests q1_a_deadline_without_a_clock_is_unsupported [];
             Q1 requests q1_responders_of_a_group_share_the_work [GROUPS, INBOXES];
             Q1 requests q1_inboxes_have_addresses_of_their_own [TOPICS, INBOXES, ALONE];
+            Q1 requests q1_a_full_inbox_holds_nobody_up [INBOXES];
             Q2 requests q2_a_request_to_nobody_is_answered_at_once [INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_message_to_nobody_is_answered_by_nobody [INBOXES, NO_RESPONDERS];
             Q2 requests q2_the_bus_says_no_responders [GROUPS, INBOXES, NO_RESPONDERS];

@@ -31,7 +31,7 @@ pub(crate) async fn r1_a_dropped_receive_loses_nothing(cx: Context) -> Outcome {
             found.push(ack_number(got?)?);
         }
     }
-    found.extend(take_numbers(&mut consumer, 60 - found.len()).await?);
+    found.extend(take_numbers(&mut consumer, 60_usize.saturating_sub(found.len())).await?);
     check_eq!(found, (1..=60).collect::<Vec<u64>>(), "what arrived");
     Ok(())
 }
@@ -75,7 +75,7 @@ pub(crate) async fn r1_a_dropped_receiver_loses_nothing_of_its_queue(cx: Context
         drop(consumer);
     }
     let mut consumer = cx.consumer(&queue).await?;
-    found.extend(take_numbers(&mut consumer, 40 - found.len()).await?);
+    found.extend(take_numbers(&mut consumer, 40_usize.saturating_sub(found.len())).await?);
     found.sort_unstable();
     check_eq!(
         found,

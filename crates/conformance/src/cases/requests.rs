@@ -4,6 +4,7 @@ use std::future::{IntoFuture, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use posthaste_core::{
     Broker, ErrorKind, Kind, Message, Request, Responder, SenderExt, Status, Subscription,
 };
@@ -415,6 +416,25 @@ pub(crate) async fn q1_inboxes_have_addresses_of_their_own(cx: Context) -> Outco
         expect(&mut everything, 3, "the first message to match everything").await?;
     }
     Ok(())
+}
+
+pub(crate) async fn q1_a_full_inbox_holds_nobody_up(cx: Context) -> Outcome {
+    let (address, mut inbox) = cx.broker().inbox().await?;
+    let mut sender = cx.sender().await?;
+    // More than an inbox may hold, and nobody reads it.
+    let payload = Bytes::from(vec![7; 1 << 20]);
+    for _ in 0..80 {
+        sender
+            .send(Message::new(address.clone(), payload.clone()))
+            .await?;
+    }
+    // Read again, it goes on.
+    loop {
+        sender.send(numbered(&address, 5)).await?;
+        if next(&mut inbox).await?.payload() == "5" {
+            return Ok(());
+        }
+    }
 }
 
 async fn request(responder: &mut Responder) -> Result<Request, Failure> {

@@ -24,6 +24,25 @@ pub(crate) async fn s1_pending_leaves_the_slot_full(cx: Context) -> Outcome {
     Ok(())
 }
 
+pub(crate) async fn s1_trying_hands_the_message_back_when_there_is_no_room(cx: Context) -> Outcome {
+    let queue = cx.queue_with("jobs", |queue| queue.capacity(2)).await?;
+    let mut sender = cx.narrow_sender().await?;
+    let taken = cx
+        .fill(&mut sender, |n| numbered_to(&queue, n), 100)
+        .await?;
+    let message = numbered_to(&queue, taken + 1);
+    let Err(failed) = sender.try_send(message.clone()) else {
+        return Err(Failure::new("there was no room, and then there was"));
+    };
+    check_eq!(failed.kind(), ErrorKind::Full, "the reason");
+    check_eq!(
+        failed.message(),
+        &message,
+        "the message that was handed back"
+    );
+    Ok(())
+}
+
 pub(crate) async fn s1_an_error_leaves_the_slot_full(cx: Context) -> Outcome {
     let mut sender = cx.sender().await?;
     sender.close().await?;
@@ -439,6 +458,24 @@ pub(crate) async fn s6_bounds_in_bytes_stop_the_sender_too(cx: Context) -> Outco
     check!(
         cx.info(&queue).await?.bytes <= 10_000,
         "the queue holds more bytes than it may"
+    );
+    Ok(())
+}
+
+pub(crate) async fn s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too(cx: Context) -> Outcome {
+    let topic = cx.topic("news")?;
+    let of = Subscription::topic(&topic)?
+        .capacity(1_000, 10_000)
+        .prefetch(3);
+    let _stalled = cx.receiver(of).await?;
+    let mut sender = cx.narrow_sender().await?;
+    let make = |_| Message::new(topic.clone(), vec![b'x'; 1_000]);
+    let taken = cx.fill(&mut sender, make, 1_000).await?;
+    // Three times, because as many bytes may be on their way as a batch, and across a link.
+    let bound = 3 * 11 + 3 + NARROW as u64;
+    check!(
+        (9..=bound).contains(&taken),
+        "10,000 bytes took {taken} messages of 1,000"
     );
     Ok(())
 }
