@@ -47,10 +47,11 @@ pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
         to_queue: false,
         properties: args.properties,
     };
-    let bus = connect::connect(&args.broker, Reconnect::For(args.reconnect.reconnect)).await?;
+    let patience = args.reconnect.reconnect;
+    let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
     let sender = bus.sender(template.sender_options()).await?;
-    let tally = send_all(sender, &template, payloads, args.require_match).await?;
+    let tally = send_all(sender, &template, payloads, args.require_match, patience).await?;
     let (confirmed, matched, level) = (tally.confirmed, tally.matched, tally.level());
     print_line(&format!(
         "published {confirmed} matched {matched} level {level}"

@@ -43,10 +43,11 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
         to_queue: true,
         properties: args.properties,
     };
-    let bus = connect::connect(&args.broker, Reconnect::For(args.reconnect.reconnect)).await?;
+    let patience = args.reconnect.reconnect;
+    let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
     let sender = bus.sender(template.sender_options()).await?;
-    let tally = send_all(sender, &template, payloads, false).await?;
+    let tally = send_all(sender, &template, payloads, false, patience).await?;
     let (confirmed, level) = (tally.confirmed, tally.level());
     print_line(&format!("sent {confirmed} level {level}"))?;
     connect::goodbye(&bus).await;

@@ -121,6 +121,50 @@ fn lines_go_on_after_a_restart_of_the_broker() {
 }
 
 #[test]
+fn lines_that_a_draining_broker_does_not_take_go_to_its_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("unix:{}", folder.path().join("ph.sock").display());
+    let broker = Broker::start(&[&url, "--drain", "20s"]);
+    broker.run(&["send", "jobs", "x"]).done();
+    let mut consumer = broker.spawn_ready(&["recv", "jobs", "--ack", "never"]);
+    assert_eq!(consumer.line(), "x");
+    consumer.signal(Signal::STOP);
+    let mut command = broker.command(&["send", "other", "--lines"]);
+    let mut sending = Running::of(command.stdin(Stdio::piped()));
+    let mut stdin = sending.stdin();
+    stdin.write_all(b"before\n").unwrap();
+    wait_for("the first line", || {
+        (broker.stat()["ledger"]["accepted"] == 2).then_some(())
+    });
+    // The consumer keeps its message, so the broker is draining until that is gone.
+    broker.signal(Signal::TERM);
+    wait_for("the drain", || {
+        let refused = broker.run(&["stat", "--connect-timeout", "0s"]);
+        (refused.code == Some(1)).then_some(())
+    });
+    stdin.write_all(b"during\n").unwrap();
+    consumer.kill();
+    broker.end().with(0);
+    let successor = Broker::start(&[&url]);
+    stdin.write_all(b"after\n").unwrap();
+    drop(stdin);
+    let sent = sending.end();
+    if sent.code == Some(0) {
+        assert_eq!(sent.text(), "sent 3 level held\n");
+        let received = successor.run(&["recv", "other", "--count", "2"]).done();
+        assert_eq!(received.text(), "during\nafter\n");
+    } else {
+        // It was on its way once more at the very moment at which the broker ended.
+        let sent = sent.with(1);
+        assert!(
+            sent.stderr.contains("confirmed 2 of 3, and 1 may"),
+            "{}",
+            sent.stderr
+        );
+    }
+}
+
+#[test]
 fn a_sender_whose_broker_is_gone_gives_up_and_says_how_far_it_came() {
     let broker = Broker::unix();
     broker

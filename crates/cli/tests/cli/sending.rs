@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::support::{Broker, Running};
+use crate::support::{Broker, Running, wait_for};
 
 #[test]
 fn lines_come_out_byte_for_byte() {
@@ -185,7 +185,7 @@ fn a_full_queue_makes_its_sender_wait_and_a_signal_says_how_far_it_came() {
         .done();
     let sending = broker.spawn(&["send", "small", "x", "--count", "5"]);
     let full = || (broker.messages("small") == 3).then_some(());
-    crate::support::wait_for("a full queue", full);
+    wait_for("a full queue", full);
     sending.signal(rustix::process::Signal::TERM);
     let interrupted = sending.end().with(1);
     assert!(

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use rustix::process::Signal;
 
-use crate::support::{Broker, Running, folder, posthaste, run, touch};
+use crate::support::{Broker, Running, folder, posthaste, run, touch, wait_for};
 
 #[test]
 fn every_url_is_listened_at_and_printed() {
@@ -91,7 +91,7 @@ fn a_second_signal_ends_it_at_once() {
     // Only one that is draining refuses connections.
     let draining =
         || (broker.run(&["stat", "--connect-timeout", "0s"]).code == Some(1)).then_some(());
-    crate::support::wait_for("the drain", draining);
+    wait_for("the drain", draining);
     broker.signal(Signal::TERM);
     broker.end().with(1);
 }
@@ -101,7 +101,11 @@ fn a_port_in_use_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());
     let failed = run(["serve", &url]).with(1);
-    assert!(failed.stderr.contains("choose another port"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("choose another port"),
+        "{}",
+        failed.stderr
+    );
     let broker = Broker::unix();
     run(["serve", &broker.url]).with(1);
 }
