@@ -66,9 +66,13 @@ fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
 
 /// A broker has many connections, and the measuring of one has both of its ends: they use every
 /// core, and at least two threads, so that one busy connection does not hold up the others. A
-/// panic ends its own connection alone.
+/// panic ends its own connection alone, unless it is the command's own.
 fn on_threads(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    install_panic_hook(|| {});
+    install_panic_hook(|| {
+        if std::thread::current().name() == Some("main") {
+            Code::Failed.exit();
+        }
+    });
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     run_on(Builder::new_multi_thread().worker_threads(threads), work)
 }

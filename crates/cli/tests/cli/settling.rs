@@ -111,3 +111,19 @@ fn a_removed_queue_ends_its_consumer_with_a_reason() {
     let ended = consumer.end().with(1);
     assert!(ended.stderr.contains("queue"), "{}", ended.stderr);
 }
+
+#[test]
+fn what_could_not_be_written_goes_back() {
+    let broker = Broker::tcp();
+    let mut consumer = broker.spawn_ready(&["recv", "jobs"]);
+    consumer.stop_reading();
+    // Again and again: a process that another test starts just now may hold the pipe for a moment.
+    wait_for("the end", || {
+        broker.run(&["send", "jobs", "x"]).done();
+        consumer.has_ended().then_some(())
+    });
+    consumer.end().done();
+    let stat = broker.stat();
+    let held = stat["ledger"]["held"].as_u64().unwrap();
+    assert!(held > 0 && stat["queues"][0]["unsettled"] == 0, "{stat}");
+}
