@@ -46,7 +46,10 @@ macro_rules! transport_suite {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __broker_tests {
-    ([$suite:ident, $subject:expr] $($law:ident $module:ident $name:ident [$($need:ident),*];)+) => {
+    (
+        [$suite:ident, $subject:expr]
+        $($law:ident $module:ident $name:ident [$($need:ident),*];)+
+    ) => {
         $(#[test]
         fn $name() {
             $crate::assert_broker_case(&$subject, stringify!($suite), stringify!($name));
@@ -57,7 +60,10 @@ macro_rules! __broker_tests {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __transport_tests {
-    ([$suite:ident, $subject:expr] $($law:ident $module:ident $name:ident [$($need:ident),*];)+) => {
+    (
+        [$suite:ident, $subject:expr]
+        $($law:ident $module:ident $name:ident [$($need:ident),*];)+
+    ) => {
         $(#[test]
         fn $name() {
             $crate::assert_transport_case(&$subject, stringify!($suite), stringify!($name));

@@ -3,11 +3,13 @@
 mod broker;
 mod drops;
 mod fanout;
+mod flow;
 mod messages;
 mod queues;
 mod receiver;
 mod requests;
 mod sender;
+mod streams;
 mod transport;
 mod wakeups;
 
@@ -35,12 +37,12 @@ macro_rules! __broker_cases {
             S4 sender s4_a_level_that_is_not_reached_is_an_error [QUEUES, INSPECTION];
             S5 sender s5_sending_after_a_close_is_closed [];
             S5 sender s5_closing_flushes_what_was_taken [QUEUES, INSPECTION];
-            S6 sender s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
-            S6 sender s6_a_stalled_subscriber_stops_the_sender [TOPICS];
-            S6 sender s6_bounds_in_bytes_stop_the_sender_too [QUEUES, INSPECTION, BYTE_LIMITS];
-            S6 sender s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
-            S6 sender s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
-            S6 sender s6_room_wakes_the_waiting_sender [QUEUES];
+            S6 flow s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
+            S6 flow s6_a_stalled_subscriber_stops_the_sender [TOPICS];
+            S6 flow s6_bounds_in_bytes_stop_the_sender_too [QUEUES, INSPECTION, BYTE_LIMITS];
+            S6 flow s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
+            S6 flow s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
+            S6 flow s6_room_wakes_the_waiting_sender [QUEUES];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
             R1 receiver r1_a_dropped_batch_loses_nothing [TOPICS];
             R1 receiver r1_a_dropped_receiver_loses_nothing_of_its_queue [QUEUES];
@@ -51,17 +53,20 @@ macro_rules! __broker_cases {
             R3 receiver r3_a_dropped_one_comes_again_one_attempt_higher [QUEUES, REDELIVERY];
             R3 receiver r3_a_released_one_comes_again_uncounted [QUEUES, REDELIVERY];
             R3 receiver r3_a_rejected_one_never_comes_again [QUEUES, REDELIVERY, INSPECTION];
-            R3 receiver r3_what_was_handed_out_outlives_its_receiver [QUEUES, REDELIVERY, INSPECTION];
+            R3 receiver r3_what_was_handed_out_outlives_its_receiver
+                [QUEUES, REDELIVERY, INSPECTION];
             R3 receiver r3_what_was_never_seen_goes_on_uncounted [QUEUES, REDELIVERY];
             R3 receiver r3_attempts_follow_the_message_to_other_consumers [QUEUES, REDELIVERY];
-            R3 receiver r3_an_automatic_delivery_is_settled_already [QUEUES, REDELIVERY, INSPECTION];
+            R3 receiver r3_an_automatic_delivery_is_settled_already
+                [QUEUES, REDELIVERY, INSPECTION];
             R3 receiver r3_a_prefetch_bounds_what_is_unsettled [QUEUES, REDELIVERY];
-            R3 receiver r3_a_delayed_retry_comes_no_earlier [QUEUES, REDELIVERY, RETRY_DELAY, CLOCK];
+            R3 receiver r3_a_delayed_retry_comes_no_earlier
+                [QUEUES, REDELIVERY, RETRY_DELAY, CLOCK];
             R3 receiver r3_settled_waits_for_every_settlement [QUEUES, REDELIVERY, INSPECTION];
             R4 receiver r4_a_limit_ends_the_receiver_for_good [QUEUES];
             R4 receiver r4_a_deleted_queue_ends_its_consumers [QUEUES];
             R4 receiver r4_a_closed_receiver_has_ended [TOPICS];
-            R5 sender r5_a_dropped_waiting_sender_passes_its_wakeup_on [QUEUES];
+            R5 flow r5_a_dropped_waiting_sender_passes_its_wakeup_on [QUEUES];
             R5 wakeups r5_who_gave_up_waiting_is_not_woken_for_others [QUEUES, PULL];
             R5 wakeups r5_a_wakeup_that_came_too_late_is_passed_on [QUEUES, PULL];
             R5 wakeups r5_a_dropped_handle_gives_its_wakeup_back [QUEUES];
@@ -81,8 +86,10 @@ macro_rules! __broker_cases {
             B3 broker b3_what_a_lost_member_had_not_seen_goes_to_the_others [GROUPS];
             B4 fanout b4_every_subscription_gets_its_own_copy [TOPICS];
             B4 fanout b4_every_group_gets_one_copy [GROUPS];
-            B4 fanout b4_a_queue_gets_one_copy_however_many_bindings_match [QUEUES, TOPICS, BINDINGS, INSPECTION];
-            B4 fanout b4_a_message_to_a_queue_goes_there_alone [QUEUES, TOPICS, BINDINGS, INSPECTION];
+            B4 fanout b4_a_queue_gets_one_copy_however_many_bindings_match
+                [QUEUES, TOPICS, BINDINGS, INSPECTION];
+            B4 fanout b4_a_message_to_a_queue_goes_there_alone
+                [QUEUES, TOPICS, BINDINGS, INSPECTION];
             B4 fanout b4_publishing_is_all_or_nothing [QUEUES, TOPICS, BINDINGS];
             B4 fanout b4_patterns_match_as_they_are_defined [TOPICS];
             B4 fanout b4_leading_wildcards_leave_reserved_topics_alone [TOPICS, ALONE];
@@ -91,23 +98,29 @@ macro_rules! __broker_cases {
             B5 queues b5_a_queue_tells_what_it_holds [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
             B5 queues b5_every_copy_is_accounted_for [QUEUES, TOPICS, BINDINGS, INSPECTION, ALONE];
             B5 queues b5_unmatched_messages_are_counted_beside_the_balance [INSPECTION, ALONE];
-            B5 queues b5_what_a_subscription_leaves_behind_is_dropped_and_counted [TOPICS, INSPECTION, ALONE];
+            B5 queues b5_what_a_subscription_leaves_behind_is_dropped_and_counted
+                [TOPICS, INSPECTION, ALONE];
             B5 queues b5_a_full_subscription_that_drops_is_booked [TOPICS, INSPECTION, ALONE];
             B5 queues b5_queues_are_listed_by_name [QUEUES, INSPECTION];
-            B5 queues b5_subscriptions_are_counted_while_they_live [TOPICS, GROUPS, INSPECTION, ALONE];
-            B5 queues b5_deleting_drops_and_counts_what_was_held [QUEUES, BINDINGS, INSPECTION, ALONE];
+            B5 queues b5_subscriptions_are_counted_while_they_live
+                [TOPICS, GROUPS, INSPECTION, ALONE];
+            B5 queues b5_deleting_drops_and_counts_what_was_held
+                [QUEUES, BINDINGS, INSPECTION, ALONE];
             B5 queues b5_a_drain_waits_for_what_was_handed_out [QUEUES, DRAIN, CLOCK, ALONE];
             B5 queues b5_a_drain_gives_up_in_time_and_says_so [QUEUES, DRAIN, CLOCK, ALONE];
             B5 queues b5_expired_messages_are_not_handed_out [QUEUES, INSPECTION, DEADLINES, CLOCK];
-            B6 broker b6_a_dropped_pending_receiver_leaves_nothing_behind [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
+            B6 broker b6_a_dropped_pending_receiver_leaves_nothing_behind
+                [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
             B6 broker b6_a_dropped_declare_declared_or_did_not [QUEUES];
-            B6 queues b6_declaring_again_keeps_what_is_not_named [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
+            B6 queues b6_declaring_again_keeps_what_is_not_named
+                [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
             B6 queues b6_a_larger_capacity_lets_waiting_senders_go_on [QUEUES];
             B6 queues b6_deleting_lets_waiting_senders_go_on [QUEUES, BINDINGS];
             B6 queues b6_a_queue_that_is_not_there_is_not_found [QUEUES];
             B6 queues b6_a_name_can_be_used_again_after_deleting [QUEUES, INSPECTION];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
-            D1 drops d1_handles_may_be_dropped_outside_any_runtime [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
+            D1 drops d1_handles_may_be_dropped_outside_any_runtime
+                [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
             D1 drops d1_pending_futures_may_be_dropped_outside_any_runtime [QUEUES];
             D1 drops d1_deliveries_may_be_settled_outside_any_runtime [QUEUES, REDELIVERY];
             D1 drops d1_handles_outlive_the_broker_value [QUEUES, TOPICS];
@@ -132,8 +145,10 @@ macro_rules! __broker_cases {
             Q2 requests q2_a_request_to_nobody_is_answered_at_once [INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_message_to_nobody_is_answered_by_nobody [INBOXES, NO_RESPONDERS];
             Q2 requests q2_the_bus_says_no_responders [GROUPS, INBOXES, NO_RESPONDERS];
-            Q2 requests q2_a_queue_without_consumers_is_nobody [QUEUES, INBOXES, NO_RESPONDERS, INSPECTION];
-            Q2 requests q2_a_request_that_waits_is_answered_later [QUEUES, GROUPS, INBOXES, NO_RESPONDERS, INSPECTION];
+            Q2 requests q2_a_queue_without_consumers_is_nobody
+                [QUEUES, INBOXES, NO_RESPONDERS, INSPECTION];
+            Q2 requests q2_a_request_that_waits_is_answered_later
+                [QUEUES, GROUPS, INBOXES, NO_RESPONDERS, INSPECTION];
             Q2 requests q2_a_dropped_request_tells_its_requester [GROUPS, INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_lost_responder_tells_every_requester [GROUPS, INBOXES, NO_RESPONDERS];
         }

@@ -161,11 +161,14 @@ macro_rules! mutants {
 }
 
 mutants! {
-    a_broker_that_loses_every_seventh: LosesEverySeventh breaks [S4, S5, R1, R2, R3, R5, R6, B2, B3, B4, B5, B6, D2, Q1, Q2];
+    a_broker_that_loses_every_seventh: LosesEverySeventh
+        breaks [S4, S5, R1, R2, R3, R5, R6, B2, B3, B4, B5, B6, D2, Q1, Q2];
     a_broker_that_reorders_two: ReordersTwo breaks [S4, R1, R2, R3, R6, B2, B5, B6, D2];
-    a_broker_that_doubles_one: DoublesOne breaks [S4, S5, S6, R1, R2, R3, R5, R6, B2, B3, B4, B5, D2, Q1];
+    a_broker_that_doubles_one: DoublesOne
+        breaks [S4, S5, S6, R1, R2, R3, R5, R6, B2, B3, B4, B5, D2, Q1];
     a_broker_that_confirms_the_refused: ConfirmsTheRefused breaks [S1, S4, S5, D2];
-    a_broker_that_empties_the_pending_slot: EmptiesThePendingSlot breaks [S1, S3, S6, R5, B4, B6, D1];
+    a_broker_that_empties_the_pending_slot: EmptiesThePendingSlot
+        breaks [S1, S3, S6, R5, B4, B6, D1];
     a_broker_that_buffers_without_bound: BuffersWithoutBound breaks [S1, S3, S6, R5, B4, B6];
     a_broker_that_counts_from_zero: CountsFromZero breaks [S2, S3, S4];
     a_broker_that_never_closes: NeverCloses breaks [S1, S5, D1];
@@ -176,7 +179,8 @@ mutants! {
     a_broker_that_cuts_payloads: CutsPayloads breaks [S4, D2];
     a_broker_that_loses_headers: LosesHeaders breaks [D2];
     a_broker_that_loses_what_is_given_up: LosesWhatIsGivenUp breaks [R1, R2, R5, R6, B4, Q1, Q2];
-    a_broker_that_loses_acks: LosesAcks breaks [S3, S6, R1, R2, R3, R4, R5, R6, B2, B3, B4, B5, D1, D2, Q1];
+    a_broker_that_loses_acks: LosesAcks
+        breaks [S3, S6, R1, R2, R3, R4, R5, R6, B2, B3, B4, B5, D1, D2, Q1];
     a_broker_that_forgets_attempts: ForgetsAttempts breaks [R3, B1, D1];
     a_broker_that_counts_releases: CountsReleases breaks [R3, D1];
     a_broker_that_delivers_to_everybody: DeliversToEverybody breaks [R5, B3];
