@@ -33,6 +33,8 @@ pub type Upgrade = BoxFuture<'static, io::Result<BoxConnection>>;
 ///   runs (half-close).
 /// - **T2** A peer that stalls in its handshake does not hold up `accept`.
 /// - **T3** Reads and writes may be cut at any byte boundary.
+/// - **T4** What a listener says it listens at can be connected to, and only while it is there;
+///   a second listener there is `AddrInUse`.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Connects to a listener.
