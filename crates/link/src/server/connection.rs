@@ -576,7 +576,8 @@ impl Connection {
             }
             Stage::Receiver(outbound) => {
                 let runtime: &dyn Runtime = &*self.shared.runtime;
-                let progress = outbound.poll(session, link, runtime, &mut cx);
+                let going_away = self.shared.phase() > Phase::Open;
+                let progress = outbound.poll(session, link, runtime, going_away, &mut cx);
                 if outbound.has_gathered() {
                     self.gathered.push(at);
                 }

@@ -58,6 +58,9 @@ struct Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Not,
+    /// The broker ends because the server does. The client is not told that no more comes: it
+    /// comes from the server's successor, and the goodbye says so.
+    Unsaid,
     /// The client wants no more; the broker is being told.
     Asked,
     /// The client has been told that no more comes.
@@ -126,7 +129,7 @@ impl Outbound {
     /// The client wants no more.
     pub(super) fn stop(&mut self) {
         self.staged.drain(..).for_each(Delivery::release);
-        if self.stop == Stop::Not {
+        if matches!(self.stop, Stop::Not | Stop::Unsaid) {
             self.stop = Stop::Asked;
         }
     }
@@ -137,11 +140,12 @@ impl Outbound {
         session: &mut Session,
         link: Link,
         runtime: &dyn Runtime,
+        going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
         let mut progress = match self.stop {
-            Stop::Not => self.poll_send(session, link, runtime, cx),
-            Stop::Asked | Stop::Told => Progress::Waiting,
+            Stop::Not => self.poll_send(session, link, runtime, going_away, cx),
+            Stop::Unsaid | Stop::Asked | Stop::Told => Progress::Waiting,
         };
         if self.stop == Stop::Asked && self.receiver.poll_close(cx).is_ready() {
             // What went wrong with settlements is the answer to a SYNC.
@@ -175,6 +179,7 @@ impl Outbound {
         session: &mut Session,
         link: Link,
         runtime: &dyn Runtime,
+        going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
         let mut sent = 0;
@@ -208,6 +213,10 @@ impl Outbound {
             match self.receiver.poll_recv_many(cx, &mut self.batch, limit) {
                 Poll::Pending => {
                     self.armed = true;
+                    return Progress::Waiting;
+                }
+                Poll::Ready(Ok(0)) if going_away => {
+                    self.stop = Stop::Unsaid;
                     return Progress::Waiting;
                 }
                 Poll::Ready(Ok(0)) => {
