@@ -1,7 +1,8 @@
 //! The command line: what all commands share of it, and how its errors read.
 
-use std::process;
+use std::ffi::OsString;
 use std::time::Duration;
+use std::{env, process};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -33,7 +34,26 @@ pub(crate) struct Cli {
 
 /// Reads the command line, or ends the program with what is wrong with it.
 pub(crate) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| refuse(&error))
+    Cli::try_parse_from(arguments(env::args_os())).unwrap_or_else(|error| refuse(&error))
+}
+
+/// The arguments, with a `--url` that stands before the command moved behind it, where it belongs:
+/// `posthaste --url URL stat` is what some write first, and it is clear what they mean.
+fn arguments(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut all = all.peekable();
+    let mut arguments: Vec<OsString> = all.next().into_iter().collect();
+    let mut moved = Vec::new();
+    while let Some(url) =
+        all.next_if(|this| this.to_str().is_some_and(|text| text == "--url" || text.starts_with("--url=")))
+    {
+        let value = if url == "--url" { all.next() } else { None };
+        moved.extend([Some(url), value].into_iter().flatten());
+    }
+    arguments.extend(all);
+    // What comes behind a lone `--` is not read as options.
+    let end = arguments.iter().position(|this| this == "--").unwrap_or(arguments.len());
+    arguments.splice(end..end, moved);
+    arguments
 }
 
 /// Help and version are clap's own; errors are one sentence.

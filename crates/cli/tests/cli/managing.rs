@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Broker;
+use crate::support::{Broker, run};
 
 #[test]
 fn a_declared_queue_is_listed_and_inspected() {
@@ -140,4 +140,16 @@ fn connections_are_counted() {
         (&stat["connections"], &stat["subscriptions"]),
         (&json!(3), &json!(2))
     );
+}
+
+#[test]
+fn the_url_may_stand_before_the_command() {
+    let broker = Broker::unix();
+    for arguments in [
+        &["--url", &broker.url, "queue", "ls"][..],
+        &[&format!("--url={}", broker.url), "pub", "a.topic", "--", "--payload"],
+        &["--url", &broker.url, "bench", "--messages", "10", "--pattern", "queue"],
+    ] {
+        run(arguments).done();
+    }
 }
