@@ -12,6 +12,7 @@ use posthaste_core::{BoxFuture, Broker, Error, SharedRuntime};
 use posthaste_link::{Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_tcp::Tcp;
+#[cfg(unix)]
 use posthaste_unix::Unix;
 
 /// The in-process broker, with the clock of its executor if that has one.
@@ -54,8 +55,10 @@ impl<E: Executor> BrokerSubject for On<E, OverTcp> {
 }
 
 /// The same over a Unix socket in a folder of its own.
+#[cfg(unix)]
 struct OverUnix;
 
+#[cfg(unix)]
 impl<E: Executor> BrokerSubject for On<E, OverUnix> {
     fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
         let runtime = self.executor.runtime();
@@ -106,8 +109,11 @@ broker_suite!(memory_shared, on(Bare, Shared));
 broker_suite!(memory_on_tokio_threads, on(OnTokio::threads(), InProcess));
 broker_suite!(memory_on_tokio_current, on(OnTokio::current(), InProcess));
 broker_suite!(memory_on_smol, on(OnSmol::new(), InProcess));
+#[cfg(unix)]
 broker_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
+#[cfg(unix)]
 broker_suite!(unix_on_tokio_current, on(OnTokio::current(), OverUnix));
+#[cfg(unix)]
 broker_suite!(unix_on_smol, on(OnSmol::new(), OverUnix));
 broker_suite!(tcp_on_tokio_threads, on(OnTokio::threads(), OverTcp));
 broker_suite!(tcp_on_tokio_current, on(OnTokio::current(), OverTcp));

@@ -10,6 +10,7 @@ use posthaste_core::transport::Endpoint;
 use posthaste_core::{BoxFuture, SharedRuntime};
 use posthaste_link::Pipe;
 use posthaste_tcp::Tcp;
+#[cfg(unix)]
 use posthaste_unix::Unix;
 
 struct OverPipe;
@@ -41,8 +42,10 @@ impl<E: Executor> TransportSubject for On<E, OverTcp> {
     }
 }
 
+#[cfg(unix)]
 struct OverUnix;
 
+#[cfg(unix)]
 impl<E: Executor> TransportSubject for On<E, OverUnix> {
     fn open(&self) -> BoxFuture<'_, io::Result<Medium>> {
         Box::pin(async {
@@ -70,8 +73,11 @@ transport_suite!(
     pipe_of_seven_bytes_without_runtime,
     on(Bare, OverNarrowPipe(7))
 );
+#[cfg(unix)]
 transport_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
+#[cfg(unix)]
 transport_suite!(unix_on_tokio_current, on(OnTokio::current(), OverUnix));
+#[cfg(unix)]
 transport_suite!(unix_on_smol, on(OnSmol::new(), OverUnix));
 transport_suite!(tcp_on_tokio_threads, on(OnTokio::threads(), OverTcp));
 transport_suite!(tcp_on_tokio_current, on(OnTokio::current(), OverTcp));
