@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use posthaste_core::limits::{QUEUE_BYTES, QUEUE_MESSAGES};
-use posthaste_core::task::{lock, remember};
+use posthaste_core::task::lock;
 use posthaste_core::{
     DrainReport, Error, ErrorKind, Ledger, Message, Overflow, Pattern, Queue, QueueInfo,
     SharedRuntime, Source, Stats, Status, Subscription, Topic,
 };
 
+use crate::aftermath::Aftermath;
+use crate::drain::{self, Drains};
 use crate::mailbox::{Mailbox, Role, Settings};
 use crate::routes::Routes;
-use crate::state::reason;
+use crate::state::{Unanswered, reason};
+use crate::wait::Ticket;
 
 /// The most queues, groups and subscriptions that a broker has at a time.
 const MAILBOXES_MAX: usize = 1_000_000;
@@ -35,7 +37,7 @@ pub(crate) struct Engine {
     unmatched: AtomicU64,
     returned: AtomicU64,
     draining: AtomicBool,
-    drain_waker: Mutex<Option<Waker>>,
+    drains: Drains,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +73,7 @@ impl Engine {
             unmatched: AtomicU64::new(0),
             returned: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            drain_waker: Mutex::default(),
+            drains: Drains::default(),
         })
     }
 
@@ -96,11 +98,18 @@ impl Engine {
         self.draining.load(Ordering::SeqCst)
     }
 
-    fn check_open(&self) -> Result<(), Error> {
+    pub(crate) fn draining() -> Error {
+        Error::new(ErrorKind::Closed, "the broker is draining")
+    }
+
+    /// The registry, to open something in it. A drain begins under the same lock, so that it knows
+    /// of all that was opened before, and nothing is opened behind its back.
+    fn open_registry(&self) -> Result<MutexGuard<'_, Registry>, Error> {
+        let registry = lock(&self.registry);
         if self.is_draining() {
-            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
+            return Err(Self::draining());
         }
-        Ok(())
+        Ok(registry)
     }
 
     pub(crate) fn next_consumer(&self) -> u64 {
@@ -125,6 +134,7 @@ impl Engine {
             Some(name) => match registry.queues.get(name) {
                 Some(queue) => into.push(Arc::clone(queue)),
                 None if !declare => {}
+                None if self.is_draining() => return Err(Self::draining()),
                 None => {
                     let queue = registry.open_queue(name)?;
                     into.push(queue);
@@ -139,9 +149,20 @@ impl Engine {
         self.unmatched.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells a requester why there will be no answer. An inbox never blocks; should the reply
-    /// address be something else and full, the status is lost, as any reply would have to wait.
-    pub(crate) fn answer(&self, request: &Message, text: &'static str) {
+    /// Tells a requester that nobody is there.
+    pub(crate) fn answer_nobody(&self, request: &Message) {
+        self.send_status(request, NOBODY);
+    }
+
+    /// Tells a requester why there will be no answer any more.
+    pub(crate) fn answer(&self, unanswered: &Unanswered) {
+        let text = if unanswered.begun { LOST } else { NOBODY };
+        self.send_status(&unanswered.request, text);
+    }
+
+    /// An inbox never blocks; should the reply address be something else and full, the status is
+    /// lost, as any reply would have to wait.
+    fn send_status(&self, request: &Message, text: &'static str) {
         let Some(reply) = request.status_reply(Status::NoResponders, text) else {
             return;
         };
@@ -157,14 +178,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn answer_nobody(&self, request: &Message) {
-        self.answer(request, NOBODY);
-    }
-
-    pub(crate) fn answer_lost(&self, request: &Message) {
-        self.answer(request, LOST);
-    }
-
     // ---- subscribing
 
     /// Opens what a subscription reads from and joins it as `consumer`.
@@ -173,13 +186,16 @@ impl Engine {
         subscription: &Subscription,
         consumer: u64,
     ) -> Result<Arc<Mailbox>, Error> {
-        self.check_open()?;
-        let mut registry = lock(&self.registry);
+        let mut registry = self.open_registry()?;
         let mailbox = match &subscription.source {
             Source::Queue(name) => registry.open_queue(name)?,
             Source::Topic(pattern) => {
                 let name = Topic::new("_ph.subscription")?;
-                let mailbox = registry.open(Role::Subscription, name, subscription, pattern)?;
+                let role = match pattern.as_str().starts_with(&self.inbox_prefix) {
+                    true => Role::Inbox,
+                    false => Role::Subscription,
+                };
+                let mailbox = registry.open(role, name, subscription, pattern)?;
                 registry.live_subscriptions += 1;
                 mailbox
             }
@@ -200,7 +216,7 @@ impl Engine {
         // Joined under the registry's lock, so that a group cannot lose its last member between
         // being found and being joined.
         if !mailbox.join(consumer) {
-            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
+            return Err(Self::draining());
         }
         drop(registry);
         self.generation.fetch_add(1, Ordering::SeqCst);
@@ -208,25 +224,39 @@ impl Engine {
     }
 
     /// A consumer is gone. Subscriptions go with it, groups with their last member.
-    pub(crate) fn unsubscribe(&self, mailbox: &Arc<Mailbox>, leave: impl FnOnce() -> bool) {
+    pub(crate) fn unsubscribe(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        consumer: u64,
+        waiting: Option<Ticket>,
+    ) {
+        let mut after = Aftermath::default();
         let mut registry = lock(&self.registry);
-        let last = leave();
-        if !last || mailbox.role() == Role::Queue {
-            return;
+        let (last, unanswered) = mailbox.part(consumer, waiting, &mut after);
+        let closes = last && mailbox.role() != Role::Queue;
+        if closes {
+            for pattern in mailbox.bindings() {
+                registry.routes.remove(&pattern, mailbox);
+                if mailbox.role() == Role::Group {
+                    registry.groups.remove(&(pattern, mailbox.name().clone()));
+                }
+            }
+            registry.live_subscriptions -= 1;
         }
-        for pattern in mailbox.bindings() {
-            registry.routes.remove(&pattern, mailbox);
-            registry.groups.remove(&(pattern, mailbox.name().clone()));
-        }
-        registry.live_subscriptions -= 1;
         drop(registry);
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.finish(mailbox, reason::UNSUBSCRIBED);
+        after.run();
+        for request in unanswered {
+            self.answer(&request);
+        }
+        if closes {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+            self.finish(mailbox, reason::UNSUBSCRIBED);
+        }
     }
 
     fn finish(&self, mailbox: &Arc<Mailbox>, why: &'static str) {
-        for request in mailbox.close(why) {
-            self.answer_nobody(&request);
+        for unanswered in mailbox.close(why).into_unanswered() {
+            self.answer(&unanswered);
         }
         self.retire(mailbox);
     }
@@ -254,19 +284,21 @@ impl Engine {
     // ---- queues
 
     pub(crate) fn declare(&self, queue: Queue) -> Result<(), Error> {
-        self.check_open()?;
-        let mut registry = lock(&self.registry);
+        let mut after = Aftermath::default();
+        let mut registry = self.open_registry()?;
         let mailbox = registry.open_queue(&queue.name)?;
         let new = mailbox.update(
             queue.capacity_messages,
             queue.capacity_bytes,
             queue.bindings,
+            &mut after,
         );
         for binding in new {
             registry.routes.add(&binding, &mailbox);
         }
         drop(registry);
         self.generation.fetch_add(1, Ordering::SeqCst);
+        after.run();
         Ok(())
     }
 
@@ -316,43 +348,18 @@ impl Engine {
         let Some(runtime) = &self.runtime else {
             return Err(Self::needs_clock("draining"));
         };
-        self.draining.store(true, Ordering::SeqCst);
-        let mailboxes: Vec<_> = lock(&self.registry).mailboxes.values().cloned().collect();
-        let before = Outstanding::of(&mailboxes);
-        for mailbox in &mailboxes {
-            mailbox.start_drain();
-        }
-        let settled = std::future::poll_fn(|cx| {
-            remember(&mut lock(&self.drain_waker), cx);
-            if Outstanding::of(&mailboxes).is_done() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        });
-        let deadline = runtime.now() + within;
-        // Whether in time or not, the report says what is left.
-        let _in_time = posthaste_core::runtime::timeout_at(&**runtime, deadline, settled).await;
-        let after = Outstanding::of(&mailboxes);
-        Ok(DrainReport {
-            finished: before.leased.saturating_sub(after.leased),
-            requeued: 0,
-            abandoned: after.leased,
-            held: mailboxes
-                .iter()
-                .map(|mailbox| mailbox.ledger().held)
-                .sum::<u64>()
-                - after.leased,
-        })
+        let mailboxes = {
+            let registry = lock(&self.registry);
+            self.draining.store(true, Ordering::SeqCst);
+            registry.mailboxes.values().cloned().collect()
+        };
+        Ok(drain::drain(&**runtime, mailboxes, &self.drains, within).await)
     }
 
     /// Something that a drain may wait for has happened.
     pub(crate) fn wake_drain(&self) {
-        if !self.is_draining() {
-            return;
-        }
-        if let Some(waker) = lock(&self.drain_waker).take() {
-            waker.wake();
+        if self.is_draining() {
+            self.drains.wake();
         }
     }
 }
@@ -379,14 +386,7 @@ impl Registry {
             overflow: subscription.overflow,
             bindings: vec![pattern.clone()],
         };
-        let mailbox = self.create(
-            role,
-            name,
-            Settings {
-                bindings: vec![pattern.clone()],
-                ..settings
-            },
-        )?;
+        let mailbox = self.create(role, name, settings)?;
         self.routes.add(pattern, &mailbox);
         Ok(mailbox)
     }
@@ -426,33 +426,6 @@ impl Registry {
         let mailbox = Arc::new(Mailbox::new(id, role, name, settings));
         self.mailboxes.insert(id, Arc::clone(&mailbox));
         Ok(mailbox)
-    }
-}
-
-/// What a drain waits for.
-struct Outstanding {
-    leased: u64,
-    undelivered: u64,
-}
-
-impl Outstanding {
-    fn of(mailboxes: &[Arc<Mailbox>]) -> Self {
-        let mut sum = Self {
-            leased: 0,
-            undelivered: 0,
-        };
-        for mailbox in mailboxes {
-            let (leased, waiting) = mailbox.outstanding();
-            sum.leased += leased;
-            if mailbox.role() != Role::Queue {
-                sum.undelivered += waiting;
-            }
-        }
-        sum
-    }
-
-    fn is_done(&self) -> bool {
-        self.leased == 0 && self.undelivered == 0
     }
 }
 

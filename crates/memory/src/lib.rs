@@ -21,10 +21,13 @@
 //! Everything but draining and deadlines works without a clock, under any `block_on`. Give the
 //! broker a runtime ([`Memory::with_runtime`]) for those two.
 
+mod aftermath;
+mod drain;
 mod engine;
 mod leases;
 mod mailbox;
 mod receiver;
+mod room;
 mod routes;
 mod sender;
 mod state;

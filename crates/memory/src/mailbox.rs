@@ -8,18 +8,30 @@ use std::task::Context;
 use posthaste_core::task::lock;
 use posthaste_core::{Ledger, Message, Outcome, Overflow, Pattern, QueueInfo, Topic};
 
-use crate::state::{Admission, Batch, Handed, Settlement, State, Taken, Taking};
-use crate::wait::{Ticket, Wakes};
+use crate::aftermath::Aftermath;
+use crate::state::{
+    Admission, Batch, Handed, Leftovers, Settlement, State, Taken, Taking, Unanswered,
+};
+use crate::wait::Ticket;
 
 /// What kind of place a mailbox is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// One receiver's own copies; gone with it.
     Subscription,
+    /// As a subscription, for answers: a drain leaves it open for as long as some may come.
+    Inbox,
     /// Copies shared by the members of a group; gone with the last one.
     Group,
     /// A queue; stays until it is deleted.
     Queue,
+}
+
+impl Role {
+    /// Whether there is but one consumer ever.
+    pub(crate) fn is_exclusive(self) -> bool {
+        matches!(self, Self::Subscription | Self::Inbox)
+    }
 }
 
 /// Bounds, and what happens at them.
@@ -52,7 +64,7 @@ impl Mailbox {
             name,
             consumers: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
-            state: Mutex::new(State::new(settings)),
+            state: Mutex::new(State::new(role, settings)),
         }
     }
 
@@ -73,12 +85,21 @@ impl Mailbox {
         self.consumers.load(Ordering::SeqCst) > 0
     }
 
-    /// Runs `step` under the lock, and wakes whom it says once the lock is released.
-    fn with<T>(&self, step: impl FnOnce(&mut State, &mut Wakes) -> T) -> T {
-        let mut wakes = Wakes::default();
-        let outcome = step(&mut lock(&self.state), &mut wakes);
-        wakes.wake();
+    /// Runs `step` under the lock, and after whom it says once the lock is released.
+    fn with<T>(&self, step: impl FnOnce(&mut State, &mut Aftermath) -> T) -> T {
+        let mut after = Aftermath::default();
+        let outcome = self.with_held(&mut after, step);
+        after.run();
         outcome
+    }
+
+    /// Runs `step` under the lock, for a caller that holds another one and after later.
+    fn with_held<T>(
+        &self,
+        after: &mut Aftermath,
+        step: impl FnOnce(&mut State, &mut Aftermath) -> T,
+    ) -> T {
+        step(&mut lock(&self.state), after)
     }
 
     // ---- in
@@ -90,28 +111,28 @@ impl Mailbox {
         slot: &mut Option<Message>,
         wait: Option<&Context<'_>>,
     ) -> Admission {
-        self.with(|state, wakes| state.admit(slot, wait, wakes))
+        self.with(|state, after| state.admit(slot, wait, after))
     }
 
     /// Keeps room for a copy of `size` bytes, or puts the sender on the list of those that wait.
     /// What never makes a sender wait needs no room kept.
-    pub(crate) fn reserve(&self, size: usize, cx: &Context<'_>) -> Result<(), Ticket> {
+    pub(crate) fn reserve(&self, size: usize, cx: &Context<'_>) -> Admission {
         self.with(|state, _| state.reserve(size, cx))
     }
 
     /// Gives up the room that was kept.
     pub(crate) fn unreserve(&self, size: usize) {
-        self.with(|state, wakes| state.unreserve(size, wakes));
+        self.with(|state, after| state.unreserve(size, after));
     }
 
     /// Takes a copy into the room that was kept.
     pub(crate) fn admit_reserved(&self, message: Message) -> Admission {
-        self.with(|state, wakes| state.admit_reserved(message, wakes))
+        self.with(|state, after| state.admit_reserved(message, after))
     }
 
-    /// A sender no longer waits. A wake-up that it got and does not use is passed on.
-    pub(crate) fn leave_blocked(&self, ticket: Ticket, pass_on: bool) {
-        self.with(|state, wakes| state.leave_blocked(ticket, pass_on, wakes));
+    /// A sender no longer waits. Room that it was woken for and did not take is passed on.
+    pub(crate) fn leave_blocked(&self, ticket: Ticket) {
+        self.with(|state, after| state.leave_blocked(ticket, after));
     }
 
     // ---- out
@@ -125,12 +146,18 @@ impl Mailbox {
         })
     }
 
-    /// Removes a consumer and its place on the list, and says whether it was the last.
-    pub(crate) fn part(&self, consumer: u64, waiting: Option<Ticket>) -> bool {
-        self.with(|state, wakes| {
-            state.part(consumer, waiting, wakes);
+    /// Removes a consumer and its place on the list, and says whether it was the last; requests
+    /// that nobody is left to answer are handed back.
+    pub(crate) fn part(
+        &self,
+        consumer: u64,
+        waiting: Option<Ticket>,
+        after: &mut Aftermath,
+    ) -> (bool, Vec<Unanswered>) {
+        self.with_held(after, |state, after| {
+            let unanswered = state.part(consumer, waiting, after);
             self.consumers.store(state.consumers(), Ordering::SeqCst);
-            state.consumers() == 0
+            (state.consumers() == 0, unanswered)
         })
     }
 
@@ -142,8 +169,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),
     ) -> Taken {
-        let lets_out = self.role != Role::Queue;
-        self.with(|state, wakes| state.take(taking, lets_out, waiting, cx, hand, wakes))
+        self.with(|state, after| state.take(taking, waiting, cx, hand, after))
     }
 
     /// Swaps everything that waits into `batch`, for an exclusive automatic receiver that hands
@@ -154,7 +180,7 @@ impl Mailbox {
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
     ) -> Taken {
-        self.with(|state, wakes| state.take_batch(batch, waiting, cx, wakes))
+        self.with(|state, after| state.take_batch(batch, waiting, cx, after))
     }
 
     /// The exclusive automatic receiver handed one more out.
@@ -164,34 +190,34 @@ impl Mailbox {
             .store(self.handed.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// A copy in a batch was too old to be handed out.
-    pub(crate) fn expired_in_batch(&self) {
-        self.with(|state, _| state.expired_in_batch());
+    /// Copies in a batch were too old to be handed out.
+    pub(crate) fn expired_in_batch(&self, count: u64) {
+        self.with(|state, _| state.expired_in_batch(count));
     }
 
     /// Puts back what an exclusive automatic receiver did not hand out.
     pub(crate) fn put_back(&self, batch: &mut Batch) {
-        self.with(|state, wakes| state.put_back(batch, wakes));
+        self.with(|state, after| state.put_back(batch, after));
     }
 
     /// A consumer gave up waiting: a wake-up that it got goes to the next.
     pub(crate) fn leave_idle(&self, ticket: Ticket) {
-        self.with(|state, wakes| state.leave_idle(ticket, wakes));
+        self.with(|state, after| state.leave_idle(ticket, after));
     }
 
     /// A consumer gave up waiting for a settlement of its own.
     pub(crate) fn leave_stalled(&self, consumer: u64) {
-        self.with(|state, _| state.leave_stalled(consumer));
+        self.with(|state, after| state.leave_stalled(consumer, after));
     }
 
     /// A consumer may never be polled again: its wake-up goes to the next one as well.
     pub(crate) fn share_idle(&self, ticket: Ticket) {
-        self.with(|state, _| state.share_idle(ticket));
+        self.with(|state, after| state.share_idle(ticket, after));
     }
 
     /// Settles a lease.
     pub(crate) fn settle(&self, tag: u64, outcome: Outcome<'_>) -> Settlement {
-        self.with(|state, wakes| state.settle(tag, outcome, wakes))
+        self.with(|state, after| state.settle(tag, outcome, after))
     }
 
     // ---- management
@@ -202,8 +228,11 @@ impl Mailbox {
         messages: Option<usize>,
         bytes: Option<usize>,
         bindings: Vec<Pattern>,
+        after: &mut Aftermath,
     ) -> Vec<Pattern> {
-        self.with(|state, wakes| state.update(messages, bytes, bindings, wakes))
+        self.with_held(after, |state, after| {
+            state.update(messages, bytes, bindings, after)
+        })
     }
 
     /// Lets nothing more out of a queue, and nothing more into anything.
@@ -211,10 +240,10 @@ impl Mailbox {
         self.with(State::start_drain);
     }
 
-    /// Closes the mailbox for good: what waits is dropped for `reason`. The requests among it are
-    /// handed back, because somebody waits for their answer.
-    pub(crate) fn close(&self, reason: &'static str) -> Vec<Message> {
-        self.with(|state, wakes| state.close(reason, wakes))
+    /// Closes the mailbox for good: what waits is counted as dropped for `reason`, and handed back,
+    /// because somebody waits for the answer to a request among it.
+    pub(crate) fn close(&self, reason: &'static str) -> Leftovers {
+        self.with(|state, after| state.close(reason, after))
     }
 
     pub(crate) fn bindings(&self) -> Vec<Pattern> {

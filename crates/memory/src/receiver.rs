@@ -1,6 +1,7 @@
 //! The receiving handle: takes copies out of one mailbox and leases them to the application.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use posthaste_core::task::lock;
 use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
 
 use crate::engine::Engine;
-use crate::mailbox::{Mailbox, Role};
+use crate::mailbox::Mailbox;
 use crate::state::{Batch, Handed, Taken, Taking};
 use crate::wait::Ticket;
 
@@ -60,7 +61,7 @@ impl MemoryReceiver {
         let consumer = engine.next_consumer();
         let mailbox = engine.subscribe(subscription, consumer)?;
         let manual = subscription.ack == Ack::Manual;
-        let exclusive = mailbox.role() == Role::Subscription;
+        let exclusive = mailbox.role().is_exclusive();
         Ok(Self {
             shared: Arc::new(Shared {
                 engine,
@@ -104,6 +105,10 @@ impl MemoryReceiver {
             self.left -= count as u64;
             self.ended = count == 0;
             self.shared.engine.wake_drain();
+            if self.left == 0 {
+                // The source has no use for a consumer that will take no more.
+                self.leave();
+            }
         }
         count
     }
@@ -124,7 +129,12 @@ impl MemoryReceiver {
             now,
         };
         let shared = &self.shared;
-        let lease = &mut |Handed { message, attempt, missed, tag }| {
+        let lease = &mut |Handed {
+                              message,
+                              attempt,
+                              missed,
+                              tag,
+                          }| {
             let delivery = if manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
             } else {
@@ -149,19 +159,23 @@ impl MemoryReceiver {
             let Some(batch) = &mut self.batch else {
                 return Poll::Ready(0);
             };
-            let mut count = 0;
+            let (mut count, mut expired) = (0, 0);
+            let mut is_expired = |message: &Message| self.shared.is_expired(message, &mut now);
             while count < limit
-                && let Some((message, missed)) = batch.pop()
+                && let Some((message, missed)) = batch.pop(&mut is_expired, &mut expired)
             {
-                if self.shared.is_expired(&message, &mut now) {
-                    self.shared.mailbox.expired_in_batch();
-                    continue;
-                }
                 self.shared.mailbox.handed_out();
                 count += 1;
                 hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
             }
+            if expired > 0 {
+                self.shared.mailbox.expired_in_batch(expired);
+            }
             if count > 0 {
+                if batch.is_empty() {
+                    // Either a drain sees the last one handed out, or this sees the drain.
+                    fence(Ordering::SeqCst);
+                }
                 return Poll::Ready(count);
             }
             let waiting = self.registered.ticket();
@@ -188,7 +202,7 @@ impl MemoryReceiver {
         {
             mailbox.put_back(&mut batch);
         }
-        engine.unsubscribe(mailbox, || mailbox.part(self.consumer, waiting));
+        engine.unsubscribe(mailbox, self.consumer, waiting);
     }
 }
 
@@ -277,8 +291,8 @@ impl Settle for Shared {
                 .get_or_insert_with(|| Error::new(posthaste_core::ErrorKind::Unsupported, text));
         }
         let settlement = self.mailbox.settle(tag, outcome);
-        if let Some(request) = settlement.lost_request {
-            self.engine.answer_lost(&request);
+        if let Some(unanswered) = settlement.unanswered {
+            self.engine.answer(&unanswered);
         }
         if settlement.drained {
             self.engine.retire(&self.mailbox);

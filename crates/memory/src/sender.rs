@@ -1,7 +1,7 @@
 //! The sending handle: routes a message, and puts it everywhere or nowhere.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{
@@ -40,9 +40,6 @@ impl MemorySender {
         if options.confirm.is_some_and(|level| level > Level::Held) {
             return Err(Error::unsupported("durability", "memory"));
         }
-        if engine.is_draining() {
-            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
-        }
         if let Some(queue) = options.queue {
             engine.declare(posthaste_core::Queue::new(queue))?;
         }
@@ -61,8 +58,10 @@ impl MemorySender {
         if self.closed {
             return Err(Error::closed("the sender"));
         }
-        if self.engine.is_draining() {
-            return Err(Error::new(ErrorKind::Closed, "the broker is draining"));
+        // What is asked while the broker drains is refused, what was asked before is answered.
+        let answers = matches!(message.kind(), Kind::Reply | Kind::Status);
+        if self.engine.is_draining() && !answers {
+            return Err(Engine::draining());
         }
         if message.payload().len() > PAYLOAD_BYTES_MAX {
             let length = message.payload().len();
@@ -94,6 +93,8 @@ impl MemorySender {
         if same {
             return Ok(());
         }
+        // A look-up that fails leaves no answer to an older one behind.
+        route.topic = None;
         let topic = message.topic();
         // A request does not conjure up a queue in which nobody would find it.
         let declare = message.kind() != Kind::Request || message.waits();
@@ -106,35 +107,72 @@ impl MemorySender {
         Ok(())
     }
 
-    /// Puts the message into every target or into none, and says into how many; `None` means that
-    /// it has to wait and is still in the slot.
-    fn put(&mut self, cx: &Context<'_>, slot: &mut Option<Message>) -> Option<u64> {
+    /// Puts the message into every target or into none, and says what became of it. One that has
+    /// to wait, or found a target gone, is still in the slot.
+    fn put(&mut self, cx: &Context<'_>, slot: &mut Option<Message>) -> Put {
         let impatient = slot
             .as_ref()
             .is_some_and(|this| this.kind() == Kind::Request && !this.waits());
-        let targets = self.route.willing(impatient);
-        let full = match targets {
-            [] => return Some(0),
-            [target] => match target.admit(slot, Some(cx)) {
-                Admission::Taken => return Some(1),
-                Admission::Gone => return Some(0),
-                Admission::Full(ticket) => (Arc::clone(target), ticket),
-            },
-            targets => match put_everywhere(targets, slot.as_ref()?, cx) {
-                Ok(matched) => return Some(matched),
-                Err((target, ticket)) => (target, Some(ticket)),
-            },
+        let (target, admission) = match self.route.willing(impatient) {
+            [] => return Put::Into(0),
+            [target] => (target, target.admit(slot, Some(cx))),
+            targets => {
+                let Some(message) = slot.as_ref() else {
+                    return Put::Into(0);
+                };
+                match put_everywhere(targets, message, cx) {
+                    Ok(matched) => return Put::Into(matched),
+                    Err(refused) => refused,
+                }
+            }
         };
-        self.blocked = full.1.map(|ticket| (full.0, ticket));
-        None
+        match admission {
+            Admission::Taken => Put::Into(1),
+            Admission::Full(ticket) => {
+                self.blocked = ticket.map(|ticket| (Arc::clone(target), ticket));
+                Put::Waits
+            }
+            Admission::Gone => Put::Stale,
+            Admission::Draining => Put::Draining,
+        }
+    }
+
+    /// Puts the message where it belongs now, looking again when that changes meanwhile.
+    fn put_or_wait(
+        &mut self,
+        cx: &Context<'_>,
+        slot: &mut Option<Message>,
+    ) -> Poll<Result<u64, Error>> {
+        loop {
+            let Some(message) = slot.as_ref() else {
+                let text = "there is no message in the slot";
+                return Poll::Ready(Err(Error::new(ErrorKind::InvalidArgument, text)));
+            };
+            self.ready(message)?;
+            match self.put(cx, slot) {
+                Put::Into(matched) => return Poll::Ready(Ok(matched)),
+                Put::Waits => return Poll::Pending,
+                Put::Draining => return Poll::Ready(Err(Engine::draining())),
+                // Nothing leads there any more, since before it was closed.
+                Put::Stale => self.route.topic = None,
+            }
+        }
     }
 }
 
-impl Route {
-    fn leads_to(&self, mailbox: &Mailbox) -> bool {
-        self.targets.iter().any(|this| this.id() == mailbox.id())
-    }
+/// What became of a message.
+enum Put {
+    /// This many have a copy.
+    Into(u64),
+    /// One has no room; the sender is on its list.
+    Waits,
+    /// One is gone, and perhaps another in its place.
+    Stale,
+    /// The broker drains.
+    Draining,
+}
 
+impl Route {
     /// The targets that take the message: live responders answer requests, a queue that nobody
     /// reads does not, unless the request says that it waits.
     fn willing(&mut self, impatient: bool) -> &[Arc<Mailbox>] {
@@ -149,24 +187,24 @@ impl Route {
     }
 }
 
-/// Keeps room at every target before any gets a copy; gives the room up again if one has none,
-/// and says which, with the place on its list.
-fn put_everywhere(
-    targets: &[Arc<Mailbox>],
+/// Keeps room at every target before any gets a copy; gives the room up again if one refuses, and
+/// says which.
+fn put_everywhere<'a>(
+    targets: &'a [Arc<Mailbox>],
     message: &Message,
     cx: &Context<'_>,
-) -> Result<u64, (Arc<Mailbox>, Ticket)> {
+) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
     let size = message.size();
     for (index, target) in targets.iter().enumerate() {
-        if let Err(ticket) = target.reserve(size, cx) {
+        let reserved = target.reserve(size, cx);
+        if reserved != Admission::Taken {
             targets[..index]
                 .iter()
-                .for_each(|reserved| reserved.unreserve(size));
-            return Err((Arc::clone(target), ticket));
+                .for_each(|this| this.unreserve(size));
+            return Err((target, reserved));
         }
     }
-    let taken =
-        |target: &&Arc<Mailbox>| matches!(target.admit_reserved(message.clone()), Admission::Taken);
+    let taken = |target: &&Arc<Mailbox>| target.admit_reserved(message.clone()) == Admission::Taken;
     Ok(targets.iter().filter(taken).count() as u64)
 }
 
@@ -176,23 +214,13 @@ impl Sender for MemorySender {
         cx: &mut Context<'_>,
         slot: &mut Option<Message>,
     ) -> Poll<Result<Seq, Error>> {
-        let Some(message) = slot.as_ref() else {
-            let text = "there is no message in the slot";
-            return Poll::Ready(Err(Error::new(ErrorKind::InvalidArgument, text)));
-        };
         let waited = self.blocked.take();
-        let outcome = self.ready(message).map(|()| self.put(cx, slot));
+        let outcome = self.put_or_wait(cx, slot);
         if let Some((mailbox, ticket)) = waited {
-            // Room that this message did not go to is the next sender's.
-            let used = matches!(outcome, Ok(Some(_))) && self.route.leads_to(&mailbox);
-            mailbox.leave_blocked(ticket, !used);
+            mailbox.leave_blocked(ticket);
         }
-        let matched = match outcome {
-            Err(error) => return Poll::Ready(Err(error)),
-            Ok(None) => return Poll::Pending,
-            Ok(Some(matched)) => matched,
-        };
-        // What nobody got, and what several got a clone of, is still in the slot.
+        let matched = ready!(outcome)?;
+        // What nobody got, what several got a clone of, and what was dropped is still in the slot.
         let message = slot.take();
         if matched == 0 {
             self.engine.count_unmatched();
@@ -227,7 +255,7 @@ impl Sender for MemorySender {
 
     fn disarm(&mut self) {
         if let Some((mailbox, ticket)) = self.blocked.take() {
-            mailbox.leave_blocked(ticket, true);
+            mailbox.leave_blocked(ticket);
         }
     }
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use posthaste_core::task::remember;
 use posthaste_core::{Kind, Ledger, Message, Outcome, Overflow, Pattern};
 
+use crate::aftermath::Aftermath;
 use crate::leases::Leases;
-use crate::mailbox::Settings;
-use crate::wait::{Ticket, WaitList, Wakes};
+use crate::mailbox::{Role, Settings};
+use crate::room::Room;
+use crate::wait::{Ticket, WaitList};
 
 /// Why a copy was dropped, as the ledger names it.
 pub(crate) mod reason {
@@ -24,6 +25,7 @@ pub(crate) mod reason {
 /// The inside of a mailbox.
 #[derive(Debug)]
 pub(crate) struct State {
+    role: Role,
     waiting: VecDeque<Entry>,
     leases: Leases,
     /// Copies that an exclusive automatic receiver took out in batches, to hand them out itself.
@@ -49,7 +51,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Open,
-    /// The broker drains: a queue hands out nothing more, anything else what it still holds.
+    /// The broker drains: nothing goes in; a queue hands out nothing more, anything else what it
+    /// still holds.
     Draining,
     /// Nothing goes in or out any more; leases may still be out.
     Closed(&'static str),
@@ -96,8 +99,10 @@ pub(crate) enum Admission {
     Taken,
     /// It is full: the sender has to wait, at this place on the list if it asked for one.
     Full(Option<Ticket>),
-    /// It is gone.
+    /// It is gone: the message may have to go elsewhere now.
     Gone,
+    /// It takes nothing more, because the broker drains.
+    Draining,
 }
 
 /// A copy that was handed to a consumer.
@@ -146,30 +151,81 @@ impl Taken {
 /// What settling a lease led to.
 #[derive(Debug, Default)]
 pub(crate) struct Settlement {
-    /// A request whose responder is gone: its requester has to be told.
-    pub(crate) lost_request: Option<Message>,
+    /// A request that nobody will answer: its requester has to be told.
+    pub(crate) unanswered: Option<Unanswered>,
     /// It was the last lease of a mailbox that is on its way out.
     pub(crate) drained: bool,
 }
 
+/// A request that nobody will answer.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) request: Message,
+    /// A responder has had it, and may have begun.
+    pub(crate) begun: bool,
+}
+
+/// What waited in a mailbox that was closed. Looked through and dropped without the lock, because
+/// it may be much.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers(VecDeque<Entry>);
+
+impl Leftovers {
+    /// The requests among it.
+    pub(crate) fn into_unanswered(self) -> impl Iterator<Item = Unanswered> {
+        let requests = self.0.into_iter().filter(Entry::is_request);
+        requests.map(Entry::into_unanswered)
+    }
+}
+
+impl Entry {
+    fn is_request(&self) -> bool {
+        self.message.kind() == Kind::Request
+    }
+
+    fn into_unanswered(self) -> Unanswered {
+        Unanswered {
+            begun: self.attempts > 0,
+            request: self.message,
+        }
+    }
+}
+
 /// Copies that an exclusive automatic receiver took out and hands out one by one.
 #[derive(Debug, Default)]
-pub(crate) struct Batch(VecDeque<Entry>);
+pub(crate) struct Batch {
+    entries: VecDeque<Entry>,
+    /// What was missed before copies that were too old to be handed out.
+    missed: u32,
+}
 
 impl Batch {
-    /// The next copy, and how many were dropped right before it.
-    pub(crate) fn pop(&mut self) -> Option<(Message, u32)> {
-        self.0.pop_front().map(|entry| (entry.message, entry.missed))
+    /// The next copy that `is_expired` lets through, and how many were dropped right before it;
+    /// `None` at the end. `expired` counts those it did not let through.
+    pub(crate) fn pop(
+        &mut self,
+        mut is_expired: impl FnMut(&Message) -> bool,
+        expired: &mut u64,
+    ) -> Option<(Message, u32)> {
+        while let Some(entry) = self.entries.pop_front() {
+            self.missed = self.missed.saturating_add(entry.missed);
+            if !is_expired(&entry.message) {
+                return Some((entry.message, std::mem::take(&mut self.missed)));
+            }
+            *expired += 1;
+        }
+        None
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 }
 
 impl State {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(role: Role, settings: Settings) -> Self {
         Self {
+            role,
             waiting: VecDeque::new(),
             leases: Leases::default(),
             batched: 0,
@@ -193,72 +249,92 @@ impl State {
         &mut self,
         slot: &mut Option<Message>,
         wait: Option<&Context<'_>>,
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> Admission {
         let Some(size) = slot.as_ref().map(Message::size) else {
             return Admission::Gone;
         };
-        if let Ending::Closed(_) = self.ending {
-            return Admission::Gone;
+        if let Some(refused) = self.refusal() {
+            return refused;
         }
-        if self.has_room(size) {
+        if self.room().fits(size) {
             if let Some(message) = slot.take() {
-                self.push(message, wakes);
+                self.push(message, after);
             }
             return Admission::Taken;
         }
         if self.settings.overflow == Overflow::DropNewest {
-            *slot = None;
             self.books.accepted += 1;
             self.books.drop_copy(reason::FULL);
             self.missed = self.missed.saturating_add(1);
             return Admission::Taken;
         }
-        Admission::Full(wait.map(|cx| self.blocked.wait(cx)))
+        Admission::Full(wait.map(|cx| self.blocked.wait(cx, size)))
     }
 
-    pub(crate) fn reserve(&mut self, size: usize, cx: &Context<'_>) -> Result<(), Ticket> {
-        if self.settings.overflow != Overflow::Block || matches!(self.ending, Ending::Closed(_)) {
-            return Ok(());
+    /// `Taken` is a promise of room.
+    pub(crate) fn reserve(&mut self, size: usize, cx: &Context<'_>) -> Admission {
+        if let Some(refused) = self.refusal() {
+            return refused;
         }
-        if !self.has_room(size) {
-            return Err(self.blocked.wait(cx));
+        if self.settings.overflow != Overflow::Block {
+            return Admission::Taken;
+        }
+        if !self.room().fits(size) {
+            return Admission::Full(Some(self.blocked.wait(cx, size)));
         }
         self.reserved += 1;
         self.reserved_bytes += size;
-        Ok(())
+        Admission::Taken
     }
 
-    pub(crate) fn unreserve(&mut self, size: usize, wakes: &mut Wakes) {
-        self.release_reserved(size);
-        self.wake_blocked(1, wakes);
-    }
-
-    pub(crate) fn admit_reserved(&mut self, message: Message, wakes: &mut Wakes) -> Admission {
+    pub(crate) fn unreserve(&mut self, size: usize, after: &mut Aftermath) {
         if self.settings.overflow != Overflow::Block {
-            return self.admit(&mut Some(message), None, wakes);
+            return;
         }
-        // The room that was kept is there: a bound that was lowered since takes no promise back.
+        self.release_reserved(size);
+        self.wake_blocked(after);
+        if self.is_over() {
+            self.idle.notify_all(after);
+        }
+    }
+
+    pub(crate) fn admit_reserved(&mut self, message: Message, after: &mut Aftermath) -> Admission {
+        if self.settings.overflow != Overflow::Block {
+            return self.admit(&mut Some(message), None, after);
+        }
+        // The room that was kept is there: a bound that was lowered since takes no promise back,
+        // and neither does a drain that began since.
         self.release_reserved(message.size());
         if let Ending::Closed(_) = self.ending {
             return Admission::Gone;
         }
-        self.push(message, wakes);
+        self.push(message, after);
         Admission::Taken
     }
 
-    pub(crate) fn leave_blocked(&mut self, ticket: Ticket, pass_on: bool, wakes: &mut Wakes) {
-        if self.blocked.leave(ticket) && pass_on {
-            self.blocked.notify_one(wakes);
+    pub(crate) fn leave_blocked(&mut self, ticket: Ticket, after: &mut Aftermath) {
+        if self.blocked.leave(ticket, after) {
+            // The room that it was woken for, and did not take, is the next sender's.
+            self.wake_blocked(after);
         }
     }
 
-    /// A bound in bytes admits one larger message when nothing else is held.
-    fn has_room(&self, size: usize) -> bool {
-        let messages = self.waiting.len() + self.leases.len() + self.reserved;
-        let bytes = self.bytes + self.reserved_bytes;
-        messages < self.settings.capacity_messages
-            && (bytes + size <= self.settings.capacity_bytes || messages == 0)
+    fn refusal(&self) -> Option<Admission> {
+        match self.ending {
+            Ending::Open => None,
+            Ending::Draining => Some(Admission::Draining),
+            Ending::Closed(_) => Some(Admission::Gone),
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            messages: self.waiting.len() + self.leases.len() + self.reserved,
+            bytes: self.bytes + self.reserved_bytes,
+            capacity_messages: self.settings.capacity_messages,
+            capacity_bytes: self.settings.capacity_bytes,
+        }
     }
 
     fn release_reserved(&mut self, size: usize) {
@@ -266,14 +342,19 @@ impl State {
         self.reserved_bytes = self.reserved_bytes.saturating_sub(size);
     }
 
-    fn push(&mut self, message: Message, wakes: &mut Wakes) {
+    fn push(&mut self, message: Message, after: &mut Aftermath) {
         self.books.accepted += 1;
         self.bytes += message.size();
         let position = self.next_position;
         self.next_position += 1;
         let missed = std::mem::take(&mut self.missed);
-        self.waiting.push_back(Entry { message, position, attempts: 0, missed });
-        self.idle.notify_one(wakes);
+        self.waiting.push_back(Entry {
+            message,
+            position,
+            attempts: 0,
+            missed,
+        });
+        self.idle.notify_one(after);
     }
 
     // ---- out
@@ -286,47 +367,78 @@ impl State {
         true
     }
 
-    pub(crate) fn part(&mut self, consumer: u64, waiting: Option<Ticket>, wakes: &mut Wakes) {
+    /// Removes a consumer. When the last one leaves a queue, the requests in it that did not say
+    /// that they wait are handed back.
+    pub(crate) fn part(
+        &mut self,
+        consumer: u64,
+        waiting: Option<Ticket>,
+        after: &mut Aftermath,
+    ) -> Vec<Unanswered> {
         if let Some(ticket) = waiting {
-            self.leave_idle(ticket, wakes);
+            self.leave_idle(ticket, after);
         }
-        self.consumers.remove(&consumer);
+        if let Some(consumer) = self.consumers.remove(&consumer) {
+            after.discard(consumer.stalled);
+        }
+        let mut unanswered = Vec::new();
+        if self.waiting.iter().any(|entry| self.is_orphan(entry)) {
+            for entry in std::mem::take(&mut self.waiting) {
+                if self.is_orphan(&entry) {
+                    self.books.drop_copy(reason::RESPONDER_LOST);
+                    self.free(&entry);
+                    unanswered.push(entry.into_unanswered());
+                } else {
+                    self.waiting.push_back(entry);
+                }
+            }
+            self.wake_blocked(after);
+        }
+        unanswered
+    }
+
+    /// A request that waits in a queue for nobody, although it did not say that it waits. (Groups
+    /// and subscriptions are gone with their last consumer.)
+    fn is_orphan(&self, entry: &Entry) -> bool {
+        self.role == Role::Queue
+            && self.consumers.is_empty()
+            && entry.is_request()
+            && !entry.message.waits()
     }
 
     pub(crate) fn take(
         &mut self,
         taking: Taking,
-        lets_out: bool,
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> Taken {
         if let Some(ticket) = waiting {
-            self.idle.leave(ticket);
+            self.idle.leave(ticket, after);
         }
         let unsettled = self
             .consumers
             .get(&taking.consumer)
             .map_or(0, |this| this.unsettled);
         let room = taking.prefetch.saturating_sub(unsettled);
-        let taken = if !self.lets_out(lets_out) {
+        let taken = if self.is_over() {
             Taken::End
         } else if room == 0 {
             if let Some(consumer) = self.consumers.get_mut(&taking.consumer) {
-                remember(&mut consumer.stalled, cx);
+                after.remember(&mut consumer.stalled, cx);
             }
             Taken::Stalled
         } else {
-            match self.hand_out(taking, taking.limit.min(room), hand, wakes) {
-                0 if self.lets_out(lets_out) => Taken::Wait(self.idle.wait(cx)),
-                0 => Taken::End,
+            match self.hand_out(taking, taking.limit.min(room), hand, after) {
+                0 if self.is_over() => Taken::End,
+                0 => Taken::Wait(self.idle.wait(cx, 0)),
                 count => Taken::Some(count),
             }
         };
         // Behind a consumer that was woken others may wait for what it left; and one that could
         // not take what it was woken for passes the wake-up on.
-        self.wake_idle(wakes);
+        self.wake_idle(after);
         taken
     }
 
@@ -335,65 +447,67 @@ impl State {
         batch: &mut Batch,
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> Taken {
         if let Some(ticket) = waiting {
-            self.idle.leave(ticket);
+            self.idle.leave(ticket, after);
         }
         let count = self.waiting.len();
         if count == 0 {
-            return match self.ending {
-                Ending::Open => Taken::Wait(self.idle.wait(cx)),
-                _ => Taken::End,
+            return if self.is_over() {
+                Taken::End
+            } else {
+                Taken::Wait(self.idle.wait(cx, 0))
             };
         }
-        std::mem::swap(&mut self.waiting, &mut batch.0);
+        std::mem::swap(&mut self.waiting, &mut batch.entries);
         self.batched += count as u64;
         self.bytes = self.leases.bytes();
-        self.wake_blocked(count, wakes);
+        self.wake_blocked(after);
         Taken::Some(count)
     }
 
-    pub(crate) fn expired_in_batch(&mut self) {
-        self.batched -= 1;
-        self.books.expired += 1;
+    pub(crate) fn expired_in_batch(&mut self, count: u64) {
+        self.batched -= count;
+        self.books.expired += count;
     }
 
-    pub(crate) fn put_back(&mut self, batch: &mut Batch, wakes: &mut Wakes) {
-        self.batched -= batch.0.len() as u64;
-        self.bytes += batch
-            .0
-            .iter()
-            .map(|entry| entry.message.size())
-            .sum::<usize>();
-        while let Some(entry) = batch.0.pop_back() {
+    pub(crate) fn put_back(&mut self, batch: &mut Batch, after: &mut Aftermath) {
+        let entries = std::mem::take(&mut batch.entries);
+        self.batched -= entries.len() as u64;
+        for entry in entries.into_iter().rev() {
+            self.bytes += entry.message.size();
             self.waiting.push_front(entry);
         }
-        self.wake_idle(wakes);
+        self.wake_idle(after);
     }
 
-    pub(crate) fn leave_idle(&mut self, ticket: Ticket, wakes: &mut Wakes) {
-        if self.idle.leave(ticket) {
-            self.wake_idle(wakes);
+    pub(crate) fn leave_idle(&mut self, ticket: Ticket, after: &mut Aftermath) {
+        if self.idle.leave(ticket, after) {
+            self.wake_idle(after);
         }
     }
 
-    pub(crate) fn leave_stalled(&mut self, consumer: u64) {
+    pub(crate) fn leave_stalled(&mut self, consumer: u64, after: &mut Aftermath) {
         if let Some(consumer) = self.consumers.get_mut(&consumer) {
-            consumer.stalled = None;
+            after.discard(consumer.stalled.take());
         }
     }
 
-    pub(crate) fn share_idle(&mut self, ticket: Ticket) {
-        self.idle.share(ticket);
+    pub(crate) fn share_idle(&mut self, ticket: Ticket, after: &mut Aftermath) {
+        if self.idle.share(ticket) {
+            self.wake_idle(after);
+        }
     }
 
-    /// Whether anything may still be handed out.
-    fn lets_out(&self, lets_out_when_draining: bool) -> bool {
+    /// Whether nothing will be handed out any more.
+    fn is_over(&self) -> bool {
         match self.ending {
-            Ending::Open => true,
-            Ending::Draining => lets_out_when_draining && !self.waiting.is_empty(),
-            Ending::Closed(_) => false,
+            Ending::Open => false,
+            Ending::Draining => {
+                self.role == Role::Queue || (self.waiting.is_empty() && self.reserved == 0)
+            }
+            Ending::Closed(_) => true,
         }
     }
 
@@ -402,7 +516,7 @@ impl State {
         taking: Taking,
         limit: usize,
         hand: &mut impl FnMut(Handed),
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> usize {
         let mut count = 0;
         while count < limit
@@ -415,20 +529,37 @@ impl State {
                 .is_some_and(|(due, now)| due <= now)
             {
                 self.books.expired += 1;
-                self.free(&entry, wakes);
+                self.free(&entry);
+                // What was missed before it was missed before the next.
+                let missed = match self.waiting.front_mut() {
+                    Some(next) => &mut next.missed,
+                    None => &mut self.missed,
+                };
+                *missed = missed.saturating_add(entry.missed);
+                after.forget(entry.message);
                 continue;
             }
             count += 1;
-            entry.attempts += 1;
+            entry.attempts = entry.attempts.saturating_add(1);
             let (attempt, missed) = (entry.attempts, entry.missed);
             if taking.manual {
                 let message = entry.message.clone();
                 let tag = self.leases.insert(entry, taking.consumer);
-                hand(Handed { message, attempt, missed, tag });
+                hand(Handed {
+                    message,
+                    attempt,
+                    missed,
+                    tag,
+                });
             } else {
                 self.books.auto += 1;
-                self.free(&entry, wakes);
-                hand(Handed { message: entry.message, attempt, missed, tag: 0 });
+                self.free(&entry);
+                hand(Handed {
+                    message: entry.message,
+                    attempt,
+                    missed,
+                    tag: 0,
+                });
             }
         }
         if taking.manual
@@ -436,6 +567,7 @@ impl State {
         {
             consumer.unsettled += count;
         }
+        self.wake_blocked(after);
         count
     }
 
@@ -445,7 +577,7 @@ impl State {
         &mut self,
         tag: u64,
         outcome: Outcome<'_>,
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> Settlement {
         let Some(lease) = self.leases.remove(tag) else {
             return Settlement::default();
@@ -453,13 +585,13 @@ impl State {
         if let Some(consumer) = self.consumers.get_mut(&lease.consumer) {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
             if let Some(waker) = consumer.stalled.take() {
-                wakes.push(waker);
+                after.wake(waker);
             }
         }
-        let lost_request = self.close_lease(lease.entry, outcome, wakes);
+        let unanswered = self.close_lease(lease.entry, outcome, after);
         let drained = self.leases.len() == 0 && self.ending != Ending::Open;
         Settlement {
-            lost_request,
+            unanswered,
             drained,
         }
     }
@@ -470,9 +602,12 @@ impl State {
         &mut self,
         mut entry: Entry,
         outcome: Outcome<'_>,
-        wakes: &mut Wakes,
-    ) -> Option<Message> {
-        let is_request = entry.message.kind() == Kind::Request;
+        after: &mut Aftermath,
+    ) -> Option<Unanswered> {
+        let is_request = entry.is_request();
+        if outcome == Outcome::Release {
+            entry.attempts = entry.attempts.saturating_sub(1);
+        }
         let unanswered = match (outcome, self.ending) {
             (Outcome::Ack, _) => {
                 self.books.acked += 1;
@@ -499,49 +634,52 @@ impl State {
                 self.books.drop_copy(reason);
                 is_request
             }
-            (outcome, _) => {
-                if outcome == Outcome::Release {
-                    entry.attempts -= 1;
-                }
+            _ if self.is_orphan(&entry) => {
+                self.books.drop_copy(reason::RESPONDER_LOST);
+                true
+            }
+            _ => {
                 let place = self
                     .waiting
                     .partition_point(|this| this.position < entry.position);
                 self.waiting.insert(place, entry);
-                self.wake_idle(wakes);
+                self.wake_idle(after);
                 return None;
             }
         };
-        self.free(&entry, wakes);
-        unanswered.then_some(entry.message)
+        self.free(&entry);
+        self.wake_blocked(after);
+        if unanswered {
+            return Some(entry.into_unanswered());
+        }
+        after.forget(entry.message);
+        None
     }
 
-    /// A copy is gone: its room is free.
-    fn free(&mut self, entry: &Entry, wakes: &mut Wakes) {
+    /// A copy is gone: its room is free, for [`wake_blocked`](Self::wake_blocked) to give away.
+    fn free(&mut self, entry: &Entry) {
         self.bytes -= entry.message.size();
-        self.wake_blocked(1, wakes);
     }
 
-    fn wake_blocked(&mut self, count: usize, wakes: &mut Wakes) {
-        for _ in 0..count {
-            if self.blocked.is_empty() {
-                return;
-            }
-            self.blocked.notify_one(wakes);
+    /// Wakes the senders that there is room for.
+    fn wake_blocked(&mut self, after: &mut Aftermath) {
+        if !self.blocked.is_empty() {
+            self.blocked.notify_fitting(self.room(), after);
         }
     }
 
-    fn wake_idle(&mut self, wakes: &mut Wakes) {
+    fn wake_idle(&mut self, after: &mut Aftermath) {
         if !self.waiting.is_empty() {
-            self.idle.notify_one(wakes);
+            self.idle.notify_one(after);
         }
     }
 
-    fn wake_everybody(&mut self, wakes: &mut Wakes) {
-        self.idle.notify_all(wakes);
-        self.blocked.notify_all(wakes);
+    fn wake_everybody(&mut self, after: &mut Aftermath) {
+        self.idle.notify_all(after);
+        self.blocked.notify_all(after);
         for consumer in self.consumers.values_mut() {
             if let Some(waker) = consumer.stalled.take() {
-                wakes.push(waker);
+                after.wake(waker);
             }
         }
     }
@@ -553,7 +691,7 @@ impl State {
         messages: Option<usize>,
         bytes: Option<usize>,
         bindings: Vec<Pattern>,
-        wakes: &mut Wakes,
+        after: &mut Aftermath,
     ) -> Vec<Pattern> {
         let settings = &mut self.settings;
         settings.capacity_messages = messages.unwrap_or(settings.capacity_messages);
@@ -564,32 +702,30 @@ impl State {
                 settings.bindings.push(binding);
             }
         }
-        self.blocked.notify_all(wakes);
-        self.settings.bindings[known..].to_vec()
+        let new = self.settings.bindings[known..].to_vec();
+        self.wake_blocked(after);
+        new
     }
 
-    pub(crate) fn start_drain(&mut self, wakes: &mut Wakes) {
+    pub(crate) fn start_drain(&mut self, after: &mut Aftermath) {
         if self.ending == Ending::Open {
             self.ending = Ending::Draining;
         }
-        self.wake_everybody(wakes);
+        self.wake_everybody(after);
     }
 
-    pub(crate) fn close(&mut self, reason: &'static str, wakes: &mut Wakes) -> Vec<Message> {
+    /// Closes for good, and hands back what waited.
+    pub(crate) fn close(&mut self, reason: &'static str, after: &mut Aftermath) -> Leftovers {
         if let Ending::Closed(_) = self.ending {
-            return Vec::new();
+            return Leftovers::default();
         }
         self.ending = Ending::Closed(reason);
-        let mut requests = Vec::new();
-        for entry in std::mem::take(&mut self.waiting) {
+        for _ in &self.waiting {
             self.books.drop_copy(reason);
-            if entry.message.kind() == Kind::Request {
-                requests.push(entry.message);
-            }
         }
         self.bytes = self.leases.bytes();
-        self.wake_everybody(wakes);
-        requests
+        self.wake_everybody(after);
+        Leftovers(std::mem::take(&mut self.waiting))
     }
 
     // ---- looking

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
-use posthaste_core::task::remember;
+use crate::aftermath::Aftermath;
+use crate::room::Room;
 
 /// Tasks that wait for the same thing, oldest first.
 #[derive(Debug, Default)]
@@ -13,12 +14,17 @@ pub(crate) struct WaitList {
     /// Tickets in the order of arrival; one whose slot is gone or another's is passed over.
     order: VecDeque<Ticket>,
     next_serial: u64,
+    /// How many were woken and have not come yet, and the bytes that these need.
+    notified: usize,
+    notified_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
     serial: u64,
     waker: Option<Waker>,
+    /// The bytes that it waits for.
+    bytes: usize,
     notified: bool,
     shared: bool,
 }
@@ -30,43 +36,15 @@ pub(crate) struct Ticket {
     serial: u64,
 }
 
-/// Wakers to be woken once no lock is held.
-#[derive(Debug, Default)]
-#[must_use = "the wakers have to be woken after the lock is released"]
-pub(crate) struct Wakes {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
-
-impl Wakes {
-    pub(crate) fn push(&mut self, waker: Waker) {
-        if self.first.is_none() {
-            self.first = Some(waker);
-        } else {
-            self.rest.push(waker);
-        }
-    }
-
-    pub(crate) fn wake(self) {
-        if let Some(first) = self.first {
-            first.wake();
-        }
-        for waker in self.rest {
-            waker.wake();
-        }
-    }
-}
-
 impl WaitList {
-    /// Puts a task at the end of the list.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) -> Ticket {
+    /// Puts a task at the end of the list; `bytes` is what it waits for, if for room.
+    pub(crate) fn wait(&mut self, cx: &Context<'_>, bytes: usize) -> Ticket {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let mut waker = None;
-        remember(&mut waker, cx);
         let slot = Some(Slot {
             serial,
-            waker,
+            waker: Some(cx.waker().clone()),
+            bytes,
             notified: false,
             shared: false,
         });
@@ -86,62 +64,95 @@ impl WaitList {
     }
 
     /// Takes a task off the list; true if it was woken and has not used that wake-up yet.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> bool {
-        let Some(slot) = self.slots.get_mut(ticket.index) else {
+    pub(crate) fn leave(&mut self, ticket: Ticket, after: &mut Aftermath) -> bool {
+        if self.slot(ticket).is_none() {
+            return false;
+        }
+        let Some(slot) = self.slots[ticket.index].take() else {
             return false;
         };
-        if slot
-            .as_ref()
-            .is_none_or(|slot| slot.serial != ticket.serial)
-        {
-            return false;
-        }
-        let notified = slot.take().is_some_and(|slot| slot.notified);
         self.free.push(ticket.index);
-        if !notified {
+        after.discard(slot.waker);
+        if slot.notified {
+            self.notified -= 1;
+            self.notified_bytes -= slot.bytes;
+        } else {
             self.forget(ticket);
         }
-        notified
+        slot.notified
     }
 
     /// A wake-up that goes to this task goes to the next one as well, because it may never be
-    /// polled again.
-    pub(crate) fn share(&mut self, ticket: Ticket) {
-        if let Some(Some(slot)) = self.slots.get_mut(ticket.index)
-            && slot.serial == ticket.serial
-        {
+    /// polled again. True if it has one already, which then is to be passed on now.
+    pub(crate) fn share(&mut self, ticket: Ticket) -> bool {
+        self.slot(ticket).is_some_and(|slot| {
             slot.shared = true;
-        }
+            slot.notified
+        })
     }
 
     /// Wakes the task that has waited longest (and behind one that shares, the next).
-    pub(crate) fn notify_one(&mut self, wakes: &mut Wakes) {
+    pub(crate) fn notify_one(&mut self, after: &mut Aftermath) {
         while let Some(ticket) = self.order.pop_front() {
-            let Some(Some(slot)) = self.slots.get_mut(ticket.index) else {
-                continue;
-            };
-            if slot.serial != ticket.serial {
-                continue;
-            }
-            slot.notified = true;
-            if let Some(waker) = slot.waker.take() {
-                wakes.push(waker);
-            }
-            if !slot.shared {
+            if let Some(shared) = self.notify(ticket, after)
+                && !shared
+            {
                 return;
             }
         }
     }
 
+    /// Wakes every task that `room` is enough for, the one that has waited longest first; what
+    /// those need who were woken before and have not come yet is theirs.
+    pub(crate) fn notify_fitting(&mut self, mut room: Room, after: &mut Aftermath) {
+        room.take(self.notified, self.notified_bytes);
+        let mut at = 0;
+        while !room.is_full()
+            && let Some(&ticket) = self.order.get(at)
+        {
+            match self.slot(ticket).map(|slot| slot.bytes) {
+                Some(bytes) if !room.fits(bytes) => at += 1,
+                Some(bytes) => {
+                    self.order.remove(at);
+                    self.notify(ticket, after);
+                    room.take(1, bytes);
+                }
+                None => {
+                    self.order.remove(at);
+                }
+            }
+        }
+    }
+
     /// Wakes every task.
-    pub(crate) fn notify_all(&mut self, wakes: &mut Wakes) {
-        while !self.order.is_empty() {
-            self.notify_one(wakes);
+    pub(crate) fn notify_all(&mut self, after: &mut Aftermath) {
+        while let Some(ticket) = self.order.pop_front() {
+            self.notify(ticket, after);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Wakes a task that is off the order, if it is still there, and says whether it shares.
+    fn notify(&mut self, ticket: Ticket, after: &mut Aftermath) -> Option<bool> {
+        let slot = self.slot(ticket)?;
+        slot.notified = true;
+        if let Some(waker) = slot.waker.take() {
+            after.wake(waker);
+        }
+        let (bytes, shared) = (slot.bytes, slot.shared);
+        self.notified += 1;
+        self.notified_bytes += bytes;
+        Some(shared)
+    }
+
+    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(ticket.index)?
+            .as_mut()
+            .filter(|slot| slot.serial == ticket.serial)
     }
 
     /// Drops the ticket from the order: at once where that is cheap, else when it comes up.
@@ -181,14 +192,18 @@ mod tests {
     fn waiter(list: &mut WaitList) -> (Arc<Count>, Ticket) {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let ticket = list.wait(&Context::from_waker(&waker));
+        let ticket = list.wait(&Context::from_waker(&waker), 0);
         (count, ticket)
     }
 
     fn notify(list: &mut WaitList) {
-        let mut wakes = Wakes::default();
-        list.notify_one(&mut wakes);
-        wakes.wake();
+        let mut after = Aftermath::default();
+        list.notify_one(&mut after);
+        after.run();
+    }
+
+    fn leave(list: &mut WaitList, ticket: Ticket) -> bool {
+        list.leave(ticket, &mut Aftermath::default())
     }
 
     fn woken(count: &Count) -> usize {
@@ -209,7 +224,7 @@ mod tests {
         let mut list = WaitList::default();
         let (first, ticket) = waiter(&mut list);
         let (second, _) = waiter(&mut list);
-        assert!(!list.leave(ticket));
+        assert!(!leave(&mut list, ticket));
         let (third, _) = waiter(&mut list);
         notify(&mut list);
         notify(&mut list);
@@ -222,8 +237,8 @@ mod tests {
         let mut list = WaitList::default();
         let (_, ticket) = waiter(&mut list);
         notify(&mut list);
-        assert!(list.leave(ticket));
-        assert!(!list.leave(ticket));
+        assert!(leave(&mut list, ticket));
+        assert!(!leave(&mut list, ticket));
     }
 
     #[test]
@@ -232,7 +247,7 @@ mod tests {
         let (first, ticket) = waiter(&mut list);
         let (second, _) = waiter(&mut list);
         let (third, _) = waiter(&mut list);
-        list.share(ticket);
+        assert!(!list.share(ticket));
         notify(&mut list);
         assert_eq!((woken(&first), woken(&second), woken(&third)), (1, 1, 0));
     }
@@ -245,10 +260,39 @@ mod tests {
         for _ in 0..10_000 {
             let (_, ticket) = waiter(&mut list);
             let (_, last) = waiter(&mut list);
-            list.leave(ticket);
-            list.leave(last);
+            leave(&mut list, ticket);
+            leave(&mut list, last);
         }
         assert!(list.order.len() < 64 && list.slots.len() < 64);
-        assert!(!list.leave(stays) && !list.leave(also));
+        assert!(!leave(&mut list, stays) && !leave(&mut list, also));
+    }
+
+    #[test]
+    fn room_wakes_those_whom_it_is_enough_for_and_is_promised_once() {
+        let mut list = WaitList::default();
+        let mut wait = |bytes| {
+            let count = Arc::new(Count::default());
+            let waker = Waker::from(Arc::clone(&count));
+            (count, list.wait(&Context::from_waker(&waker), bytes))
+        };
+        let waiting = [wait(80), wait(30), wait(20), wait(30)];
+        let room = Room {
+            messages: 1,
+            bytes: 40,
+            capacity_messages: 9,
+            capacity_bytes: 100,
+        };
+        let mut after = Aftermath::default();
+        list.notify_fitting(room, &mut after);
+        list.notify_fitting(room, &mut after);
+        after.run();
+        let counts = waiting.each_ref().map(|(count, _)| woken(count));
+        assert_eq!(counts, [0, 1, 1, 0]);
+        let mut after = Aftermath::default();
+        assert!(list.leave(waiting[1].1, &mut after));
+        list.notify_fitting(room, &mut after);
+        after.run();
+        let counts = waiting.each_ref().map(|(count, _)| woken(count));
+        assert_eq!(counts, [0, 1, 1, 1]);
     }
 }

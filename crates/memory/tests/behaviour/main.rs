@@ -1,13 +1,16 @@
 //! What the in-process broker does beyond the laws that the conformance kit holds it to.
 
+mod draining;
+mod waiting;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use posthaste_core::{
-    Broker, Delivery, ErrorKind, Kind, Ledger, Message, Overflow, Pattern, Queue, Receiver,
+    Ack, Broker, Delivery, ErrorKind, Kind, Ledger, Message, Overflow, Pattern, Queue, Receiver,
     ReceiverExt, Sender, SenderExt, SenderOptions, SharedRuntime, Status, Subscription, Topic,
 };
 use posthaste_memory::{Memory, MemoryReceiver, MemorySender};
@@ -242,9 +245,7 @@ fn a_request_does_not_wait_in_a_queue_that_nobody_reads_unless_it_says_so() {
 #[test]
 fn a_dropped_request_is_answered_and_not_run_again() {
     let memory = Memory::new();
-    let service = Subscription::shared("work", "g")
-        .unwrap()
-        .ack(posthaste_core::Ack::Manual);
+    let service = Subscription::shared("work", "g").unwrap().ack(Ack::Manual);
     let mut responder = receiver(&memory, &service);
     let (mut inbox, request) = request(&memory, "work");
     sender(&memory).try_send(request).unwrap();
@@ -312,9 +313,7 @@ fn what_a_subscription_had_not_handed_out_is_dropped_with_it_and_counted() {
 #[test]
 fn a_lease_that_outlives_its_subscription_stays_in_the_books_until_it_ends() {
     let memory = Memory::new();
-    let manual = Subscription::topic("a")
-        .unwrap()
-        .ack(posthaste_core::Ack::Manual);
+    let manual = Subscription::topic("a").unwrap().ack(Ack::Manual);
     let mut subscriber = receiver(&memory, &manual);
     sender(&memory).try_send(event("a", "1")).unwrap();
     let delivery = subscriber.try_recv().unwrap().unwrap();
@@ -354,57 +353,6 @@ fn a_message_past_its_deadline_is_counted_and_not_handed_out() {
         .unwrap();
     assert!(live.try_recv().unwrap().is_none() && queue.try_recv().unwrap().is_none());
     assert_eq!((ledger(&memory).expired, ledger(&memory).held), (2, 0));
-}
-
-#[test]
-fn a_drain_waits_for_what_was_handed_out_and_lets_nothing_in() {
-    let (_, memory) = with_clock();
-    let mut sending = sender(&memory);
-    sending.try_send(job("q", "handed out")).unwrap();
-    sending.try_send(job("q", "stays")).unwrap();
-    let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap());
-    let delivery = consumer.try_recv().unwrap().unwrap();
-    let mut drain = pin!(memory.drain(Duration::from_secs(30)));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(drain.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(
-        sending.try_send(job("q", "late")).unwrap_err().kind(),
-        ErrorKind::Closed
-    );
-    assert!(
-        pollster::block_on(consumer.recv()).unwrap().is_none(),
-        "a drained queue has ended"
-    );
-    delivery.ack();
-    let Poll::Ready(Ok(report)) = drain.as_mut().poll(&mut cx) else {
-        panic!("all is settled")
-    };
-    assert_eq!((report.finished, report.abandoned, report.held), (1, 0, 1));
-    assert_eq!(ledger(&memory).held, 1);
-}
-
-#[test]
-fn a_drain_ends_in_time_and_says_what_it_left() {
-    let (_, memory) = with_clock();
-    sender(&memory).try_send(job("q", "kept")).unwrap();
-    let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap());
-    let delivery = consumer.try_recv().unwrap().unwrap();
-    let report = pollster::block_on(memory.drain(Duration::ZERO)).unwrap();
-    assert_eq!((report.finished, report.abandoned), (0, 1));
-    drop(delivery);
-}
-
-#[test]
-fn live_subscribers_get_what_they_hold_while_the_broker_drains() {
-    let (_, memory) = with_clock();
-    let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
-    sender(&memory).try_send(event("a", "1")).unwrap();
-    let mut drain = pin!(memory.drain(Duration::from_secs(30)));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(drain.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(now(&mut subscriber, payload), "1");
-    assert!(pollster::block_on(subscriber.recv()).unwrap().is_none());
-    assert!(drain.as_mut().poll(&mut cx).is_ready());
 }
 
 #[test]
@@ -451,6 +399,126 @@ fn queues_are_listed_in_the_order_of_their_names() {
         pollster::block_on(memory.declare(Queue::new(topic(name)))).unwrap();
     }
     let stats = pollster::block_on(memory.stats()).unwrap();
-    let names: Vec<_> = stats.queues.iter().map(|queue| queue.name.as_str()).collect();
+    let names: Vec<_> = stats
+        .queues
+        .iter()
+        .map(|queue| queue.name.as_str())
+        .collect();
     assert_eq!(names, ["aaa", "ab", "b", "c.d"]);
+}
+
+#[test]
+fn a_limit_lets_go_of_the_source_with_the_last_delivery() {
+    let memory = Memory::new();
+    let one = Subscription::topic("a")
+        .unwrap()
+        .limit(1)
+        .capacity(1, 1 << 20);
+    let mut subscriber = receiver(&memory, &one);
+    let mut sending = sender(&memory);
+    sending.try_send(event("a", "1")).unwrap();
+    assert_eq!(now(&mut subscriber, payload), "1");
+    sending.try_send(event("a", "2")).unwrap();
+    sending.try_send(event("a", "nobody is held up")).unwrap();
+    assert_eq!(
+        (ledger(&memory).accepted, ledger(&memory).unmatched),
+        (1, 2)
+    );
+}
+
+#[test]
+fn a_group_keeps_its_members_whatever_it_is_called() {
+    let memory = Memory::new();
+    let member = Subscription::shared("a", "_ph.subscription").unwrap();
+    let mut first = receiver(&memory, &member);
+    drop(receiver(&memory, &Subscription::topic("a").unwrap()));
+    let mut second = receiver(&memory, &member);
+    sender(&memory).try_send(event("a", "once")).unwrap();
+    let got = [first.try_recv().unwrap(), second.try_recv().unwrap()];
+    assert_eq!(got.iter().flatten().count(), 1);
+}
+
+#[test]
+fn what_was_missed_before_an_expired_message_is_told_with_the_next() {
+    let (runtime, memory) = with_clock();
+    for ack in [Ack::Auto, Ack::Manual] {
+        let lossy = Subscription::topic("a")
+            .unwrap()
+            .ack(ack)
+            .capacity(1, 1 << 20);
+        let mut inbox = receiver(&memory, &lossy.overflow(Overflow::DropNewest));
+        let mut sending = sender(&memory);
+        sending.try_send(event("a", "1")).unwrap();
+        sending.try_send(event("a", "missed")).unwrap();
+        assert_eq!(now(&mut inbox, payload), "1");
+        let late = Message::builder(topic("a"))
+            .deadline(runtime.now())
+            .build()
+            .unwrap();
+        sending.try_send(late).unwrap();
+        assert!(inbox.try_recv().unwrap().is_none(), "it has expired");
+        sending.try_send(event("a", "3")).unwrap();
+        assert_eq!(now(&mut inbox, |third| third.missed()), 1, "{ack:?}");
+    }
+}
+
+#[test]
+fn requests_that_wait_in_a_queue_are_answered_when_its_last_consumer_goes() {
+    let memory = Memory::new();
+    let (address, mut inbox) = pollster::block_on(memory.inbox()).unwrap();
+    let build = |number| {
+        Message::builder(topic("work"))
+            .to_queue()
+            .reply_to(address.clone(), number)
+    };
+    let worker = Subscription::queue("work").unwrap();
+    let (first, second) = (receiver(&memory, &worker), receiver(&memory, &worker));
+    let mut sending = sender(&memory);
+    sending.try_send(build(1).build().unwrap()).unwrap();
+    sending.try_send(build(2).waits().build().unwrap()).unwrap();
+    drop(first);
+    assert!(inbox.try_recv().unwrap().is_none(), "another may take it");
+    drop(second);
+    let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
+    assert_eq!(
+        (answer.status(), answer.correlation()),
+        (Some(Status::NoResponders), 1)
+    );
+    assert!(
+        inbox.try_recv().unwrap().is_none(),
+        "the other says that it waits"
+    );
+    assert_eq!(ledger(&memory).held, 1);
+}
+
+#[test]
+fn a_request_that_is_given_back_to_a_queue_that_nobody_reads_is_answered() {
+    let memory = Memory::new();
+    let (address, mut inbox) = pollster::block_on(memory.inbox()).unwrap();
+    let request = Message::builder(topic("work"))
+        .to_queue()
+        .reply_to(address, 1);
+    let mut worker = receiver(&memory, &Subscription::queue("work").unwrap());
+    sender(&memory).try_send(request.build().unwrap()).unwrap();
+    let delivery = worker.try_recv().unwrap().unwrap();
+    drop(worker);
+    delivery.release();
+    let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
+    assert_eq!(answer.status(), Some(Status::NoResponders));
+    assert_eq!(ledger(&memory).held, 0);
+}
+
+#[test]
+fn a_bound_of_nothing_is_a_bound_of_one() {
+    let memory = Memory::new();
+    let mut none = Subscription::topic("a").unwrap();
+    (none.capacity_messages, none.capacity_bytes) = (0, 0);
+    let mut subscriber = receiver(&memory, &none);
+    let mut queue = Queue::new(topic("q"));
+    (queue.capacity_messages, queue.capacity_bytes) = (Some(0), Some(0));
+    pollster::block_on(memory.declare(queue)).unwrap();
+    let mut sending = sender(&memory);
+    sending.try_send(event("a", "1")).unwrap();
+    sending.try_send(job("q", "1")).unwrap();
+    assert_eq!(now(&mut subscriber, payload), "1");
 }
