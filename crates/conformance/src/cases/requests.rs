@@ -4,13 +4,13 @@ use std::future::{IntoFuture, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use posthaste_core::{
-    Broker, ErrorKind, Kind, Message, Request, Responder, SenderExt, Status, Subscription,
+    Broker, Delivery, ErrorKind, Kind, Message, ReceiverExt, Request, Responder, SenderExt, Status,
+    Subscription,
 };
 
 use crate::Context;
-use crate::context::{expect, next, numbered};
+use crate::context::{expect, next, numbered, send_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{LocalFuture, all, both, give_up_after};
 
@@ -449,19 +449,18 @@ pub(crate) async fn q1_a_full_inbox_holds_nobody_up(cx: Context) -> Outcome {
     let (address, mut inbox) = cx.broker().inbox().await?;
     let mut sender = cx.sender().await?;
     // More than an inbox may hold, and nobody reads it.
-    let payload = Bytes::from(vec![7; 1 << 20]);
-    for _ in 0..80 {
-        sender
-            .send(Message::new(address.clone(), payload.clone()))
-            .await?;
-    }
+    send_numbers(&mut sender, |_| numbered(&address, 7), 0..70_000).await?;
     // Read again, it goes on.
-    loop {
+    let mut batch = Vec::new();
+    while batch
+        .last()
+        .is_none_or(|last: &Delivery| last.payload() != "5")
+    {
         sender.send(numbered(&address, 5)).await?;
-        if next(&mut inbox).await?.payload() == "5" {
-            return Ok(());
-        }
+        let count = inbox.recv_many(&mut batch, 8_192).await?;
+        check!(count > 0, "the inbox has ended");
     }
+    Ok(())
 }
 
 async fn request(responder: &mut Responder) -> Result<Request, Failure> {
