@@ -28,7 +28,8 @@ pub type BoxReceiver = Box<dyn Receiver + Send>;
 ///   registration behind (also when a batch gathered some and then met `Pending`, also when
 ///   another poll came first), `disarm` removes every registration of the handle and passes a
 ///   wake-up on that was received, and after `share_wakeup` a wake-up that goes to this handle
-///   also goes to the next waiter.
+///   also goes to the next waiter. (A broker that hands out ahead of polls may keep a message for
+///   a handle that lives; dropping the handle gives it to the next.)
 /// - **R6** A batch that gathered something reports an error at the next call; 0 means the end
 ///   and nothing else.
 /// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns. What was handed out

@@ -24,7 +24,9 @@ pub type BoxSender = Box<dyn Sender + std::marker::Send>;
 /// - **S4** After a flush every message up to it has exactly one outcome: counted in a receipt as
 ///   confirmed, or counted as returned and handed out by `take_returned`, once.
 /// - **S5** Sending after a close is `Closed` and leaves the message in the slot.
-/// - **S6** With a stalled receiver memory stays bounded: `poll_send` becomes `Pending`.
+/// - **S6** With a stalled receiver memory stays bounded: `poll_send` becomes `Pending` after the
+///   receiver's capacity (twice that for a subscription, of which one batch may be on its way
+///   out), its prefetch and the sender's window.
 /// - **R5** `Ready` leaves no registration of this handle behind; `disarm` removes every one and
 ///   passes a wake-up on that was already received.
 /// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns.
