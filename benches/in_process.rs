@@ -4,10 +4,7 @@
 //! `cargo bench --bench in_process`. Ratios within a run hold; absolute figures drift with the
 //! machine. "recv" rows take one delivery at a time, as async-channel does; "recv_many" and "acked"
 //! rows take batches, and are there to be compared with each other.
-#![allow(
-    missing_docs,
-    reason = "criterion's macro makes an undocumented function"
-)]
+#![allow(missing_docs, reason = "criterion's macro makes an undocumented function")]
 
 mod machine;
 
@@ -43,18 +40,15 @@ enum Taking {
 }
 
 fn queues(c: &mut Criterion) {
-    for (name, senders, machines) in [
-        ("queue 1p1c", 1, Machine::all()),
-        ("queue 4p1c", 4, vec![Machine::tokio_threads()]),
-    ] {
+    for (name, senders, machines) in
+        [("queue 1p1c", 1, Machine::all()), ("queue 4p1c", 4, vec![Machine::tokio_threads()])]
+    {
         let mut group = group(c, name, MESSAGES);
         for machine in &machines {
             channel(&mut group, machine, senders);
-            for (row, taking) in [
-                ("recv", Taking::One),
-                ("recv_many", Taking::Many),
-                ("acked", Taking::Acked),
-            ] {
+            for (row, taking) in
+                [("recv", Taking::One), ("recv_many", Taking::Many), ("acked", Taking::Acked)]
+            {
                 let setup = || queue_round(machine.runtime(), senders, taking);
                 machine.bench(&mut group, row, setup);
             }
@@ -69,8 +63,7 @@ async fn queue_round(
 ) -> Result<Vec<Task>, Error> {
     let bus = posthaste::connect(runtime, "memory:").await?;
     let queue = Topic::new("jobs")?;
-    bus.declare(Queue::new(queue.clone()).capacity(CAPACITY))
-        .await?;
+    bus.declare(Queue::new(queue.clone()).capacity(CAPACITY)).await?;
     let ack = match taking {
         Taking::Acked => Ack::Manual,
         Taking::One | Taking::Many => Ack::Auto,
@@ -154,10 +147,7 @@ fn channel(group: &mut BenchmarkGroup<'_, WallTime>, machine: &Machine, senders:
         let (sender, receiver) = async_channel::bounded(CAPACITY);
         let mut tasks: Vec<Task> = vec![Box::pin(take_from_channel(receiver, MESSAGES))];
         for _ in 0..senders {
-            tasks.push(Box::pin(feed_channels(
-                vec![sender.clone()],
-                MESSAGES / senders,
-            )));
+            tasks.push(Box::pin(feed_channels(vec![sender.clone()], MESSAGES / senders)));
         }
         Ok(tasks)
     });
@@ -205,9 +195,7 @@ fn requests(c: &mut Criterion) {
         let mut group = group(c, name, REQUESTS);
         for machine in Machine::all() {
             machine.bench(&mut group, "async-channel", || channel_requests(in_flight));
-            machine.bench(&mut group, "posthaste", || {
-                request_round(machine.runtime(), in_flight)
-            });
+            machine.bench(&mut group, "posthaste", || request_round(machine.runtime(), in_flight));
         }
     }
 }
@@ -256,10 +244,7 @@ async fn channel_requests(in_flight: usize) -> Result<Vec<Task>, Error> {
                 let (reply, answer) = async_channel::bounded(1);
                 let asked = sender.send((message.clone(), reply)).await;
                 asked.map_err(|_| Error::closed("the channel"))?;
-                answer
-                    .recv()
-                    .await
-                    .map_err(|_| Error::closed("the reply channel"))
+                answer.recv().await.map_err(|_| Error::closed("the reply channel"))
             })
             .buffer_unordered(in_flight);
         while let Some(answer) = answers.next().await {

@@ -58,20 +58,12 @@ impl Machine {
 
     /// Smol's global executor: one thread.
     fn smol() -> Self {
-        Self {
-            name: "smol",
-            runtime: Smol::global().into(),
-            tokio: None,
-        }
+        Self { name: "smol", runtime: Smol::global().into(), tokio: None }
     }
 
     fn over_tokio(name: &'static str, builder: &mut Builder) -> Self {
         let tokio = builder.enable_all().build().expect("tokio starts");
-        Self {
-            name,
-            runtime: Tokio::new(tokio.handle().clone()).into(),
-            tokio: Some(tokio),
-        }
+        Self { name, runtime: Tokio::new(tokio.handle().clone()).into(), tokio: Some(tokio) }
     }
 
     /// The executor as the framework sees it.
@@ -120,10 +112,7 @@ impl Machine {
         drop(done);
         self.block_on(async {
             for _ in 0..count {
-                outcomes
-                    .recv()
-                    .await
-                    .map_err(|_| Error::closed("a task"))??;
+                outcomes.recv().await.map_err(|_| Error::closed("a task"))??;
             }
             Ok(())
         })

@@ -4,10 +4,7 @@
 //! `cargo bench --bench socket`. All ends live in one process here, so compare rows, not rates:
 //! "bytes" moves the same payload in 64 KiB writes and is the limit; "embedded" has the broker at
 //! the receiver, "broker" between the two; "bounce" is a bare round trip of 64 bytes.
-#![allow(
-    missing_docs,
-    reason = "criterion's macro makes an undocumented function"
-)]
+#![allow(missing_docs, reason = "criterion's macro makes an undocumented function")]
 
 mod machine;
 
@@ -63,12 +60,8 @@ impl Office {
     /// `count` messages through a queue, to the receiver that `at` opens.
     async fn queue_round(&self, at: &Bus, size: usize, count: usize) -> Result<Vec<Task>, Error> {
         let queue = Topic::new("jobs")?;
-        self.home
-            .declare(Queue::new(queue.clone()).capacity(4_096))
-            .await?;
-        let jobs = Subscription::queue(&queue)?
-            .ack(Ack::Auto)
-            .limit(count as u64);
+        self.home.declare(Queue::new(queue.clone()).capacity(4_096)).await?;
+        let jobs = Subscription::queue(&queue)?.ack(Ack::Auto).limit(count as u64);
         let mut jobs = at.receiver(jobs).await?;
         let mut sender = self.sender.sender(SenderOptions::new()).await?;
         let message = Message::to_queue(queue, Bytes::from(vec![7; size]));
@@ -117,10 +110,9 @@ impl Office {
 }
 
 fn throughput(c: &mut Criterion) {
-    for (name, size, machines) in [
-        ("64 B", 64, Machine::all()),
-        ("64 KiB", 64 << 10, vec![Machine::tokio_threads()]),
-    ] {
+    for (name, size, machines) in
+        [("64 B", 64, Machine::all()), ("64 KiB", 64 << 10, vec![Machine::tokio_threads()])]
+    {
         let count = ROUND_MESSAGES.min(ROUND_BYTES / size);
         for scheme in SCHEMES {
             let mut group = group(c, &format!("{scheme} queue {name}"), count as u64);
@@ -152,9 +144,7 @@ fn requests(c: &mut Criterion) {
 
 fn open(machine: &Machine, scheme: &str) -> Office {
     let office = Office::open(machine.runtime(), scheme);
-    machine
-        .block_on(office)
-        .expect("the server and its clients start")
+    machine.block_on(office).expect("the server and its clients start")
 }
 
 /// A place to listen that nothing else uses, and the folder that it may be in.

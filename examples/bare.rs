@@ -27,10 +27,7 @@ fn main() -> Result<(), Error> {
         for dish in ["soup", "pasta"] {
             bus.send("kitchen.orders", dish).await?;
         }
-        println!(
-            "queued: {} orders",
-            bus.queue("kitchen.orders").await?.messages
-        );
+        println!("queued: {} orders", bus.queue("kitchen.orders").await?.messages);
 
         // ... and hands each to one consumer, until it is settled.
         let mut cook = bus.consume("kitchen.orders").await?;

@@ -12,11 +12,7 @@ use posthaste_smol::Smol;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("kitchen.sock");
-    for url in [
-        "memory:",
-        &format!("unix:{}", socket.display()),
-        "tcp://127.0.0.1:0",
-    ] {
+    for url in ["memory:", &format!("unix:{}", socket.display()), "tcp://127.0.0.1:0"] {
         smol::block_on(dinner(url))?;
     }
     Ok(())
@@ -50,10 +46,7 @@ async fn talk(kitchen: &Bus, waiter: &Bus) -> Result<(), Error> {
     let order = orders.next_delivery().await?;
     assert_eq!(order.payload(), "soup");
     let receipt = kitchen.publish("dish.soup.ready", "hot").await?;
-    assert_eq!(
-        receipt.matched, 1,
-        "the waiter is listening, wherever that is"
-    );
+    assert_eq!(receipt.matched, 1, "the waiter is listening, wherever that is");
     order.ack();
     orders.settled().await?;
 

@@ -73,8 +73,7 @@ async fn work(url: &str, name: &str) -> Result<(), Error> {
     let bus = posthaste::connect(Tokio::current(), url).await?;
     let queue = Subscription::queue("jobs")?.prefetch(HANDS);
     let mut jobs = bus.receiver(queue).await?;
-    bus.publish("worker.ready", format!("{name} is here"))
-        .await?;
+    bus.publish("worker.ready", format!("{name} is here")).await?;
     let mut kept = Vec::new();
     while let Some(job) = jobs.recv().await? {
         if name == "doomed" {

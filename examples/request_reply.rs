@@ -13,9 +13,7 @@ fn main() -> Result<(), Error> {
         let bus = posthaste::connect(Smol::global(), "memory:").await?;
 
         // Nobody is there, and that is told at once, not in an hour.
-        let asking = bus
-            .request("math.add", "20 22")
-            .within(Duration::from_secs(3_600));
+        let asking = bus.request("math.add", "20 22").within(Duration::from_secs(3_600));
         let nobody = asking.await.unwrap_err();
         assert_eq!(nobody.kind(), ErrorKind::NoResponders);
         println!("no responders: {nobody}");
@@ -34,9 +32,7 @@ fn main() -> Result<(), Error> {
 async fn ask(bus: &Bus) -> Result<(), Error> {
     let sums = ["20 22", "1 2", "3 4", "5 6"].map(|pair| bus.request("math.add", pair));
     let sums = try_join_all(sums.map(IntoFuture::into_future)).await?;
-    let sums = sums
-        .iter()
-        .map(|sum| String::from_utf8_lossy(sum.payload()));
+    let sums = sums.iter().map(|sum| String::from_utf8_lossy(sum.payload()));
     let sums = sums.collect::<Vec<_>>();
     println!("answered: {}", sums.join(", "));
     assert!(sums.iter().any(|sum| sum.ends_with("the first")));
@@ -49,9 +45,7 @@ async fn ask(bus: &Bus) -> Result<(), Error> {
 
     // A responder that is too slow: this one takes the request and keeps it.
     let mut oracle = bus.serve("oracle").open().await?;
-    let asking = bus
-        .request("oracle", "when?")
-        .within(Duration::from_millis(50));
+    let asking = bus.request("oracle", "when?").within(Duration::from_millis(50));
     let (answer, question) = join(asking.into_future(), oracle.recv()).await;
     let late = answer.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::DeadlineExceeded);
@@ -63,9 +57,7 @@ async fn ask(bus: &Bus) -> Result<(), Error> {
 async fn calculate(who: &str, request: Message) -> Result<String, String> {
     yield_now().await; // Pretends to take its time, so that the other one has its turn.
     let text = String::from_utf8_lossy(request.payload());
-    let numbers = text
-        .split(' ')
-        .map(|word| word.parse::<i64>().map_err(|e| e.to_string()));
+    let numbers = text.split(' ').map(|word| word.parse::<i64>().map_err(|e| e.to_string()));
     let [a, b] = numbers.collect::<Result<Vec<_>, _>>()?[..] else {
         return Err("two numbers, please".into());
     };
@@ -74,7 +66,5 @@ async fn calculate(who: &str, request: Message) -> Result<String, String> {
         "math.divide" => a.checked_div(b),
         other => return Err(format!("{other} is not taught here")),
     };
-    result
-        .map(|number| format!("{number} by {who}"))
-        .ok_or("there is no such number".into())
+    result.map(|number| format!("{number} by {who}")).ok_or("there is no such number".into())
 }

@@ -24,9 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let broker = Memory::with_runtime(runtime.clone());
     let server = posthaste::serve(runtime.clone(), broker, &socket).await?;
     let tcp = posthaste::endpoint("tcp://127.0.0.1:0")?;
-    let tcp = server
-        .listen(posthaste::transport(runtime.clone(), &tcp)?, tcp)
-        .await?;
+    let tcp = server.listen(posthaste::transport(runtime.clone(), &tcp)?, tcp).await?;
 
     let control = posthaste::connect(runtime.clone(), &socket).await?;
     let mut readings = control.subscribe("plant.*.temperature").await?;
@@ -34,11 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut sensors = JoinSet::new();
     for sensor in 0..SENSORS {
-        let url = if sensor % 2 == 0 {
-            socket.clone()
-        } else {
-            tcp.to_string()
-        };
+        let url = if sensor % 2 == 0 { socket.clone() } else { tcp.to_string() };
         sensors.spawn(measure(sensor, runtime.clone(), url));
     }
 
@@ -88,9 +82,6 @@ async fn measure(sensor: usize, runtime: SharedRuntime, url: String) -> Result<u
         }
     }
     let receipt = sender.flush().await?;
-    assert_eq!(
-        (receipt.returned, receipt.matched),
-        (0, READINGS as u64 + alarms)
-    );
+    assert_eq!((receipt.returned, receipt.matched), (0, READINGS as u64 + alarms));
     Ok(alarms)
 }

@@ -3,10 +3,7 @@
 //!
 //! Run it with `cargo run --example third_executor`.
 #![allow(clippy::print_stdout, reason = "an example tells its story")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a runtime is what may ask for the time"
-)]
+#![allow(clippy::disallowed_methods, reason = "a runtime is what may ask for the time")]
 
 use std::io::{ErrorKind, Result as IoResult};
 use std::net::{TcpListener, TcpStream};
@@ -22,10 +19,7 @@ use posthaste::transport::{BoxConnection, Peer, WithPeer};
 use posthaste::{BoxFuture, Memory, ReceiverExt, Runtime, SharedRuntime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let runtime: SharedRuntime = Arc::new(Third {
-        tasks: pool(2)?,
-        blocking: pool(4)?,
-    });
+    let runtime: SharedRuntime = Arc::new(Third { tasks: pool(2)?, blocking: pool(4)? });
     let broker = Memory::with_runtime(runtime.clone());
     block_on(async {
         let server = posthaste::serve(runtime.clone(), broker, "tcp://127.0.0.1:0").await?;
@@ -38,13 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(receipt.matched, 1);
         println!("received {:?}", news.next_delivery().await?.payload());
 
-        let asking = bus
-            .request("anybody", "there?")
-            .within(Duration::from_secs(5));
-        assert_eq!(
-            asking.await.unwrap_err().kind(),
-            posthaste::ErrorKind::NoResponders
-        );
+        let asking = bus.request("anybody", "there?").within(Duration::from_secs(5));
+        assert_eq!(asking.await.unwrap_err().kind(), posthaste::ErrorKind::NoResponders);
         println!("nobody answers: its timers and its clock are in use as well");
         Ok(())
     })
@@ -77,9 +66,7 @@ impl Runtime for Third {
     }
 
     fn unix_time(&self) -> Duration {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
@@ -117,10 +104,7 @@ impl Runtime for Third {
 
 fn connection(socket: Async<TcpStream>) -> BoxConnection {
     // Any byte stream will do. This one of async-net knows how to close one direction alone.
-    Box::new(WithPeer::new(
-        async_net::TcpStream::from(socket),
-        Peer::unknown(),
-    ))
+    Box::new(WithPeer::new(async_net::TcpStream::from(socket), Peer::unknown()))
 }
 
 struct Alarm(async_io::Timer);

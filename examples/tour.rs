@@ -42,7 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         format!("unix:{}", folder.path().join("tour.sock").display()),
         "tcp://127.0.0.1:0".to_owned(),
     ];
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for url in &urls {
         tokio.block_on(visit("tokio", Tokio::new(tokio.handle().clone()).into(), url, &places))?;
         smol::block_on(visit("smol", Smol::global().into(), url, &places))?;
@@ -118,7 +119,8 @@ async fn deliver(office: &Bus, riders: &Bus, places: &[String]) -> Result<usize,
     let listening = try_join(listen(keeper), listen(reader));
     let (_, (_, (all, some))) = try_join(sending, try_join(riding, listening)).await?;
 
-    let mut numbers: Vec<usize> = all.iter().filter_map(|line| line.split('\t').next()?.parse().ok()).collect();
+    let mut numbers: Vec<usize> =
+        all.iter().filter_map(|line| line.split('\t').next()?.parse().ok()).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..letters), "every letter was announced exactly once");
     assert_eq!(some.len(), europe, "and those of Europe to whoever asked for them");
@@ -148,7 +150,9 @@ async fn ride(bus: &Bus, count: usize) -> Result<(), Error> {
 async fn listen(mut receiver: posthaste::BoxReceiver) -> Result<Vec<String>, Error> {
     let (mut lines, mut batch) = (Vec::new(), Vec::new());
     while receiver.recv_many(&mut batch, 256).await? > 0 {
-        lines.extend(batch.drain(..).map(|news| String::from_utf8_lossy(news.payload()).into_owned()));
+        lines.extend(
+            batch.drain(..).map(|news| String::from_utf8_lossy(news.payload()).into_owned()),
+        );
     }
     Ok(lines)
 }
@@ -199,7 +203,8 @@ fn hours_from_london(place: &str) -> f64 {
     let (from, to) = (LONDON.0.to_radians(), degrees(latitude, 2).to_radians());
     let turn = (degrees(longitude, 3) - LONDON.1).to_radians();
     // The haversine formula.
-    let half = ((to - from) / 2.0).sin().powi(2) + from.cos() * to.cos() * (turn / 2.0).sin().powi(2);
+    let half =
+        ((to - from) / 2.0).sin().powi(2) + from.cos() * to.cos() * (turn / 2.0).sin().powi(2);
     2.0 * EARTH_KM * half.sqrt().asin() / KM_PER_HOUR
 }
 

@@ -10,10 +10,8 @@ use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let runtime: SharedRuntime = Tokio::new(tokio.handle().clone()).into();
     let broker = Memory::with_runtime(runtime.clone());
 
@@ -21,17 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let home = Bus::with_runtime(broker.clone(), runtime.clone());
     let responder = tokio.block_on(home.serve("text.upper").open())?;
     tokio.spawn(responder.run(async |request: Message| {
-        println!(
-            "tokio answers on the thread {:?}",
-            std::thread::current().name()
-        );
+        println!("tokio answers on the thread {:?}", std::thread::current().name());
         std::str::from_utf8(request.payload()).map(str::to_uppercase)
     }));
-    let server = tokio.block_on(posthaste::serve(
-        runtime,
-        broker.clone(),
-        "tcp://127.0.0.1:0",
-    ))?;
+    let server = tokio.block_on(posthaste::serve(runtime, broker.clone(), "tcp://127.0.0.1:0"))?;
     let url = server.endpoints()[0].to_string();
 
     // On no runtime at all: the same broker, in process.
@@ -41,9 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // On smol: a client of the server.
     let answer = smol::block_on(async {
         let bus = posthaste::connect(Smol::global(), &url).await?;
-        let answer = bus
-            .request("text.upper", "three executors, one bus")
-            .await?;
+        let answer = bus.request("text.upper", "three executors, one bus").await?;
         bus.publish("text.spoken", answer.payload().clone()).await?;
         Ok::<_, Error>(answer)
     })?;

@@ -48,9 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Works until the queue ends and says how many jobs that were. The prefetch of 1 leaves to the
 /// others what is not begun yet.
 async fn work(name: &str, bus: Bus) -> Result<u32, Error> {
-    let mut jobs = bus
-        .receiver(Subscription::queue("images.resize")?.prefetch(1))
-        .await?;
+    let mut jobs = bus.receiver(Subscription::queue("images.resize")?.prefetch(1)).await?;
     let mut done = 0;
     while let Some(job) = jobs.recv().await? {
         let report = format!("{name}, attempt {} at {}", job.attempt(), text(&job));

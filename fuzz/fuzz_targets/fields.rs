@@ -9,13 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let mut again = Vec::new();
     for field in Fields::new(data) {
         let Ok(field) = field else { break };
-        let _ = (
-            field.u8(),
-            field.bool(),
-            field.u16(),
-            field.u32(),
-            field.u64(),
-        );
+        let _ = (field.u8(), field.bool(), field.u16(), field.u32(), field.u64());
         let _ = (field.duration(), field.str(), field.record().count());
         let before = again.len();
         Writer::new(&mut again).bytes(field.tag(), field.bytes());

@@ -8,10 +8,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((header, body)) = data.split_first_chunk() else {
         return;
     };
-    let header = Header {
-        body_len: body.len() as u32,
-        ..Header::decode(header)
-    };
+    let header = Header { body_len: body.len() as u32, ..Header::decode(header) };
     let Ok(frame) = Frame::decode(header, body) else {
         return;
     };

@@ -9,10 +9,5 @@ use posthaste_wire::Session;
 
 fuzz_target!(|data: &[u8]| {
     let now = Instant::now();
-    drive(
-        Session::client(config(), now),
-        Session::server(config(), now),
-        data,
-        now,
-    );
+    drive(Session::client(config(), now), Session::server(config(), now), data, now);
 });

@@ -9,10 +9,5 @@ use posthaste_wire::Session;
 
 fuzz_target!(|data: &[u8]| {
     let now = Instant::now();
-    drive(
-        Session::server(config(), now),
-        Session::client(config(), now),
-        data,
-        now,
-    );
+    drive(Session::server(config(), now), Session::client(config(), now), data, now);
 });

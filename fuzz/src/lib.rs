@@ -23,11 +23,7 @@ pub fn config() -> Config {
         reassembly: 40_000,
         ..Limits::default()
     };
-    Config {
-        limits,
-        gather: 1 << 20,
-        ..Config::default()
-    }
+    Config { limits, gather: 1 << 20, ..Config::default() }
 }
 
 /// A session and its peer's bytes: the first byte of `data` says whether it is established before,
@@ -38,10 +34,7 @@ pub fn drive(mut session: Session, peer: Session, data: &[u8], now: Instant) {
     };
     let mut now = now;
     let mut input = BytesMut::new();
-    let mut driver = Driver {
-        output: Output::new(),
-        ended: false,
-    };
+    let mut driver = Driver { output: Output::new(), ended: false };
     if mode & 1 == 1 {
         establish(&mut session, peer, now);
         driver.drain(&mut session, usize::MAX);
@@ -128,11 +121,7 @@ impl Driver {
                 let _ = session.transfer(link, &Hop::default(), b"large", &payload);
                 let _ = session.transfer(link, &Hop::default(), b"small", &payload.slice(..10));
             }
-            Event::Transfer {
-                link,
-                seq,
-                transfer,
-            } => {
+            Event::Transfer { link, seq, transfer } => {
                 assert!(transfer.head.len() <= 200 && transfer.payload.len() <= 20_000);
                 session.confirm(link, seq, 1, 1, 1);
                 session.settle(link, seq, seq, Outcome::Ack, None, "");

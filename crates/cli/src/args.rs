@@ -43,9 +43,9 @@ fn arguments(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut all = all.peekable();
     let mut arguments: Vec<OsString> = all.next().into_iter().collect();
     let mut moved = Vec::new();
-    while let Some(url) =
-        all.next_if(|this| this.to_str().is_some_and(|text| text == "--url" || text.starts_with("--url=")))
-    {
+    while let Some(url) = all.next_if(|this| {
+        this.to_str().is_some_and(|text| text == "--url" || text.starts_with("--url="))
+    }) {
         let value = if url == "--url" { all.next() } else { None };
         moved.extend([Some(url), value].into_iter().flatten());
     }

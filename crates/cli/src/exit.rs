@@ -41,18 +41,12 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
         let sentence = one_line(&sentence.into());
-        Self {
-            code,
-            sentence: Some(sentence),
-        }
+        Self { code, sentence: Some(sentence) }
     }
 
     /// Whoever read stdout has gone, as in `posthaste sub '>' | head -1`: a quiet end.
     pub(crate) fn unread() -> Self {
-        Self {
-            code: Code::Done,
-            sentence: None,
-        }
+        Self { code: Code::Done, sentence: None }
     }
 
     /// The sentence.
@@ -96,11 +90,7 @@ fn code_of(error: &Error) -> Code {
 /// Writes `error: SENTENCE` to stderr.
 pub(crate) fn complain(sentence: &str) {
     let mut stderr = io::stderr().lock();
-    let label = if stderr.is_terminal() {
-        "\x1b[1;31merror:\x1b[0m"
-    } else {
-        "error:"
-    };
+    let label = if stderr.is_terminal() { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // There is nowhere left to say that stderr is closed.
     let _ = writeln!(stderr, "{label} {sentence}");
 }
@@ -123,17 +113,11 @@ pub(crate) fn install_panic_hook(on_panic: impl Fn() + Send + Sync + 'static) {
         let at = panic
             .location()
             .map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
-        complain(&one_line(&format!(
-            "internal error, please report it: {what}{at}"
-        )));
+        complain(&one_line(&format!("internal error, please report it: {what}{at}")));
         on_panic();
     }));
 }
 
 fn one_line(text: &str) -> String {
-    text.split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

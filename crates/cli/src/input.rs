@@ -25,10 +25,7 @@ pub(crate) async fn payload(argument: Option<OsString>) -> Result<Bytes, Failure
     let limit = u64::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u64::MAX);
     // One byte more than fits, to tell a payload that is too large from the largest one.
     let mut stdin = tokio::io::stdin().take(limit.saturating_add(1));
-    stdin
-        .read_to_end(&mut all)
-        .await
-        .map_err(|error| unreadable(&error))?;
+    stdin.read_to_end(&mut all).await.map_err(|error| unreadable(&error))?;
     if all.len() > PAYLOAD_BYTES_MAX {
         return Err(too_long("stdin"));
     }

@@ -31,11 +31,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(format: Format, queue: Option<Topic>) -> Self {
-        Self {
-            format,
-            queue,
-            buffer: Vec::new(),
-        }
+        Self { format, queue, buffer: Vec::new() }
     }
 
     /// Adds a message to what is written next.

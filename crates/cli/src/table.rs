@@ -14,17 +14,11 @@ pub(crate) fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
                 .unwrap_or_default()
         })
         .collect();
-    let headings: Vec<String> = headings
-        .iter()
-        .map(|heading| heading.to_uppercase())
-        .collect();
+    let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
     let is_number = |column: usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(column)).peekable();
         cells.peek().is_some()
-            && cells.all(|cell| {
-                cell.chars()
-                    .all(|c| c.is_ascii_digit() || c == '.' || c == '-')
-            })
+            && cells.all(|cell| cell.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
     };
     let numbers: Vec<bool> = (0..widths.len()).map(is_number).collect();
     std::iter::once(&headings)

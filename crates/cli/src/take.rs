@@ -77,14 +77,7 @@ pub(crate) async fn take(
 ) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let receiver = bus.receiver(subscription).await?;
-    let mut taker = Taker {
-        receiver,
-        signals,
-        output,
-        settling,
-        leases: Vec::new(),
-        seen: 0,
-    };
+    let mut taker = Taker { receiver, signals, output, settling, leases: Vec::new(), seen: 0 };
     let end = match args.ready_file.as_deref().map_or(Ok(()), announce) {
         Ok(()) => taker.run(args).await,
         Err(failure) => End::Failure(failure),
@@ -158,9 +151,7 @@ impl Taker {
     /// Writes a batch, and settles what was written. What was not written stays in the batch,
     /// whose end gives it back.
     async fn write(&mut self, batch: &mut Vec<Delivery>) -> Result<(), End> {
-        let pushed = batch
-            .iter()
-            .try_for_each(|delivery| self.output.push(delivery));
+        let pushed = batch.iter().try_for_each(|delivery| self.output.push(delivery));
         pushed.map_err(End::Failure)?;
         let mut writing = std::pin::pin!(self.output.flush());
         let (written, signal) = tokio::select! {

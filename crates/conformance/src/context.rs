@@ -39,12 +39,7 @@ impl Context {
             Some(space) => format!("{space}.{case}"),
             None => String::from("kit"),
         };
-        Self(Arc::new(Inner {
-            fixture,
-            runtime,
-            space,
-            queues: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { fixture, runtime, space, queues: Mutex::default() }))
     }
 
     /// The broker, as the side that sends sees it.
@@ -132,8 +127,7 @@ impl Context {
     }
 
     pub(crate) async fn subscriber(&self, tail: &str) -> Result<BoxReceiver, Failure> {
-        self.receiver(Subscription::topic(self.pattern(tail)?)?)
-            .await
+        self.receiver(Subscription::topic(self.pattern(tail)?)?).await
     }
 
     pub(crate) async fn consumer(&self, queue: &Topic) -> Result<BoxReceiver, Failure> {
@@ -177,8 +171,7 @@ impl Context {
         what: &str,
         holds: impl Fn(&QueueInfo) -> bool,
     ) -> Outcome {
-        self.until(what, async || Ok(holds(&self.info(queue).await?)))
-            .await
+        self.until(what, async || Ok(holds(&self.info(queue).await?))).await
     }
 
     /// Waits until whatever is on its way has arrived, as far as round trips can tell.
@@ -211,10 +204,7 @@ impl Context {
                 slot = Some(message.clone());
             }
             if probe.with(|cx| sender.poll_send(cx, &mut slot))?.is_ready() {
-                check!(
-                    slot.is_none(),
-                    "a message that was taken is still in the slot"
-                );
+                check!(slot.is_none(), "a message that was taken is still in the slot");
                 (taken, last_look) = (taken + 1, false);
             } else {
                 check_eq!(slot.as_ref(), Some(&message), "the slot of a pending send");
@@ -231,12 +221,7 @@ impl Context {
 
     /// What holds after every case: nothing that it opened is left, and the books balance.
     pub(crate) async fn check_aftermath(&self) -> Outcome {
-        if self
-            .broker()
-            .stats()
-            .await
-            .is_err_and(|error| is_gone(&error))
-        {
+        if self.broker().stats().await.is_err_and(|error| is_gone(&error)) {
             // The case closed its broker, and what is behind it cannot be asked any more.
             return Ok(());
         }
@@ -244,12 +229,8 @@ impl Context {
         if !self.has(Capability::Inspection) || self.0.fixture.shared.is_some() {
             return Ok(());
         }
-        self.check_nothing_left()
-            .await
-            .map_err(|failure| failure.of(Law::B6))?;
-        self.check_books()
-            .await
-            .map_err(|failure| failure.of(Law::B5))
+        self.check_nothing_left().await.map_err(|failure| failure.of(Law::B6))?;
+        self.check_books().await.map_err(|failure| failure.of(Law::B5))
     }
 
     async fn check_nothing_left(&self) -> Outcome {
@@ -334,11 +315,7 @@ pub(crate) async fn send_numbers(
         last = sender.feed(make(number)).await?;
     }
     let receipt = sender.flush().await?;
-    check!(
-        receipt.upto >= last,
-        "a flush up to {last} ended at {}",
-        receipt.upto
-    );
+    check!(receipt.upto >= last, "a flush up to {last} ended at {}", receipt.upto);
     check_eq!(receipt.returned, 0, "messages that came back");
     Ok(())
 }

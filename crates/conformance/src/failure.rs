@@ -31,11 +31,7 @@ impl Failure {
             text.truncate(cut);
             text.push_str(" ...");
         }
-        Self {
-            text,
-            law: None,
-            at: Location::caller(),
-        }
+        Self { text, law: None, at: Location::caller() }
     }
 
     /// Says that it is another law than the case's own that is broken.

@@ -29,9 +29,7 @@ pub fn block_on(future: LocalFuture<'_, ()>, patience: Duration) -> bool {
             return true;
         }
         let woken = lock(&parker.woken);
-        let waited = parker
-            .condvar
-            .wait_timeout_while(woken, patience, |woken| !*woken);
+        let waited = parker.condvar.wait_timeout_while(woken, patience, |woken| !*woken);
         let (mut woken, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::take(&mut *woken) {
             return false;
@@ -96,11 +94,7 @@ impl Probe {
     pub(crate) async fn woken(&self) {
         poll_fn(|cx| {
             remember(&mut lock(&self.state.parent), cx);
-            if self.is_woken() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if self.is_woken() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -186,10 +180,7 @@ pub(crate) async fn both<A, B>(
 pub(crate) async fn all<'a, T>(
     futures: impl IntoIterator<Item = LocalFuture<'a, Result<T, Failure>>>,
 ) -> Result<Vec<T>, Failure> {
-    let mut running: Vec<_> = futures
-        .into_iter()
-        .map(|future| (Some(future), None))
-        .collect();
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Some(future), None)).collect();
     poll_fn(|cx| {
         let mut pending = false;
         for (future, output) in &mut running {
@@ -202,10 +193,7 @@ pub(crate) async fn all<'a, T>(
         if pending {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(running
-            .iter_mut()
-            .filter_map(|(_, output)| output.take())
-            .collect()))
+        Poll::Ready(Ok(running.iter_mut().filter_map(|(_, output)| output.take()).collect()))
     })
     .await
 }

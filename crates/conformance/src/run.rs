@@ -26,21 +26,14 @@ pub fn run_broker(subject: &(impl BrokerSubject + ?Sized)) -> Report {
         (Row::of(case), verdict)
     });
     let verdicts = verdicts.collect();
-    Report {
-        card: lock(&card).take(),
-        verdicts,
-    }
+    Report { card: lock(&card).take(), verdicts }
 }
 
 /// Runs every transport case against `subject`.
 pub fn run_transport(subject: &(impl TransportSubject + ?Sized)) -> Report {
-    let verdicts = TRANSPORT_CASES
-        .iter()
-        .map(|case| (Row::of(case), transport_case(subject, case)));
-    Report {
-        card: None,
-        verdicts: verdicts.collect(),
-    }
+    let verdicts =
+        TRANSPORT_CASES.iter().map(|case| (Row::of(case), transport_case(subject, case)));
+    Report { card: None, verdicts: verdicts.collect() }
 }
 
 /// Runs one broker case against `subject`.
@@ -87,10 +80,7 @@ fn assert_passed(verdict: Option<(Law, Verdict)>, suite: &str, name: &str) {
         }
         Some((law, Verdict::Failed(failure))) => {
             let broken = failure.law().unwrap_or(law);
-            panic!(
-                "{broken} is broken: {failure}\n  {broken} says: {}",
-                broken.text()
-            );
+            panic!("{broken} is broken: {failure}\n  {broken} says: {}", broken.text());
         }
         None => panic!("there is no case called {name}"),
     }
@@ -150,12 +140,10 @@ fn block_on_watched(
     match lock(&verdict).take() {
         Some(Ok(verdict)) => verdict,
         Some(Err(failure)) => Verdict::Failed(failure),
-        None if patience.is_zero() => Verdict::Failed(Failure::new(
-            "it hangs: nothing that happened would ever end it",
-        )),
-        None => Verdict::Failed(Failure::new(format!(
-            "it hangs: {patience:?} did not end it"
-        ))),
+        None if patience.is_zero() => {
+            Verdict::Failed(Failure::new("it hangs: nothing that happened would ever end it"))
+        }
+        None => Verdict::Failed(Failure::new(format!("it hangs: {patience:?} did not end it"))),
     }
 }
 
@@ -185,10 +173,7 @@ pub struct Row {
 
 impl Row {
     fn of<C>(case: &Case<C>) -> Self {
-        Self {
-            law: case.law,
-            name: case.name,
-        }
+        Self { law: case.law, name: case.name }
     }
 }
 
@@ -244,9 +229,6 @@ impl fmt::Display for Report {
                 Verdict::Failed(_) => failed += 1,
             }
         }
-        write!(
-            f,
-            "{passed} passed, {failed} failed, {skipped} not applicable"
-        )
+        write!(f, "{passed} passed, {failed} failed, {skipped} not applicable")
     }
 }

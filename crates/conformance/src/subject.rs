@@ -166,11 +166,7 @@ pub struct Medium {
 impl Medium {
     /// A transport that can listen at `at`, which nobody else uses.
     pub fn new(transport: impl Transport + 'static, at: Endpoint) -> Self {
-        Self {
-            transport: Arc::new(transport),
-            at,
-            _kept: None,
-        }
+        Self { transport: Arc::new(transport), at, _kept: None }
     }
 
     /// Keeps something (a directory) until the case is over.
@@ -183,8 +179,6 @@ impl Medium {
 
 impl fmt::Debug for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Medium")
-            .field("at", &self.at)
-            .finish_non_exhaustive()
+        f.debug_struct("Medium").field("at", &self.at).finish_non_exhaustive()
     }
 }

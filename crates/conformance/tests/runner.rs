@@ -20,9 +20,8 @@ use posthaste_memory::Memory;
 #[test]
 fn every_law_has_a_case_and_every_case_bears_its_laws_number() {
     let cases = BROKER_CASES.iter().map(|case| (case.law, case.name));
-    let cases: Vec<_> = cases
-        .chain(TRANSPORT_CASES.iter().map(|case| (case.law, case.name)))
-        .collect();
+    let cases: Vec<_> =
+        cases.chain(TRANSPORT_CASES.iter().map(|case| (case.law, case.name))).collect();
     let shown: BTreeSet<Law> = cases.iter().map(|(law, _)| *law).collect();
     let all: BTreeSet<Law> = Law::ALL.iter().copied().collect();
     assert_eq!(shown, all);
@@ -36,59 +35,37 @@ fn every_law_has_a_case_and_every_case_bears_its_laws_number() {
 
 #[test]
 fn a_sound_broker_has_a_clean_report() {
-    let report = run_broker(&On {
-        executor: Bare,
-        what: Sound,
-    });
+    let report = run_broker(&On { executor: Bare, what: Sound });
     assert!(report.is_conformant(), "{report}");
     assert_eq!(report.verdicts().count(), BROKER_CASES.len());
     assert_eq!(report.card().map(Capabilities::backend), Some("memory"));
     let text = report.to_string();
     assert!(text.contains("redelivery      native"), "{text}");
-    assert!(
-        text.contains("S1 s1_pending_leaves_the_slot_full: passed"),
-        "{text}"
-    );
+    assert!(text.contains("S1 s1_pending_leaves_the_slot_full: passed"), "{text}");
     assert!(text.contains("0 failed"), "{text}");
 }
 
 #[test]
 fn what_a_broker_lacks_is_not_applicable_by_name() {
-    let report = run_broker(&On {
-        executor: Bare,
-        what: Lacking,
-    });
+    let report = run_broker(&On { executor: Bare, what: Lacking });
     let mut left_out = 0;
     for (row, verdict) in report.verdicts() {
         match verdict {
             Verdict::NotApplicable(Need::Has(capability)) => {
-                assert!(
-                    *capability != Capability::Topics,
-                    "{} needs {capability}",
-                    row.name
-                );
+                assert!(*capability != Capability::Topics, "{} needs {capability}", row.name);
                 left_out += 1;
             }
             Verdict::Failed(failure) => panic!("{}: {failure}", row.name),
             _ => {}
         }
     }
-    assert!(
-        left_out > BROKER_CASES.len() / 2,
-        "{left_out} were left out"
-    );
-    assert!(
-        report.to_string().contains("needs the capability queues"),
-        "{report}"
-    );
+    assert!(left_out > BROKER_CASES.len() / 2, "{left_out} were left out");
+    assert!(report.to_string().contains("needs the capability queues"), "{report}");
 }
 
 #[test]
 fn a_broker_that_hangs_fails_at_once_without_a_runtime() {
-    assert_hangs(&On {
-        executor: Bare,
-        what: Silent,
-    });
+    assert_hangs(&On { executor: Bare, what: Silent });
 }
 
 #[test]
@@ -100,21 +77,12 @@ fn a_broker_that_hangs_fails_in_time_on_a_runtime() {
 fn assert_hangs(subject: &impl BrokerSubject) {
     let case = &BROKER_CASES[0];
     let verdict = run_broker_case(subject, case);
-    assert!(
-        matches!(&verdict, Verdict::Failed(why) if why.text().contains("hangs")),
-        "{verdict}"
-    );
+    assert!(matches!(&verdict, Verdict::Failed(why) if why.text().contains("hangs")), "{verdict}");
 }
 
 #[test]
 fn a_panic_of_the_subject_is_a_failure() {
-    let verdict = run_broker_case(
-        &On {
-            executor: Bare,
-            what: Panicking,
-        },
-        &BROKER_CASES[0],
-    );
+    let verdict = run_broker_case(&On { executor: Bare, what: Panicking }, &BROKER_CASES[0]);
     let told = matches!(&verdict, Verdict::Failed(why) if why.text().contains("nothing works"));
     assert!(told, "{verdict}");
 }

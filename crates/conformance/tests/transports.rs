@@ -58,9 +58,7 @@ impl<E: Executor> TransportSubject for On<E, OverUnix> {
 }
 
 fn runtime(executor: &impl Executor) -> io::Result<SharedRuntime> {
-    executor
-        .runtime()
-        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    executor.runtime().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 fn on<E, S>(executor: E, what: S) -> On<E, S> {
@@ -69,10 +67,7 @@ fn on<E, S>(executor: E, what: S) -> On<E, S> {
 
 transport_suite!(pipe_without_runtime, on(Bare, OverPipe));
 transport_suite!(narrow_pipe_without_runtime, on(Bare, OverNarrowPipe(700)));
-transport_suite!(
-    pipe_of_seven_bytes_without_runtime,
-    on(Bare, OverNarrowPipe(7))
-);
+transport_suite!(pipe_of_seven_bytes_without_runtime, on(Bare, OverNarrowPipe(7)));
 #[cfg(unix)]
 transport_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
 #[cfg(unix)]

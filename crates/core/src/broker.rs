@@ -174,12 +174,7 @@ pub struct SenderOptions {
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self {
-            queue: None,
-            window_messages: 16_384,
-            window_bytes: 8 << 20,
-            confirm: None,
-        }
+        Self { queue: None, window_messages: 16_384, window_bytes: 8 << 20, confirm: None }
     }
 }
 
@@ -298,10 +293,7 @@ impl Subscription {
         G: TryInto<Topic>,
         Error: From<P::Error> + From<G::Error>,
     {
-        Ok(Self::new(
-            Source::Shared(pattern.try_into()?, group.try_into()?),
-            Ack::Auto,
-        ))
+        Ok(Self::new(Source::Shared(pattern.try_into()?, group.try_into()?), Ack::Auto))
     }
 
     /// A consumer of a queue, which is declared if it is not there; settled by hand.
@@ -399,12 +391,7 @@ impl Queue {
     /// A queue with the broker's defaults.
     #[must_use]
     pub fn new(name: Topic) -> Self {
-        Self {
-            name,
-            bindings: Vec::new(),
-            capacity_messages: None,
-            capacity_bytes: None,
-        }
+        Self { name, bindings: Vec::new(), capacity_messages: None, capacity_bytes: None }
     }
 
     /// Copies the messages that match into the queue.

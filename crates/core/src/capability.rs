@@ -127,25 +127,20 @@ pub struct Capabilities {
 impl Capabilities {
     /// A backend that lacks everything.
     pub fn new(backend: impl Into<String>) -> Self {
-        Self {
-            backend: backend.into(),
-            support: BTreeMap::new(),
-        }
+        Self { backend: backend.into(), support: BTreeMap::new() }
     }
 
     /// Adds what the backend does itself.
     #[must_use]
     pub fn native(mut self, capabilities: &[Capability]) -> Self {
-        self.support
-            .extend(capabilities.iter().map(|this| (*this, Support::Native)));
+        self.support.extend(capabilities.iter().map(|this| (*this, Support::Native)));
         self
     }
 
     /// Adds what the framework emulates.
     #[must_use]
     pub fn emulated(mut self, capabilities: &[Capability]) -> Self {
-        self.support
-            .extend(capabilities.iter().map(|this| (*this, Support::Emulated)));
+        self.support.extend(capabilities.iter().map(|this| (*this, Support::Emulated)));
         self
     }
 
@@ -165,10 +160,7 @@ impl Capabilities {
     /// How the backend comes by a capability.
     #[must_use]
     pub fn support(&self, capability: Capability) -> Support {
-        self.support
-            .get(&capability)
-            .copied()
-            .unwrap_or(Support::Lacking)
+        self.support.get(&capability).copied().unwrap_or(Support::Lacking)
     }
 
     /// Whether a capability is there, natively or emulated.
@@ -190,8 +182,6 @@ impl Capabilities {
 
     /// Every capability with its support, in the order of the card.
     pub fn iter(&self) -> impl Iterator<Item = (Capability, Support)> {
-        Capability::ALL
-            .into_iter()
-            .map(|this| (this, self.support(this)))
+        Capability::ALL.into_iter().map(|this| (this, self.support(this)))
     }
 }

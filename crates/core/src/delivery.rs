@@ -34,22 +34,12 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery that `by` settles under the number `tag`. `attempt` counts from 1.
     pub fn leased(message: Message, attempt: u32, by: Arc<dyn Settle>, tag: u64) -> Self {
-        Self {
-            message,
-            attempt,
-            missed: 0,
-            lease: Lease { by: Some(by), tag },
-        }
+        Self { message, attempt, missed: 0, lease: Lease { by: Some(by), tag } }
     }
 
     /// A delivery that is settled already.
     pub fn settled(message: Message, attempt: u32) -> Self {
-        Self {
-            message,
-            attempt,
-            missed: 0,
-            lease: Lease { by: None, tag: 0 },
-        }
+        Self { message, attempt, missed: 0, lease: Lease { by: None, tag: 0 } }
     }
 
     /// Says how many messages the subscription lost right before this one.
@@ -125,19 +115,9 @@ impl Delivery {
 
     /// Takes the delivery apart without settling it: a link settles when its peer says so.
     pub fn into_parts(self) -> DeliveryParts {
-        let Self {
-            message,
-            attempt,
-            missed,
-            lease,
-        } = self;
+        let Self { message, attempt, missed, lease } = self;
         let lease = lease.by.is_some().then_some(lease);
-        DeliveryParts {
-            message,
-            attempt,
-            missed,
-            lease,
-        }
+        DeliveryParts { message, attempt, missed, lease }
     }
 }
 
@@ -194,9 +174,7 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("tag", &self.tag)
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
 

@@ -76,11 +76,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error of `kind` whose text is one sentence that says what to do.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            text: text.into(),
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, text: text.into(), source: None }))
     }
 
     /// Keeps `source` as the cause of this error.
@@ -92,10 +88,7 @@ impl Error {
 
     /// The `Unsupported` error of `backend` for `capability`.
     pub fn unsupported(capability: impl fmt::Display, backend: impl fmt::Display) -> Self {
-        Self::new(
-            ErrorKind::Unsupported,
-            format!("{backend} does not support {capability}"),
-        )
+        Self::new(ErrorKind::Unsupported, format!("{backend} does not support {capability}"))
     }
 
     /// The `Closed` error of a handle: `what` names it ("the sender", "the connection").
@@ -144,10 +137,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 

@@ -75,9 +75,7 @@ impl Message {
     /// The topic's text as bytes, without touching its reference count.
     #[must_use]
     pub fn topic_bytes(&self) -> &[u8] {
-        self.head
-            .get(head::PREFIX..head::topic_end(&self.head))
-            .unwrap_or_default()
+        self.head.get(head::PREFIX..head::topic_end(&self.head)).unwrap_or_default()
     }
 
     /// Whether the message goes into the one queue that its topic names.
@@ -120,9 +118,7 @@ impl Message {
     /// The first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers()
-            .find(|(this, _)| *this == name)
-            .map(|(_, value)| value)
+        self.headers().find(|(this, _)| *this == name).map(|(_, value)| value)
     }
 
     /// The key: what orders a keyed queue, and which messages replace each other.
@@ -236,10 +232,7 @@ impl Message {
 
     /// What stands in for a message that a backend lost although it may not.
     pub(crate) fn lost() -> Self {
-        Self::new(
-            Topic::from_head(Bytes::from_static(b"\x04\0lost")),
-            Bytes::new(),
-        )
+        Self::new(Topic::from_head(Bytes::from_static(b"\x04\0lost")), Bytes::new())
     }
 
     fn text_property(&self, tag: u8) -> Option<&str> {
@@ -394,11 +387,7 @@ impl MessageBuilder {
         if self.priority > Attributes::PRIORITY_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!(
-                    "a priority is 0 to {}, not {}",
-                    Attributes::PRIORITY_MAX,
-                    self.priority
-                ),
+                format!("a priority is 0 to {}, not {}", Attributes::PRIORITY_MAX, self.priority),
             ));
         }
         Ok(Message {
@@ -420,18 +409,14 @@ impl MessageBuilder {
             return Ok(topic.clone());
         }
         let mut head = BytesMut::from(topic.as_ref());
-        for (tag, what, value) in [
-            (head::KEY, "key", &self.key),
-            (head::ID, "message id", &self.id),
-        ] {
+        for (tag, what, value) in
+            [(head::KEY, "key", &self.key), (head::ID, "message id", &self.id)]
+        {
             let Some(value) = value else { continue };
             if value.len() > KEY_BYTES_MAX {
                 return Err(Error::new(
                     ErrorKind::TooLarge,
-                    format!(
-                        "a {what} has at most {KEY_BYTES_MAX} bytes, this has {}",
-                        value.len()
-                    ),
+                    format!("a {what} has at most {KEY_BYTES_MAX} bytes, this has {}", value.len()),
                 ));
             }
             head::put(&mut head, tag, value.as_bytes());
@@ -514,10 +499,7 @@ impl Attributes {
     fn checked(self) -> Result<Self, Error> {
         let known = Self::KIND | Self::QUEUE | Self::PRIORITY | Self::WAITS;
         if self.0 & !known != 0 {
-            return Err(Error::new(
-                ErrorKind::Protocol,
-                "a message has unknown attributes",
-            ));
+            return Err(Error::new(ErrorKind::Protocol, "a message has unknown attributes"));
         }
         Ok(self)
     }
@@ -570,10 +552,7 @@ mod head {
     pub(super) fn header(value: &[u8]) -> Option<(&str, &str)> {
         let (length, rest) = value.split_first_chunk::<2>()?;
         let (name, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        Some((
-            std::str::from_utf8(name).ok()?,
-            std::str::from_utf8(value).ok()?,
-        ))
+        Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
     }
 
     pub(super) fn put(head: &mut BytesMut, tag: u8, value: &[u8]) {
@@ -630,10 +609,7 @@ mod head {
         match tag {
             KEY | ID => {
                 if value.len() > KEY_BYTES_MAX {
-                    return Err(Error::new(
-                        ErrorKind::TooLarge,
-                        "a key or message id is too long",
-                    ));
+                    return Err(Error::new(ErrorKind::TooLarge, "a key or message id is too long"));
                 }
                 std::str::from_utf8(value)
                     .map_err(|_| protocol("a key or message id has to be UTF-8"))?;

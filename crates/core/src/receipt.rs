@@ -130,14 +130,7 @@ impl Receipt {
     /// The receipt of a sender to which nothing has happened since the last one.
     #[must_use]
     pub const fn empty(upto: Seq) -> Self {
-        Self {
-            upto,
-            confirmed: 0,
-            returned: 0,
-            matched: 0,
-            level: Level::Stored,
-            nodes: u32::MAX,
-        }
+        Self { upto, confirmed: 0, returned: 0, matched: 0, level: Level::Stored, nodes: u32::MAX }
     }
 
     /// Adds the outcome of `count` confirmed messages.

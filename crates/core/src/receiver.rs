@@ -118,10 +118,7 @@ pub trait ReceiverExt: Receiver {
     /// # Cancel safety
     /// Safe: a dropped receive takes neither a message nor a wake-up.
     fn recv(&mut self) -> Recv<'_, Self> {
-        Recv {
-            receiver: self,
-            armed: false,
-        }
+        Recv { receiver: self, armed: false }
     }
 
     /// Waits for a delivery, then appends those that are there, up to `limit`, to `into`, and
@@ -138,12 +135,7 @@ pub trait ReceiverExt: Receiver {
         limit: usize,
     ) -> RecvMany<'a, Self> {
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
-        RecvMany {
-            receiver: self,
-            into,
-            limit,
-            armed: false,
-        }
+        RecvMany { receiver: self, into, limit, armed: false }
     }
 
     /// A delivery that is there now, or `None` if there is none (or no more).

@@ -91,10 +91,7 @@ pub trait SenderExt: Sender {
     /// Dropped before the message was taken, it is unsent; dropped after that, it is sent, and its
     /// outcome belongs to the next flush.
     fn send(&mut self, message: Message) -> Send<'_, Self> {
-        Send {
-            taking: Feed::new(self, message),
-            seq: None,
-        }
+        Send { taking: Feed::new(self, message), seq: None }
     }
 
     /// Sends one message without waiting for its outcome, which belongs to the next flush.
@@ -118,11 +115,7 @@ pub trait SenderExt: Sender {
     /// # Cancel safety
     /// Safe: dropped before it resolved, the message is still in the slot.
     fn send_from<'a>(&'a mut self, slot: &'a mut Option<Message>) -> SendFrom<'a, Self> {
-        SendFrom {
-            sender: self,
-            slot,
-            armed: false,
-        }
+        SendFrom { sender: self, slot, armed: false }
     }
 
     /// Sends without waiting for room.
@@ -135,10 +128,7 @@ pub trait SenderExt: Sender {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 self.disarm();
-                Err(Error::new(
-                    ErrorKind::Full,
-                    "there is no room now; send waits for it",
-                ))
+                Err(Error::new(ErrorKind::Full, "there is no room now; send waits for it"))
             }
         };
         outcome.map_err(|error| hand_back(error, slot))
@@ -153,11 +143,7 @@ pub trait SenderExt: Sender {
     /// # Cancel safety
     /// Safe: what was confirmed meanwhile is in the next receipt.
     fn flush(&mut self) -> Flush<'_, Self> {
-        Flush {
-            sender: self,
-            upto: Seq::new(u64::MAX),
-            armed: false,
-        }
+        Flush { sender: self, upto: Seq::new(u64::MAX), armed: false }
     }
 
     /// Flushes and closes.
@@ -179,10 +165,7 @@ pub trait SenderExt: Sender {
     where
         Self: Sized,
     {
-        IntoSink {
-            sender: self,
-            slot: None,
-        }
+        IntoSink { sender: self, slot: None }
     }
 }
 
@@ -206,11 +189,7 @@ pub struct Feed<'a, S: Sender + ?Sized> {
 
 impl<'a, S: Sender + ?Sized> Feed<'a, S> {
     fn new(sender: &'a mut S, message: Message) -> Self {
-        Self {
-            sender,
-            slot: Some(message),
-            armed: false,
-        }
+        Self { sender, slot: Some(message), armed: false }
     }
 }
 
@@ -368,10 +347,7 @@ impl<S: Sender> Sink<Message> for IntoSink<S> {
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let slot = &mut self.get_mut().slot;
         if slot.is_some() {
-            return Err(Error::new(
-                ErrorKind::Full,
-                "start_send comes after poll_ready is ready",
-            ));
+            return Err(Error::new(ErrorKind::Full, "start_send comes after poll_ready is ready"));
         }
         *slot = Some(message);
         Ok(())

@@ -39,10 +39,7 @@ impl<T> OneShot<T> {
     /// An empty cell.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(OneShotState {
-            value: None,
-            waker: None,
-        }))
+        Self(Mutex::new(OneShotState { value: None, waker: None }))
     }
 
     /// Puts the value and wakes who waits for it. A later value replaces one not taken yet.
@@ -123,15 +120,9 @@ impl ReadySet {
     /// A child with a waker of its own, which can be told that it is being polled again.
     #[must_use]
     pub fn add(&self, child: usize) -> Child {
-        let shared = Arc::new(ChildWaker {
-            set: Arc::clone(&self.0),
-            child,
-            woken: AtomicBool::new(false),
-        });
-        Child {
-            waker: Waker::from(Arc::clone(&shared)),
-            shared,
-        }
+        let shared =
+            Arc::new(ChildWaker { set: Arc::clone(&self.0), child, woken: AtomicBool::new(false) });
+        Child { waker: Waker::from(Arc::clone(&shared)), shared }
     }
 }
 

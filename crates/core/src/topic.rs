@@ -264,15 +264,11 @@ fn validate(text: &str, wildcards: bool) -> Result<(), Error> {
     let invalid = |why: String| Err(Error::new(ErrorKind::InvalidTopic, why));
     if text.len() > TOPIC_BYTES_MAX {
         let length = text.len();
-        return invalid(format!(
-            "a {what} has at most {TOPIC_BYTES_MAX} bytes, this has {length}"
-        ));
+        return invalid(format!("a {what} has at most {TOPIC_BYTES_MAX} bytes, this has {length}"));
     }
     let count = text.split('.').count();
     if count > TOPIC_WORDS_MAX {
-        return invalid(format!(
-            "a {what} has at most {TOPIC_WORDS_MAX} words, this has {count}"
-        ));
+        return invalid(format!("a {what} has at most {TOPIC_WORDS_MAX} words, this has {count}"));
     }
     for (index, word) in text.split('.').enumerate() {
         let nth = index + 1;

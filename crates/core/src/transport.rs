@@ -183,10 +183,7 @@ impl Peer {
 
     /// A peer at `address`.
     pub fn at(address: impl Into<String>) -> Self {
-        Self {
-            address: Some(address.into()),
-            credentials: None,
-        }
+        Self { address: Some(address.into()), credentials: None }
     }
 
     /// Adds the credentials of a local process.
@@ -228,10 +225,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint from its parts.
     pub fn new(scheme: impl Into<String>, address: impl Into<String>) -> Self {
-        Self {
-            scheme: scheme.into(),
-            address: address.into(),
-        }
+        Self { scheme: scheme.into(), address: address.into() }
     }
 
     /// What stands before the colon.
@@ -265,11 +259,8 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slashes = if self.address.is_empty() || self.address.starts_with('/') {
-            ""
-        } else {
-            "//"
-        };
+        let slashes =
+            if self.address.is_empty() || self.address.starts_with('/') { "" } else { "//" };
         write!(f, "{}:{slashes}{}", self.scheme, self.address)
     }
 }

@@ -47,40 +47,25 @@ pub fn read_as_everything(record: &[u8]) {
         assert!(queue::decode(&queue::encode(&this)).is_ok());
     }
     if let Ok(this) = queue_info::decode(record) {
-        assert_eq!(
-            queue_info::decode(&queue_info::encode(&this)).ok(),
-            Some(this)
-        );
+        assert_eq!(queue_info::decode(&queue_info::encode(&this)).ok(), Some(this));
     }
     if let Ok(this) = capabilities::decode(record) {
-        assert_eq!(
-            capabilities::decode(&capabilities::encode(&this)).ok(),
-            Some(this)
-        );
+        assert_eq!(capabilities::decode(&capabilities::encode(&this)).ok(), Some(this));
     }
     let _ = name::decode_maybe(record);
     let _ = stats::decode(record, &mut Stats::default());
 }
 
 fn malformed(error: FieldError) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!("the peer sent a record that cannot be read: {error}"),
-    )
+    Error::new(ErrorKind::Protocol, format!("the peer sent a record that cannot be read: {error}"))
 }
 
 fn lacks(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!("the peer sent a record without {what}"),
-    )
+    Error::new(ErrorKind::Protocol, format!("the peer sent a record without {what}"))
 }
 
 fn unknown(what: &str, number: impl std::fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("{what} {number} is not known here"),
-    )
+    Error::new(ErrorKind::Unsupported, format!("{what} {number} is not known here"))
 }
 
 /// Reads the fields of `record` one by one.
@@ -194,9 +179,9 @@ pub(crate) mod receiver {
         };
         match &subscription.source {
             Source::Topic(pattern) => writer.str(TOPIC, pattern.as_str()),
-            Source::Shared(pattern, group) => writer
-                .str(TOPIC, pattern.as_str())
-                .str(GROUP, group.as_str()),
+            Source::Shared(pattern, group) => {
+                writer.str(TOPIC, pattern.as_str()).str(GROUP, group.as_str())
+            }
             Source::Queue(queue) => writer.str(QUEUE, queue.as_str()),
         };
         let (ack, overflow) = (subscription.ack, subscription.overflow);
@@ -537,18 +522,13 @@ pub(crate) mod stats {
     /// Writes the totals and the queues whose names come after `after`, as many as a page holds.
     pub(crate) fn encode(stats: &mut Stats, after: Option<&Topic>) -> Vec<u8> {
         let mut record = Vec::new();
-        stats
-            .queues
-            .sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        stats.queues.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
         Writer::new(&mut record)
             .record(LEDGER, |writer| ledger::write(writer, &stats.ledger))
             .u64(CONNECTIONS, stats.connections)
             .u64(SUBSCRIPTIONS, stats.subscriptions);
         let after = after.map_or("", Topic::as_str);
-        let queues = stats
-            .queues
-            .iter()
-            .filter(|info| info.name.as_str() > after);
+        let queues = stats.queues.iter().filter(|info| info.name.as_str() > after);
         for info in queues {
             if record.len() > PAGE {
                 Writer::new(&mut record).bool(MORE, true);
@@ -611,8 +591,6 @@ pub(crate) mod capabilities {
                 _ => {}
             }
         }
-        Ok(Capabilities::new(backend)
-            .native(&native)
-            .emulated(&emulated))
+        Ok(Capabilities::new(backend).native(&native).emulated(&emulated))
     }
 }

@@ -94,9 +94,7 @@ impl Pipe {
         let there = Arc::new(Mutex::new(Direction::new(capacity)));
         let back = Arc::new(Mutex::new(Direction::new(capacity)));
         let mut shared = lock(&self.shared);
-        shared
-            .alive
-            .retain(|direction| direction.strong_count() > 0);
+        shared.alive.retain(|direction| direction.strong_count() > 0);
         shared.alive.extend([&there, &back].map(Arc::downgrade));
         let peer = Peer::at(address);
         let client = PipeConnection {
@@ -104,11 +102,7 @@ impl Pipe {
             outgoing: Arc::clone(&there),
             peer: peer.clone(),
         };
-        let server = PipeConnection {
-            incoming: there,
-            outgoing: back,
-            peer,
-        };
+        let server = PipeConnection { incoming: there, outgoing: back, peer };
         (client, server)
     }
 }
@@ -116,9 +110,7 @@ impl Pipe {
 impl fmt::Debug for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bound: Vec<_> = lock(&self.shared).bound.keys().cloned().collect();
-        f.debug_struct("Pipe")
-            .field("bound", &bound)
-            .finish_non_exhaustive()
+        f.debug_struct("Pipe").field("bound", &bound).finish_non_exhaustive()
     }
 }
 
@@ -157,15 +149,9 @@ impl Transport for Pipe {
                 format!("something listens at {at} already"),
             ));
         }
-        shared
-            .bound
-            .insert(at.address().to_owned(), Arc::clone(&backlog));
+        shared.bound.insert(at.address().to_owned(), Arc::clone(&backlog));
         let pipe = Arc::clone(&self.shared);
-        Ok(Box::new(PipeListener {
-            pipe,
-            backlog,
-            at: at.clone(),
-        }))
+        Ok(Box::new(PipeListener { pipe, backlog, at: at.clone() }))
     }
 }
 
@@ -187,9 +173,7 @@ impl Listener for PipeListener {
             Poll::Pending
         })
         .await;
-        Ok(Box::pin(std::future::ready(Ok(
-            Box::new(connection) as BoxConnection
-        ))))
+        Ok(Box::pin(std::future::ready(Ok(Box::new(connection) as BoxConnection))))
     }
 
     fn endpoint(&self) -> Endpoint {

@@ -79,11 +79,7 @@ impl Pump {
         let count = count.min(room);
         self.filled += count;
         if count == room {
-            let most = if session_wants >= LARGE {
-                CHUNK_LARGE
-            } else {
-                CHUNK_MAX
-            };
+            let most = if session_wants >= LARGE { CHUNK_LARGE } else { CHUNK_MAX };
             self.chunk = (self.chunk * 2).min(most);
         }
         Poll::Ready(Ok(count))
@@ -192,7 +188,5 @@ pub(crate) fn random_below(runtime: &SharedRuntime, below: u64) -> u64 {
 /// `by` after `now`. What the clock cannot hold is a long time from now.
 pub(crate) fn after(now: Instant, by: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    now.checked_add(by)
-        .or_else(|| now.checked_add(LONG))
-        .unwrap_or(now)
+    now.checked_add(by).or_else(|| now.checked_add(LONG)).unwrap_or(now)
 }

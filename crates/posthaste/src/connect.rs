@@ -88,9 +88,7 @@ impl Connect {
             }
         };
         let card = bus.capabilities();
-        self.needs
-            .iter()
-            .try_for_each(|capability| card.require(*capability))?;
+        self.needs.iter().try_for_each(|capability| card.require(*capability))?;
         Ok(bus)
     }
 }

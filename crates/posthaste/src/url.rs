@@ -97,8 +97,5 @@ fn unknown(endpoint: &Endpoint) -> Error {
         Some((last, others)) => format!("this build knows {} and {last}", others.join(", ")),
     };
     let scheme = endpoint.scheme();
-    Error::new(
-        ErrorKind::InvalidArgument,
-        format!("no broker is behind {scheme}: URLs: {text}"),
-    )
+    Error::new(ErrorKind::InvalidArgument, format!("no broker is behind {scheme}: URLs: {text}"))
 }

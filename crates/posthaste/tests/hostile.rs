@@ -28,22 +28,9 @@ impl World {
         let server = Server::new(runtime.clone(), broker.clone(), options);
         let endpoint = posthaste::endpoint("tcp://127.0.0.1:0").unwrap();
         let transport = posthaste::transport(runtime.clone(), &endpoint).unwrap();
-        let address = server
-            .listen(transport, endpoint)
-            .await
-            .unwrap()
-            .address()
-            .to_owned();
-        let good = posthaste::connect(runtime.clone(), format!("tcp://{address}"))
-            .await
-            .unwrap();
-        Self {
-            runtime,
-            broker,
-            _server: server,
-            address,
-            good,
-        }
+        let address = server.listen(transport, endpoint).await.unwrap().address().to_owned();
+        let good = posthaste::connect(runtime.clone(), format!("tcp://{address}")).await.unwrap();
+        Self { runtime, broker, _server: server, address, good }
     }
 
     async fn dial(&self) -> TcpStream {
@@ -104,31 +91,20 @@ async fn real_session(world: &World) -> Vec<u8> {
             back.await.unwrap();
         }
     });
-    let bus = posthaste::connect(world.runtime.clone(), url)
-        .await
-        .unwrap();
+    let bus = posthaste::connect(world.runtime.clone(), url).await.unwrap();
     let mut heard = bus.subscribe("a.*").await.unwrap();
-    let message = Message::builder(Topic::new("a.b").unwrap())
-        .header("k", "v")
-        .payload("hello");
+    let message = Message::builder(Topic::new("a.b").unwrap()).header("k", "v").payload("hello");
     bus.send_message(message.build().unwrap()).await.unwrap();
     heard.next_delivery().await.unwrap().ack();
     bus.send("q", "work").await.unwrap();
     let mut jobs = bus.consume("q").await.unwrap();
     jobs.next_delivery().await.unwrap().ack();
     jobs.settled().await.unwrap();
-    assert_eq!(
-        bus.request("nobody", "").await.unwrap_err().kind(),
-        ErrorKind::NoResponders
-    );
+    assert_eq!(bus.request("nobody", "").await.unwrap_err().kind(), ErrorKind::NoResponders);
     drop((bus, heard, jobs));
     recording.await.unwrap();
     let bytes = recorded.lock().unwrap().clone();
-    assert!(
-        bytes.len() > 200,
-        "a session of {} bytes says little",
-        bytes.len()
-    );
+    assert!(bytes.len() > 200, "a session of {} bytes says little", bytes.len());
     bytes
 }
 
@@ -233,10 +209,7 @@ async fn what_is_too_large_or_badly_addressed_comes_back_with_the_reason() {
     let largest = vec![7_u8; 16 << 20];
     let mut heard = world.good.subscribe("big").await.unwrap();
     world.good.publish("big", largest.clone()).await.unwrap();
-    assert_eq!(
-        heard.next_delivery().await.unwrap().payload().len(),
-        largest.len()
-    );
+    assert_eq!(heard.next_delivery().await.unwrap().payload().len(), largest.len());
     let mut larger = largest;
     larger.push(7);
     let refused = world.good.publish("big", larger).await.unwrap_err();

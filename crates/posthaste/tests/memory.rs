@@ -41,10 +41,6 @@ async fn hostile_peers_cost_no_memory_that_stays() {
 /// The resident memory of this process, from the second number of `/proc/self/statm`, in pages.
 fn resident_kib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .unwrap_or(0);
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * 4
 }

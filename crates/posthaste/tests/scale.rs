@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
 use posthaste::prelude::*;
-use posthaste::{Memory, BoxReceiver, Server, SharedRuntime};
+use posthaste::{BoxReceiver, Memory, Server, SharedRuntime};
 use posthaste_tokio::Tokio;
 
 const SUBSCRIBERS: usize = 1_000;
@@ -23,22 +23,13 @@ impl World {
     async fn at(url: &str) -> Self {
         let runtime: SharedRuntime = Tokio::current().into();
         let broker = Memory::with_runtime(runtime.clone());
-        let server = posthaste::serve(runtime.clone(), broker.clone(), url)
-            .await
-            .unwrap();
+        let server = posthaste::serve(runtime.clone(), broker.clone(), url).await.unwrap();
         let url = server.endpoints()[0].to_string();
-        Self {
-            runtime,
-            broker,
-            server,
-            url,
-        }
+        Self { runtime, broker, server, url }
     }
 
     async fn connect(&self) -> Bus {
-        posthaste::connect(self.runtime.clone(), &self.url)
-            .await
-            .unwrap()
+        posthaste::connect(self.runtime.clone(), &self.url).await.unwrap()
     }
 
     /// Nothing is lost and nothing is left, whatever the test did.
@@ -54,34 +45,23 @@ async fn receive_all(mut receiver: BoxReceiver) {
     let mut batch = Vec::new();
     let mut next = 0;
     while next < MESSAGES {
-        assert!(
-            receiver.recv_many(&mut batch, 256).await.unwrap() > 0,
-            "ended early"
-        );
+        assert!(receiver.recv_many(&mut batch, 256).await.unwrap() > 0, "ended early");
         for delivery in batch.drain(..) {
             assert_eq!(delivery.payload(), next.to_string().as_str());
             next += 1;
         }
     }
-    assert!(
-        receiver.try_recv().unwrap().is_none(),
-        "more than was published"
-    );
+    assert!(receiver.try_recv().unwrap().is_none(), "more than was published");
 }
 
 async fn publish_to_a_thousand(world: &World, receivers: Vec<BoxReceiver>) {
-    let receiving: Vec<_> = receivers
-        .into_iter()
-        .map(|receiver| tokio::spawn(receive_all(receiver)))
-        .collect();
+    let receiving: Vec<_> =
+        receivers.into_iter().map(|receiver| tokio::spawn(receive_all(receiver))).collect();
     let bus = world.connect().await;
     let mut sender = bus.sender(SenderOptions::new()).await.unwrap();
     let topic = Topic::new("news.today").unwrap();
     for number in 0..MESSAGES {
-        sender
-            .feed(Message::new(topic.clone(), number.to_string()))
-            .await
-            .unwrap();
+        sender.feed(Message::new(topic.clone(), number.to_string())).await.unwrap();
     }
     let receipt = sender.flush().await.unwrap();
     assert_eq!((receipt.confirmed, receipt.matched), (1_000, 1_000_000));
@@ -95,9 +75,7 @@ async fn publish_to_a_thousand(world: &World, receivers: Vec<BoxReceiver>) {
 async fn a_thousand_subscribers_on_one_connection_each_get_their_own_copy() {
     let world = World::at("tcp://127.0.0.1:0").await;
     let bus = world.connect().await;
-    let receivers = try_join_all((0..SUBSCRIBERS).map(|_| bus.subscribe("news.*")))
-        .await
-        .unwrap();
+    let receivers = try_join_all((0..SUBSCRIBERS).map(|_| bus.subscribe("news.*"))).await.unwrap();
     publish_to_a_thousand(&world, receivers).await;
 }
 
@@ -120,10 +98,7 @@ async fn many_requesters_over_two_responders_each_get_their_own_reply() {
     for _ in 0..2 {
         let responder = world.connect().await.serve("double").open().await.unwrap();
         tokio::spawn(responder.run(|request| async move {
-            let number: u64 = std::str::from_utf8(request.payload())
-                .unwrap()
-                .parse()
-                .unwrap();
+            let number: u64 = std::str::from_utf8(request.payload()).unwrap().parse().unwrap();
             Ok::<_, std::convert::Infallible>((2 * number).to_string())
         }));
     }
@@ -154,10 +129,7 @@ async fn a_killed_responder_is_no_responders_at_once_also_for_what_it_had_in_han
     let world = World::at("tcp://127.0.0.1:0").await;
     let asking = world.connect().await;
     // A runtime of its own stands for the other process: it dies without a goodbye.
-    let process = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let process = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let elsewhere = Tokio::new(process.handle().clone());
     let answering = posthaste::connect(elsewhere, &world.url).await.unwrap();
     let mut responder = answering.serve("work").open().await.unwrap();

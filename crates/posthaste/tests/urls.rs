@@ -8,12 +8,8 @@ use posthaste_tokio::Tokio;
 
 #[tokio::test]
 async fn memory_is_a_broker_of_its_own_for_each_connect() {
-    let one = posthaste::connect(Tokio::current(), "memory:")
-        .await
-        .unwrap();
-    let other = posthaste::connect(Tokio::current(), "memory:")
-        .await
-        .unwrap();
+    let one = posthaste::connect(Tokio::current(), "memory:").await.unwrap();
+    let other = posthaste::connect(Tokio::current(), "memory:").await.unwrap();
     one.send("jobs", "x").await.unwrap();
     assert_eq!(one.clone().stats().await.unwrap().queues.len(), 1);
     assert_eq!(other.stats().await.unwrap().queues.len(), 0);
@@ -26,9 +22,7 @@ async fn every_spelling_of_a_socket_reaches_the_broker_that_is_served_there() {
     let path = folder.path().join("ph.sock");
     let broker = Memory::with_runtime(runtime.clone());
     let url = format!("unix:{}", path.display());
-    let _server = posthaste::serve(runtime.clone(), broker, &url)
-        .await
-        .unwrap();
+    let _server = posthaste::serve(runtime.clone(), broker, &url).await.unwrap();
     for url in [url, format!("unix://{}", path.display())] {
         let bus = posthaste::connect(runtime.clone(), &url).await.unwrap();
         bus.send("jobs", "x").await.unwrap();
@@ -41,16 +35,10 @@ async fn a_gateway_serves_a_broker_that_is_itself_remote() {
     let folder = tempfile::tempdir().unwrap();
     let url = |name: &str| format!("unix:{}", folder.path().join(name).display());
     let broker = Memory::with_runtime(runtime.clone());
-    let _server = posthaste::serve(runtime.clone(), broker, url("one"))
-        .await
-        .unwrap();
-    let behind = posthaste::connect(runtime.clone(), url("one"))
-        .await
-        .unwrap();
+    let _server = posthaste::serve(runtime.clone(), broker, url("one")).await.unwrap();
+    let behind = posthaste::connect(runtime.clone(), url("one")).await.unwrap();
     let broker = behind.broker().clone();
-    let _gateway = posthaste::serve(runtime.clone(), broker, url("two"))
-        .await
-        .unwrap();
+    let _gateway = posthaste::serve(runtime.clone(), broker, url("two")).await.unwrap();
     let bus = posthaste::connect(runtime, url("two")).await.unwrap();
     bus.send("jobs", "x").await.unwrap();
     assert_eq!(behind.queue("jobs").await.unwrap().messages, 1);
@@ -79,20 +67,11 @@ async fn a_broker_that_is_not_there_is_given_up_in_time() {
 
 #[test]
 fn a_url_that_this_build_does_not_know_is_told_which_it_does() {
-    for url in [
-        "gopher://host",
-        "nats://host",
-        "",
-        "tcp",
-        "memory:named",
-        "MEMORY:",
-    ] {
+    for url in ["gopher://host", "nats://host", "", "tcp", "memory:named", "MEMORY:"] {
         let error = posthaste::endpoint(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}");
     }
-    let error = posthaste::endpoint("gopher://host")
-        .unwrap_err()
-        .to_string();
+    let error = posthaste::endpoint("gopher://host").unwrap_err().to_string();
     for known in ["memory:", "tcp://HOST:PORT", "unix:/PATH"] {
         assert!(error.contains(known), "{error}");
     }

@@ -65,9 +65,7 @@ impl Smol {
     /// The runtime whose tasks run on `executor`.
     #[must_use]
     pub fn new(executor: Arc<Executor<'static>>) -> Self {
-        Self {
-            executor: Some(executor),
-        }
+        Self { executor: Some(executor) }
     }
 
     /// The runtime whose tasks run on smol's global executor, as [`smol::spawn`]'s do.
@@ -80,11 +78,7 @@ impl Smol {
 impl fmt::Debug for Smol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An executor prints the state of its queues; which of the two it is says enough.
-        let executor = if self.executor.is_some() {
-            "own"
-        } else {
-            "global"
-        };
+        let executor = if self.executor.is_some() { "own" } else { "global" };
         f.debug_struct("Smol").field("executor", &executor).finish()
     }
 }
@@ -103,10 +97,7 @@ impl From<Smol> for SharedRuntime {
 
 impl Runtime for Smol {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "this is the runtime that is to be asked"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "this is the runtime that is to be asked")]
         match &self.executor {
             Some(executor) => executor.spawn(task).detach(),
             None => smol::spawn(task).detach(),
@@ -122,22 +113,15 @@ impl Runtime for Smol {
     }
 
     fn now(&self) -> Instant {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the adapter is the one place that may ask"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the adapter is the one place that may ask")]
         Instant::now()
     }
 
     fn unix_time(&self) -> Duration {
         // A clock set before 1970 counts as 1970.
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the adapter is the one place that may ask"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the adapter is the one place that may ask")]
         let now = SystemTime::now();
-        now.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
+        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     /// # Panics

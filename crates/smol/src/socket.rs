@@ -28,19 +28,13 @@ pub(crate) async fn connected(socket: StdSocket) -> io::Result<BoxConnection> {
         StdSocket::Tcp(socket) => {
             let socket = Async::new(socket)?;
             socket.writable().await?;
-            socket
-                .get_ref()
-                .take_error()?
-                .map_or_else(|| Ok(Box::new(Stream(socket)) as _), Err)
+            socket.get_ref().take_error()?.map_or_else(|| Ok(Box::new(Stream(socket)) as _), Err)
         }
         #[cfg(unix)]
         StdSocket::Unix(socket) => {
             let socket = Async::new(socket)?;
             socket.writable().await?;
-            socket
-                .get_ref()
-                .take_error()?
-                .map_or_else(|| Ok(Box::new(Stream(socket)) as _), Err)
+            socket.get_ref().take_error()?.map_or_else(|| Ok(Box::new(Stream(socket)) as _), Err)
         }
         other => Err(unsupported(&other)),
     }

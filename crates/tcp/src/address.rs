@@ -46,11 +46,7 @@ impl Address {
         if host.is_empty() {
             return Err(invalid("it has no host"));
         }
-        Ok(Self {
-            written: written.to_owned(),
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { written: written.to_owned(), host: host.to_owned(), port })
     }
 
     /// Every socket address of the host, in the order of preference of the system.
@@ -61,15 +57,10 @@ impl Address {
         }
         let (host, port) = (self.host.clone(), self.port);
         let found = blocking(runtime, move || {
-            (host.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect::<Vec<_>>)
+            (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
         });
         found.await.map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot look up {:?}: {error}", self.host),
-            )
+            io::Error::new(error.kind(), format!("cannot look up {:?}: {error}", self.host))
         })
     }
 
@@ -85,19 +76,12 @@ impl Address {
             return io::Error::new(io::ErrorKind::NotFound, text);
         };
         let at = at.to_string();
-        let at = if at == *written {
-            at
-        } else {
-            format!("{written} ({at})")
-        };
+        let at = if at == *written { at } else { format!("{written} ({at})") };
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => ": stop what listens there, or choose another port",
             io::ErrorKind::ConnectionRefused => ": nothing listens there",
             _ => "",
         };
-        io::Error::new(
-            error.kind(),
-            format!("cannot {attempt} {at}: {error}{advice}"),
-        )
+        io::Error::new(error.kind(), format!("cannot {attempt} {at}: {error}{advice}"))
     }
 }

@@ -62,10 +62,7 @@ pub struct Tcp {
 impl Tcp {
     /// TCP over `runtime`: a runtime adapter's value, or one that is shared already.
     pub fn new(runtime: impl Into<SharedRuntime>) -> Self {
-        Self {
-            runtime: runtime.into(),
-            options: Options::default(),
-        }
+        Self { runtime: runtime.into(), options: Options::default() }
     }
 
     /// Whether small writes leave at once (`TCP_NODELAY`). On by default: whatever batches is
@@ -102,22 +99,14 @@ impl Tcp {
 
     async fn connect_to(&self, to: SocketAddr) -> io::Result<BoxConnection> {
         let socket = socket::connecting(to, &self.options)?;
-        let connection = self
-            .runtime
-            .register_connecting(StdSocket::Tcp(socket))
-            .await?;
-        Ok(Box::new(WithPeer::new(
-            connection,
-            Peer::at(to.to_string()),
-        )))
+        let connection = self.runtime.register_connecting(StdSocket::Tcp(socket)).await?;
+        Ok(Box::new(WithPeer::new(connection, Peer::at(to.to_string()))))
     }
 }
 
 impl std::fmt::Debug for Tcp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tcp")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Tcp").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

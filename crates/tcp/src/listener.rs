@@ -46,15 +46,11 @@ impl Listener for TcpAcceptLoop {
     async fn accept(&mut self) -> io::Result<Upgrade> {
         let socket = poll_fn(|cx| self.acceptor.poll_accept(cx)).await?;
         let StdSocket::Tcp(socket) = socket else {
-            return Err(io::Error::other(
-                "the runtime accepted something else than TCP",
-            ));
+            return Err(io::Error::other("the runtime accepted something else than TCP"));
         };
         let (runtime, options) = (SharedRuntime::clone(&self.runtime), self.options.clone());
         // A peer that is gone already fails here: its own upgrade, not the listener.
-        Ok(Box::pin(
-            async move { upgrade(&*runtime, socket, &options) },
-        ))
+        Ok(Box::pin(async move { upgrade(&*runtime, socket, &options) }))
     }
 
     fn endpoint(&self) -> Endpoint {

@@ -42,13 +42,7 @@ pub async fn connect(
 ) -> Result<Remote, Error> {
     let runtime = runtime.into();
     let endpoint = Endpoint::new("tcp", address);
-    Remote::connect(
-        runtime.clone(),
-        Tcp::new(runtime),
-        endpoint,
-        RemoteOptions::new(),
-    )
-    .await
+    Remote::connect(runtime.clone(), Tcp::new(runtime), endpoint, RemoteOptions::new()).await
 }
 
 /// Serves `broker` at `address`, a `HOST:PORT`, until the server is dropped; a port of 0 is any
@@ -66,8 +60,6 @@ pub async fn serve(
 ) -> Result<Server, Error> {
     let runtime = runtime.into();
     let server = Server::new(runtime.clone(), broker, ServerOptions::new());
-    server
-        .listen(Tcp::new(runtime), Endpoint::new("tcp", address))
-        .await?;
+    server.listen(Tcp::new(runtime), Endpoint::new("tcp", address)).await?;
     Ok(server)
 }

@@ -105,11 +105,7 @@ impl Runtime for Tokio {
     }
 
     fn timer(&self) -> BoxTimer {
-        Box::pin(TokioTimer {
-            handle: self.handle.clone(),
-            sleep: None,
-            armed: false,
-        })
+        Box::pin(TokioTimer { handle: self.handle.clone(), sleep: None, armed: false })
     }
 
     fn now(&self) -> Instant {
@@ -121,13 +117,9 @@ impl Runtime for Tokio {
 
     fn unix_time(&self) -> Duration {
         // An adapter is where the machine is asked. A clock set before 1970 counts as 1970.
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the adapter is the one place that may ask"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the adapter is the one place that may ask")]
         let now = SystemTime::now();
-        now.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
+        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     /// # Panics

@@ -32,9 +32,7 @@ pub(crate) async fn connected(handle: Handle, socket: StdSocket) -> io::Result<B
                 adopt_tcp(socket)?
             };
             stream.writable().await?;
-            stream
-                .take_error()?
-                .map_or_else(|| Ok(Box::new(Stream(stream)) as _), Err)
+            stream.take_error()?.map_or_else(|| Ok(Box::new(Stream(stream)) as _), Err)
         }
         #[cfg(unix)]
         StdSocket::Unix(socket) => {
@@ -43,9 +41,7 @@ pub(crate) async fn connected(handle: Handle, socket: StdSocket) -> io::Result<B
                 adopt_unix(socket)?
             };
             stream.writable().await?;
-            stream
-                .take_error()?
-                .map_or_else(|| Ok(Box::new(Stream(stream)) as _), Err)
+            stream.take_error()?.map_or_else(|| Ok(Box::new(Stream(stream)) as _), Err)
         }
         other => Err(unsupported(&other)),
     }

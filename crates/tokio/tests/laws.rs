@@ -13,23 +13,14 @@ use posthaste_tokio::Tokio;
 
 /// Runs `test` on both kinds of tokio runtime.
 fn on_both(test: impl AsyncFn(Tokio)) {
-    let many = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     many.block_on(test(Tokio::new(many.handle().clone())));
-    let one = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     one.block_on(test(Tokio::new(one.handle().clone())));
 }
 
 fn is_pending(timer: &mut BoxTimer) -> bool {
-    timer
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-        .is_pending()
+    timer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 #[test]
@@ -66,10 +57,7 @@ fn x3_a_timer_is_never_early_and_can_be_set_again() {
             timer.as_mut().reset(deadline);
             timer.as_mut().await;
             assert!(runtime.now() >= deadline);
-            assert!(
-                is_pending(&mut timer),
-                "a timer that has fired waits for its next deadline"
-            );
+            assert!(is_pending(&mut timer), "a timer that has fired waits for its next deadline");
         }
     });
 }
@@ -107,16 +95,11 @@ fn x4_sockets_are_woken_by_their_own_reactor_under_any_executor() {
     pollster::block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut acceptor = runtime
-            .register_listener(StdListener::Tcp(listener))
-            .unwrap();
+        let mut acceptor = runtime.register_listener(StdListener::Tcp(listener)).unwrap();
         let waiting = acceptor.poll_accept(&mut Context::from_waker(Waker::noop()));
         assert!(waiting.is_pending());
         let client = std::net::TcpStream::connect(address).unwrap();
-        let mut client = runtime
-            .register_connecting(StdSocket::Tcp(client))
-            .await
-            .unwrap();
+        let mut client = runtime.register_connecting(StdSocket::Tcp(client)).await.unwrap();
         let accepted = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
         let mut server = runtime.register(accepted).unwrap();
         let mut byte = [0];
@@ -161,18 +144,14 @@ fn nothing_panics_or_blocks_when_it_is_dropped_outside_a_runtime() {
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let runtime = Tokio::new(tokio.handle().clone());
     let mut timer = runtime.timer();
-    timer
-        .as_mut()
-        .reset(runtime.now() + Duration::from_secs(3_600));
+    timer.as_mut().reset(runtime.now() + Duration::from_secs(3_600));
     assert!(is_pending(&mut timer));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let connecting = client.try_clone().unwrap();
     let connecting = runtime.register_connecting(StdSocket::Tcp(connecting));
     let connection = runtime.register(StdSocket::Tcp(client)).unwrap();
-    let acceptor = runtime
-        .register_listener(StdListener::Tcp(listener))
-        .unwrap();
+    let acceptor = runtime.register_listener(StdListener::Tcp(listener)).unwrap();
     let unused = runtime.timer();
     drop((connecting, unused));
     // One half before the runtime ends, and the other after it.

@@ -76,11 +76,7 @@ pub struct Unix {
 impl Unix {
     /// Unix sockets over `runtime`: a runtime adapter's value, or one that is shared already.
     pub fn new(runtime: impl Into<SharedRuntime>) -> Self {
-        Self {
-            runtime: runtime.into(),
-            mode: 0o600,
-            backlog: 1024,
-        }
+        Self { runtime: runtime.into(), mode: 0o600, backlog: 1024 }
     }
 
     /// Who may connect, as the permission bits of the socket file (0o600 by default: its owner
@@ -168,9 +164,7 @@ impl Transport for Unix {
     /// Dropping the future closes the socket.
     async fn connect(&self, to: &Endpoint) -> io::Result<BoxConnection> {
         let path = SocketPath::parse(to)?;
-        self.connect_to(&path)
-            .await
-            .map_err(|error| path.failure(CONNECT, &error))
+        self.connect_to(&path).await.map_err(|error| path.failure(CONNECT, &error))
     }
 
     /// Listens at a path, with the mode that was asked for from the first moment that anyone can
@@ -191,12 +185,7 @@ impl Transport for Unix {
             owner::bind(&path, mode, backlog).map_err(|error| path.failure(LISTEN, &error))
         });
         let (owner, listener) = bound.await?;
-        Ok(Box::new(UnixAcceptLoop::new(
-            &self.runtime,
-            owner,
-            listener,
-            at.clone(),
-        )?))
+        Ok(Box::new(UnixAcceptLoop::new(&self.runtime, owner, listener, at.clone())?))
     }
 }
 

@@ -29,12 +29,7 @@ impl UnixAcceptLoop {
         endpoint: Endpoint,
     ) -> io::Result<Self> {
         let acceptor = runtime.register_listener(StdListener::Unix(listener))?;
-        Ok(Self {
-            _owner: owner,
-            runtime: SharedRuntime::clone(runtime),
-            acceptor,
-            endpoint,
-        })
+        Ok(Self { _owner: owner, runtime: SharedRuntime::clone(runtime), acceptor, endpoint })
     }
 }
 
@@ -47,9 +42,7 @@ impl Listener for UnixAcceptLoop {
     async fn accept(&mut self) -> io::Result<Upgrade> {
         let socket = poll_fn(|cx| self.acceptor.poll_accept(cx)).await?;
         let StdSocket::Unix(socket) = socket else {
-            return Err(io::Error::other(
-                "the runtime accepted something else than a Unix socket",
-            ));
+            return Err(io::Error::other("the runtime accepted something else than a Unix socket"));
         };
         let runtime = SharedRuntime::clone(&self.runtime);
         Ok(Box::pin(async move { upgrade(&*runtime, socket) }))

@@ -85,11 +85,7 @@ impl Owner {
             // that no longer has the name is worth nothing.
             let lock = OwnedFile::new(&lock_path, &file.metadata()?);
             if lock.is_there() {
-                return Ok(Self {
-                    socket: None,
-                    lock,
-                    locked: file,
-                });
+                return Ok(Self { socket: None, lock, locked: file });
             }
         }
         Err(in_use("its lock file is removed as fast as it is made"))
@@ -110,10 +106,7 @@ impl Drop for Owner {
 
 impl OwnedFile {
     fn new(path: &Path, made: &Metadata) -> Self {
-        Self {
-            path: path.to_owned(),
-            identity: identity(made),
-        }
+        Self { path: path.to_owned(), identity: identity(made) }
     }
 
     fn is_there(&self) -> bool {
@@ -166,11 +159,8 @@ fn clear_stale(path: &SocketPath) -> io::Result<()> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn set_mode(path: &Path, made: &Metadata, mode: u32) -> io::Result<()> {
     // A socket cannot be opened, but its place in the file system can be held.
-    let held = rustix::fs::open(
-        path,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let held =
+        rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let held = File::from(held);
     if identity(&held.metadata()?) != identity(made) {
         return Err(in_use("someone replaced the socket file"));

@@ -30,10 +30,7 @@ impl SocketPath {
         let invalid = |why: &str| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!(
-                    "{:?} is no path of a Unix socket: {why}",
-                    endpoint.to_string()
-                ),
+                format!("{:?} is no path of a Unix socket: {why}", endpoint.to_string()),
             )
         };
         if endpoint.scheme() != "unix" {
@@ -89,9 +86,6 @@ impl SocketPath {
             _ => "",
         };
         let written = &self.written;
-        io::Error::new(
-            error.kind(),
-            format!("cannot {attempt} {written}: {error}{advice}"),
-        )
+        io::Error::new(error.kind(), format!("cannot {attempt} {written}: {error}{advice}"))
     }
 }

@@ -45,13 +45,7 @@ pub async fn connect(
 ) -> Result<Remote, Error> {
     let runtime = runtime.into();
     let endpoint = endpoint(path.as_ref())?;
-    Remote::connect(
-        runtime.clone(),
-        Unix::new(runtime),
-        endpoint,
-        RemoteOptions::new(),
-    )
-    .await
+    Remote::connect(runtime.clone(), Unix::new(runtime), endpoint, RemoteOptions::new()).await
 }
 
 /// Serves `broker` at the Unix socket `path`, for this user alone, until the server is dropped. See
@@ -69,9 +63,7 @@ pub async fn serve(
 ) -> Result<Server, Error> {
     let runtime = runtime.into();
     let server = Server::new(runtime.clone(), broker, ServerOptions::new());
-    server
-        .listen(Unix::new(runtime), endpoint(path.as_ref())?)
-        .await?;
+    server.listen(Unix::new(runtime), endpoint(path.as_ref())?).await?;
     Ok(server)
 }
 

@@ -29,11 +29,7 @@ fn the_mode_is_what_was_asked_for_under_any_umask() {
         ] {
             smol::block_on(async {
                 let mut listener = unix.bind(&at).await.unwrap();
-                let made = std::fs::symlink_metadata(&path)
-                    .unwrap()
-                    .permissions()
-                    .mode()
-                    & 0o7777;
+                let made = std::fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777;
                 assert_eq!(made, mode, "umask {umask:o}: {made:o}, not {mode:o}");
                 unix.connect(&at).await.unwrap();
                 listener.accept().await.unwrap().await.unwrap();

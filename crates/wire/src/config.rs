@@ -109,26 +109,14 @@ impl Limits {
     #[must_use]
     pub(crate) fn meet(self, other: Self) -> Self {
         let frame = self.frame.min(other.frame).max(Self::FRAME_MIN);
-        let whole_head = frame
-            .saturating_sub(Self::TRANSFER_FIXED)
-            .min(Self::HEAD_MAX);
+        let whole_head = frame.saturating_sub(Self::TRANSFER_FIXED).min(Self::HEAD_MAX);
         let head = self.head.min(other.head).min(whole_head);
         // A message that could never be put together is not a message that may be sent.
         let reassembly = self.reassembly.min(other.reassembly).max(frame);
-        let payload = self
-            .payload
-            .min(other.payload)
-            .min(reassembly.saturating_sub(head));
+        let payload = self.payload.min(other.payload).min(reassembly.saturating_sub(head));
         let links = self.links.min(other.links).max(1);
         let unauthenticated = self.unauthenticated;
-        Self {
-            frame,
-            payload,
-            head,
-            links,
-            reassembly,
-            unauthenticated,
-        }
+        Self { frame, payload, head, links, reassembly, unauthenticated }
     }
 }
 

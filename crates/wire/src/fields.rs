@@ -79,8 +79,7 @@ impl<'a> Writer<'a> {
     /// Appends bytes as they are. A value of 4 GiB or more does not fit its length and is left out.
     pub fn bytes(&mut self, tag: u8, value: &[u8]) -> &mut Self {
         if let Ok(len) = u32::try_from(value.len()) {
-            self.into
-                .reserve(value.len().saturating_add(FIELD_OVERHEAD));
+            self.into.reserve(value.len().saturating_add(FIELD_OVERHEAD));
             self.into.push(tag);
             self.into.extend_from_slice(&len.to_le_bytes());
             self.into.extend_from_slice(value);
@@ -175,10 +174,7 @@ impl<'a> Field<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(FieldError {
-                tag: self.tag,
-                what: "is neither 0 nor 1",
-            }),
+            _ => Err(FieldError { tag: self.tag, what: "is neither 0 nor 1" }),
         }
     }
 
@@ -219,10 +215,8 @@ impl<'a> Field<'a> {
     /// # Errors
     /// If it is not UTF-8.
     pub fn str(&self) -> Result<&'a str, FieldError> {
-        std::str::from_utf8(self.value).map_err(|_| FieldError {
-            tag: self.tag,
-            what: "is not UTF-8",
-        })
+        std::str::from_utf8(self.value)
+            .map_err(|_| FieldError { tag: self.tag, what: "is not UTF-8" })
     }
 
     /// The value as a record of its own.
@@ -236,10 +230,8 @@ impl<'a> Field<'a> {
     /// # Errors
     /// If its length is another.
     pub fn array<const N: usize>(&self) -> Result<[u8; N], FieldError> {
-        <[u8; N]>::try_from(self.value).map_err(|_| FieldError {
-            tag: self.tag,
-            what: "does not have its type's length",
-        })
+        <[u8; N]>::try_from(self.value)
+            .map_err(|_| FieldError { tag: self.tag, what: "does not have its type's length" })
     }
 }
 
@@ -251,10 +243,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    const TRUNCATED: Self = Self {
-        tag: 0,
-        what: "is cut short",
-    };
+    const TRUNCATED: Self = Self { tag: 0, what: "is cut short" };
 
     /// The tag of the field at fault; 0 if the record ends in the middle of a field.
     #[must_use]

@@ -129,9 +129,6 @@ const SOFTWARE_LONG: Violation =
 
 impl From<FieldError> for Violation {
     fn from(error: FieldError) -> Self {
-        Self::detailed(
-            crate::Code::Protocol,
-            format!("HELLO or WELCOME is malformed: {error}"),
-        )
+        Self::detailed(crate::Code::Protocol, format!("HELLO or WELCOME is malformed: {error}"))
     }
 }

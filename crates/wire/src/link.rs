@@ -165,13 +165,7 @@ impl State {
     /// Begins the next life of this number. `dirty` survives: it says where the number is listed.
     pub(crate) fn begin(&mut self, role: Role) {
         let (life, dirty) = (self.life.wrapping_add(1), self.dirty);
-        *self = Self {
-            life,
-            dirty,
-            role,
-            stage: Stage::Opening,
-            ..Self::free()
-        };
+        *self = Self { life, dirty, role, stage: Stage::Opening, ..Self::free() };
     }
 
     /// Whether credit is left at the sending end: bytes may be overdrawn by one message.
@@ -258,8 +252,7 @@ impl Incoming {
         if needed > self.payload.capacity() {
             let doubled = self.payload.capacity().saturating_mul(2).max(STEP);
             let capacity = doubled.min(self.total).max(needed);
-            self.payload
-                .reserve_exact(capacity.saturating_sub(self.payload.len()));
+            self.payload.reserve_exact(capacity.saturating_sub(self.payload.len()));
         }
         self.payload.extend_from_slice(piece);
     }
@@ -278,13 +271,7 @@ mod tests {
     fn memory_grows_with_what_has_come_and_never_past_the_total() {
         let total = 1_000_000;
         let (hop, head) = (Hop::default(), Bytes::new());
-        let mut incoming = Incoming {
-            seq: 1,
-            hop,
-            head,
-            payload: Vec::new(),
-            total,
-        };
+        let mut incoming = Incoming { seq: 1, hop, head, payload: Vec::new(), total };
         while incoming.payload.len() < total {
             let left = total.saturating_sub(incoming.payload.len());
             incoming.push(&vec![0; left.min(1_000)]);

@@ -49,10 +49,7 @@ impl Output {
     /// Bytes that are still to be written.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes
-            .len()
-            .saturating_sub(self.front)
-            .saturating_add(self.spliced)
+        self.bytes.len().saturating_sub(self.front).saturating_add(self.spliced)
     }
 
     /// Whether nothing is to be written.

@@ -29,11 +29,7 @@ pub(crate) enum Preface {
 
 /// Judges the first bytes of a peer as early as possible.
 pub(crate) fn judge(input: &[u8]) -> Preface {
-    if input
-        .iter()
-        .zip(&MAGIC)
-        .any(|(got, expected)| got != expected)
-    {
+    if input.iter().zip(&MAGIC).any(|(got, expected)| got != expected) {
         return Preface::Foreign;
     }
     match input.first_chunk::<PREFACE_LEN>() {

@@ -29,13 +29,7 @@ pub struct Hop {
 
 impl Default for Hop {
     fn default() -> Self {
-        Self {
-            attributes: 0,
-            correlation: None,
-            deadline: None,
-            attempt: 1,
-            missed: 0,
-        }
+        Self { attributes: 0, correlation: None, deadline: None, attempt: 1, missed: 0 }
     }
 }
 

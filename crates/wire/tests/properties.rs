@@ -34,11 +34,7 @@ impl Parts {
         let (a, b, c, d) = self.numbers;
         let (link, code) = (self.link, Code::from_u16(self.code));
         let (reason, bytes) = (self.text.as_str(), &self.bytes[..]);
-        let role = if d & 1 == 0 {
-            Role::Sender
-        } else {
-            Role::Receiver
-        };
+        let role = if d & 1 == 0 { Role::Sender } else { Role::Receiver };
         let beyond = u32::try_from(self.more.len()).unwrap() + 1;
         match self.kind {
             0 => Frame::Hello { fields: bytes },
@@ -46,11 +42,7 @@ impl Parts {
             2 => Frame::Goodbye { code, reason },
             3 => Frame::Ping { token: a },
             4 => Frame::Pong { token: a },
-            5 => Frame::Open {
-                link,
-                role,
-                options: bytes,
-            },
+            5 => Frame::Open { link, role, options: bytes },
             6 => Frame::Opened { link, info: bytes },
             7 => Frame::Refused { link, code, reason },
             8 => Frame::Close { link },
@@ -59,98 +51,42 @@ impl Parts {
             11 => Frame::Stopped { link },
             12 => {
                 let total = (d & 1 == 0).then(|| c.saturating_add(beyond));
-                Frame::Transfer {
-                    link,
-                    hop: self.hop,
-                    total,
-                    head: bytes,
-                    payload: &self.more,
-                }
+                Frame::Transfer { link, hop: self.hop, total, head: bytes, payload: &self.more }
             }
             13 => {
                 let piece = if bytes.is_empty() { &[0][..] } else { bytes };
-                Frame::Fragment {
-                    link,
-                    more: d & 1 == 0,
-                    piece,
-                }
+                Frame::Fragment { link, more: d & 1 == 0, piece }
             }
-            14 => Frame::Credit {
-                link,
-                messages: a,
-                bytes: b,
-            },
-            15 => Frame::Confirm {
-                link,
-                upto: a,
-                matched: b,
-                level: d,
-                nodes: c,
-            },
-            16 => Frame::Return {
-                link,
-                seq: a,
-                code,
-                level: d,
-                reason,
-            },
+            14 => Frame::Credit { link, messages: a, bytes: b },
+            15 => Frame::Confirm { link, upto: a, matched: b, level: d, nodes: c },
+            16 => Frame::Return { link, seq: a, code, level: d, reason },
             17 => {
                 use Outcome::{Ack, Dropped, Reject, Release, Retry};
                 let outcome = [Ack, Retry, Reject, Release, Dropped][usize::from(d) % 5];
                 let after = self.after.map(Duration::from_micros);
-                Frame::Settle {
-                    link,
-                    outcome,
-                    first: a,
-                    last: b,
-                    after,
-                    why: reason,
-                }
+                Frame::Settle { link, outcome, first: a, last: b, after, why: reason }
             }
             18 => Frame::Sync { link, token: a },
-            19 => Frame::Synced {
-                link,
-                token: a,
-                code,
-                reason,
-            },
-            20 => Frame::Call {
-                id: c,
-                method: self.code,
-                body: bytes,
-            },
-            21 => Frame::Result {
-                id: c,
-                code,
-                body: bytes,
-            },
+            19 => Frame::Synced { link, token: a, code, reason },
+            20 => Frame::Call { id: c, method: self.code, body: bytes },
+            21 => Frame::Result { id: c, code, body: bytes },
             22 => Frame::Notice { code, body: bytes },
-            _ => Frame::Unknown {
-                kind: 0x80 | d,
-                flags: 0x80 | d,
-                link,
-                body: bytes,
-            },
+            _ => Frame::Unknown { kind: 0x80 | d, flags: 0x80 | d, link, body: bytes },
         }
     }
 }
 
 fn hop() -> impl Strategy<Value = Hop> {
     let missed = prop_oneof![Just(0), any::<u64>()];
-    (
-        any::<u8>(),
-        any::<u64>(),
-        option::of(any::<u64>()),
-        1..u32::MAX,
-        missed,
-    )
-        .prop_map(|(attributes, correlation, deadline, attempt, missed)| Hop {
+    (any::<u8>(), any::<u64>(), option::of(any::<u64>()), 1..u32::MAX, missed).prop_map(
+        |(attributes, correlation, deadline, attempt, missed)| Hop {
             attributes,
             correlation: std::num::NonZeroU64::new(correlation),
             deadline: deadline.map(Duration::from_micros),
             attempt,
             missed,
-        })
+        },
+    )
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
@@ -160,17 +96,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let fixed = (0..24_u8, 1..=u16::MAX, numbers, any::<u16>(), hop(), after);
     (fixed, "\\PC{0,200}", bytes(), bytes()).prop_map(|(fixed, text, bytes, more)| {
         let (kind, link, numbers, code, hop, after) = fixed;
-        Parts {
-            kind,
-            link,
-            numbers,
-            code,
-            hop,
-            after,
-            text,
-            bytes,
-            more,
-        }
+        Parts { kind, link, numbers, code, hop, after, text, bytes, more }
     })
 }
 
@@ -254,10 +180,7 @@ proptest! {
 
 /// The end is told if and only if there was one, once, and last.
 fn check_events(events: &[Event], ended: bool) {
-    let ends = events
-        .iter()
-        .filter(|event| matches!(event, Event::Ended { .. }))
-        .count();
+    let ends = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
     assert_eq!(ends, usize::from(ended));
     if ended {
         support::ended(events);
@@ -286,10 +209,7 @@ fn client_reacts(session: &mut Session, event: &Event) {
             session.call(1, 2, b"declare").ok();
         }
         Event::Credit { link } => {
-            let hop = Hop {
-                correlation: std::num::NonZeroU64::new(9),
-                ..Hop::default()
-            };
+            let hop = Hop { correlation: std::num::NonZeroU64::new(9), ..Hop::default() };
             for len in [0, 10, 500, 9_000] {
                 let payload = Bytes::from(vec![7; len]);
                 session.transfer(*link, &hop, b"topic", &payload).ok();
@@ -313,11 +233,7 @@ fn client_reacts(session: &mut Session, event: &Event) {
 /// A server's part in the conversation.
 fn server_reacts(session: &mut Session, event: &Event) {
     match event {
-        Event::Opening {
-            link,
-            role: Role::Sender,
-            ..
-        } => {
+        Event::Opening { link, role: Role::Sender, .. } => {
             session.opened(*link, b"here");
             session.grant(*link, 10, 100_000);
         }
@@ -325,9 +241,7 @@ fn server_reacts(session: &mut Session, event: &Event) {
         Event::Credit { link } => {
             for len in [1, 200, 6_000] {
                 let payload = Bytes::from(vec![9; len]);
-                session
-                    .transfer(*link, &Hop::default(), b"reply", &payload)
-                    .ok();
+                session.transfer(*link, &Hop::default(), b"reply", &payload).ok();
             }
         }
         Event::Transfer { link, seq: 3, .. } => {
@@ -355,10 +269,7 @@ impl Actor {
     fn pair() -> [Self; 2] {
         let now = start();
         // Small frames, so that a message of 9 KB is cut.
-        let limits = Limits {
-            frame: 4_096,
-            ..Limits::default()
-        };
+        let limits = Limits { frame: 4_096, ..Limits::default() };
         let config = Config { limits, ..config() };
         let actor = |session, reacts| Self {
             session,
@@ -368,10 +279,7 @@ impl Actor {
             now,
         };
         [
-            actor(
-                Session::client(config.clone(), now),
-                client_reacts as fn(&mut Session, &Event),
-            ),
+            actor(Session::client(config.clone(), now), client_reacts as fn(&mut Session, &Event)),
             actor(Session::server(config, now), server_reacts),
         ]
     }
@@ -406,21 +314,9 @@ fn conversation() -> [Vec<Vec<u8>>; 2] {
     }
     let told =
         |events: &[Event], what: fn(&Event) -> bool| events.iter().filter(|e| what(e)).count();
-    let closed = told(&client.heard, |event| {
-        matches!(event, Event::Closed { code: Code::Ok, .. })
-    });
-    assert_eq!(
-        closed, 2,
-        "the conversation comes to its end: {:?}",
-        client.heard
-    );
-    assert_eq!(
-        told(&server.heard, |event| matches!(
-            event,
-            Event::Transfer { .. }
-        )),
-        4
-    );
+    let closed = told(&client.heard, |event| matches!(event, Event::Closed { code: Code::Ok, .. }));
+    assert_eq!(closed, 2, "the conversation comes to its end: {:?}", client.heard);
+    assert_eq!(told(&server.heard, |event| matches!(event, Event::Transfer { .. })), 4);
     [from_client, from_server]
 }
 
@@ -480,10 +376,7 @@ fn a_conversation_with_any_byte_damaged_goes_on_or_ends_with_a_reason() {
                 check_events(&actor.heard, actor.session.is_ended());
                 assert!(actor.session.wanted() <= 4_096);
                 if actor.session.is_ended() {
-                    assert!(
-                        !support::ended(&actor.heard).1.is_empty(),
-                        "the end has a reason"
-                    );
+                    assert!(!support::ended(&actor.heard).1.is_empty(), "the end has a reason");
                 }
             }
         }

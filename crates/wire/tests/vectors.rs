@@ -12,36 +12,23 @@ struct Vector {
 
 fn vectors() -> Vec<Vector> {
     let text = include_str!("vectors.txt");
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect();
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert_eq!(lines.len() % 3, 0, "each vector is three lines");
     lines
         .chunks(3)
-        .map(|lines| Vector {
-            name: lines[0],
-            bytes: unhex(lines[1]),
-            meaning: lines[2],
-        })
+        .map(|lines| Vector { name: lines[0], bytes: unhex(lines[1]), meaning: lines[2] })
         .collect()
 }
 
 fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
 
 fn split(bytes: &[u8]) -> (Header, &[u8]) {
     let (header, body) = bytes.split_first_chunk().expect("a header");
     let header = Header::decode(header);
-    assert_eq!(
-        header.body_len as usize,
-        body.len(),
-        "the header states the body's length"
-    );
+    assert_eq!(header.body_len as usize, body.len(), "the header states the body's length");
     (header, body)
 }
 
@@ -75,20 +62,14 @@ fn there_is_a_vector_for_every_kind() {
     let mut kinds: Vec<u8> = vectors().iter().map(|vector| vector.bytes[4]).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let known = (0x01..=0x05)
-        .chain(0x10..=0x16)
-        .chain(0x20..=0x27)
-        .chain(0x30..=0x32);
+    let known = (0x01..=0x05).chain(0x10..=0x16).chain(0x20..=0x27).chain(0x30..=0x32);
     assert_eq!(kinds, known.chain([0x70]).collect::<Vec<u8>>());
 }
 
 #[test]
 fn the_vector_of_hello_states_the_default_limits() {
     let vectors = vectors();
-    let hello = vectors
-        .iter()
-        .find(|vector| vector.name == "hello")
-        .unwrap();
+    let hello = vectors.iter().find(|vector| vector.name == "hello").unwrap();
     let hello = Hello::decode(&hello.bytes[Header::LEN..]).unwrap();
     let config = support::config();
     assert_eq!(hello.limits.frame, config.limits.frame);
@@ -105,13 +86,7 @@ fn the_vector_of_hello_states_the_default_limits() {
 fn a_client_begins_with_its_preface_and_a_hello() {
     let mut client = Session::client(support::config(), support::start());
     let bytes = support::output(&mut client);
-    assert_eq!(
-        &bytes[..PREFACE_LEN],
-        &[0x89, b'P', b'H', b'W', b'\r', b'\n', 1, 0]
-    );
+    assert_eq!(&bytes[..PREFACE_LEN], &[0x89, b'P', b'H', b'W', b'\r', b'\n', 1, 0]);
     let (header, body) = split(&bytes[PREFACE_LEN..]);
-    assert!(matches!(
-        Frame::decode(header, body),
-        Ok(Frame::Hello { .. })
-    ));
+    assert!(matches!(Frame::decode(header, body), Ok(Frame::Hello { .. })));
 }

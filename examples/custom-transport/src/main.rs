@@ -15,9 +15,7 @@ fn main() -> Result<(), Error> {
         let board = Board::default();
         let memory = Memory::with_runtime(runtime.clone());
         let server = Server::new(runtime.clone(), memory, ServerOptions::new());
-        let port = server
-            .listen(board.clone(), "serial:ttyS0".parse()?)
-            .await?;
+        let port = server.listen(board.clone(), "serial:ttyS0".parse()?).await?;
         println!("serving at {port}");
 
         let remote = Remote::connect(runtime.clone(), board, port, RemoteOptions::new()).await?;
@@ -39,10 +37,7 @@ fn main() -> Result<(), Error> {
 
         let mut responder = bus.serve("door.state").open().await?;
         let answering = async {
-            let request = responder
-                .recv()
-                .await?
-                .ok_or_else(|| Error::closed("the door"))?;
+            let request = responder.recv().await?.ok_or_else(|| Error::closed("the door"))?;
             request.reply("closed").await
         };
         let asking = bus.request("door.state", "").into_future();

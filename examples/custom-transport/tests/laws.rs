@@ -32,12 +32,7 @@ impl Executor for OnSmol {
 
 impl TransportSubject for OnSmol {
     fn open(&self) -> BoxFuture<'_, io::Result<Medium>> {
-        Box::pin(async {
-            Ok(Medium::new(
-                Board::default(),
-                Endpoint::new("serial", "ttyS0"),
-            ))
-        })
+        Box::pin(async { Ok(Medium::new(Board::default(), Endpoint::new("serial", "ttyS0"))) })
     }
 }
 
@@ -48,9 +43,7 @@ impl BrokerSubject for OnSmol {
             let board = Board::default();
             let memory = Memory::with_runtime(runtime.clone());
             let server = Server::new(runtime.clone(), memory, ServerOptions::new());
-            let port = server
-                .listen(board.clone(), Endpoint::new("serial", "ttyS0"))
-                .await?;
+            let port = server.listen(board.clone(), Endpoint::new("serial", "ttyS0")).await?;
             let connect = async || {
                 let (port, options) = (port.clone(), RemoteOptions::new());
                 Remote::connect(runtime.clone(), board.clone(), port, options).await

@@ -42,26 +42,18 @@ pub(crate) struct PubArgs {
 }
 
 pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
-    let template = Template {
-        to: topic(&args.topic)?,
-        to_queue: false,
-        properties: args.properties,
-    };
+    let template =
+        Template { to: topic(&args.topic)?, to_queue: false, properties: args.properties };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
     let sender = bus.sender(template.sender_options()).await?;
     let tally = send_all(sender, &template, payloads, args.require_match, patience).await?;
     let (confirmed, matched, level) = (tally.confirmed, tally.matched, tally.level());
-    print_line(&format!(
-        "published {confirmed} matched {matched} level {level}"
-    ))?;
+    print_line(&format!("published {confirmed} matched {matched} level {level}"))?;
     connect::goodbye(&bus).await;
     if args.require_match && tally.unmatched {
-        let text = format!(
-            "nobody subscribes to {}, nor is a queue bound to it",
-            template.to
-        );
+        let text = format!("nobody subscribes to {}, nor is a queue bound to it", template.to);
         return Err(Failure::new(Code::Unmatched, text));
     }
     Ok(())

@@ -156,14 +156,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
 
 /// The queues, one a row.
 pub(super) fn rows(queues: &[QueueInfo]) -> String {
-    let headings = [
-        "name",
-        "messages",
-        "unsettled",
-        "bytes",
-        "consumers",
-        "durable",
-    ];
+    let headings = ["name", "messages", "unsettled", "bytes", "consumers", "durable"];
     let rows: Vec<_> = queues
         .iter()
         .map(|info| {

@@ -39,11 +39,7 @@ pub(crate) async fn run(args: RecvArgs) -> Result<(), Failure> {
         Settling::Auto => subscription.ack(Ack::Auto).prefetch(prefetch),
         Settling::Never => subscription.unlimited_prefetch(),
     };
-    let format = if args.take.json {
-        Format::Json
-    } else {
-        Format::Payload
-    };
+    let format = if args.take.json { Format::Json } else { Format::Payload };
     let bus = connect::connect(&args.broker, Reconnect::Forever).await?;
     let output = Output::new(format, Some(queue));
     take(&bus, subscription, args.ack, &args.take, output).await

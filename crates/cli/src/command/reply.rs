@@ -188,20 +188,12 @@ async fn output_of(command: &str, stdin: Bytes) -> Result<Vec<u8>, String> {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&stderr);
-    let last = stderr
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty());
+    let last = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
     Err(last.map_or_else(|| fate(command, status), str::to_owned))
 }
 
 fn shell(command: &str) -> Command {
-    let (shell, flag) = if cfg!(windows) {
-        ("cmd", "/C")
-    } else {
-        ("sh", "-c")
-    };
+    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let mut shell = Command::new(shell);
     shell
         .args([flag, command])
@@ -220,9 +212,7 @@ fn shell(command: &str) -> Command {
 async fn read_all(from: impl AsyncRead + Unpin) -> io::Result<Option<Vec<u8>>> {
     let limit = u64::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u64::MAX);
     let mut all = Vec::new();
-    from.take(limit.saturating_add(1))
-        .read_to_end(&mut all)
-        .await?;
+    from.take(limit.saturating_add(1)).read_to_end(&mut all).await?;
     Ok(Some(all).filter(|all| all.len() <= PAYLOAD_BYTES_MAX))
 }
 

@@ -38,11 +38,8 @@ pub(crate) struct SendArgs {
 }
 
 pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
-    let template = Template {
-        to: topic(&args.queue)?,
-        to_queue: true,
-        properties: args.properties,
-    };
+    let template =
+        Template { to: topic(&args.queue)?, to_queue: true, properties: args.properties };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payload, args.lines, args.count).await?;

@@ -81,10 +81,7 @@ fn endpoint(url: &str) -> Result<Endpoint, Failure> {
         return Ok(endpoint);
     }
     let path = std::path::absolute(endpoint.address()).map_err(|error| {
-        let text = format!(
-            "cannot make {} an absolute path: {error}",
-            endpoint.address()
-        );
+        let text = format!("cannot make {} an absolute path: {error}", endpoint.address());
         Failure::new(Code::Usage, text)
     })?;
     Ok(Endpoint::new("unix", path.to_string_lossy()))
@@ -104,9 +101,8 @@ async fn refuse_strangers(runtime: &SharedRuntime, endpoint: &Endpoint) -> Resul
         return Ok(());
     }
     let address = endpoint.address().to_owned();
-    let found = blocking(&**runtime, move || {
-        address.to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-    });
+    let found =
+        blocking(&**runtime, move || address.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     // What cannot be looked up cannot be listened at either; that failure has a better text.
     let Ok(addresses) = found.await else {
         return Ok(());

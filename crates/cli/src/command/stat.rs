@@ -99,9 +99,7 @@ fn show(stats: &Stats) -> String {
     ];
     if !ledger.dropped_by.is_empty() {
         let reasons = ledger.dropped_by.iter();
-        let reasons: Vec<_> = reasons
-            .map(|(why, count)| format!("{why} {count}"))
-            .collect();
+        let reasons: Vec<_> = reasons.map(|(why, count)| format!("{why} {count}")).collect();
         lines.insert(1, format!("dropped by     {}", reasons.join(", ")));
     }
     if !stats.queues.is_empty() {

@@ -39,11 +39,7 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
         Some(Ok(messages)) => subscription.capacity(messages, SUBSCRIPTION_BYTES),
         _ => subscription,
     };
-    let format = if args.take.json {
-        Format::Json
-    } else {
-        Format::Payload
-    };
+    let format = if args.take.json { Format::Json } else { Format::Payload };
     let bus = connect::connect(&args.broker, Reconnect::Forever).await?;
     let subscription = args.take.limit(subscription);
     let output = Output::new(format, None);

@@ -8,10 +8,7 @@ use crate::support::{Broker, folder, touch, wait_for};
 fn a_request_prints_the_reply() {
     for broker in [Broker::tcp(), Broker::unix()] {
         let _responder = broker.spawn_ready(&["reply", "echo", "--echo"]);
-        assert_eq!(
-            broker.run(&["request", "echo", "hello"]).done().text(),
-            "hello\n"
-        );
+        assert_eq!(broker.run(&["request", "echo", "hello"]).done().text(), "hello\n");
         let reply = broker.run_with(&["request", "echo"], b"\xff\n\0").done();
         assert_eq!(reply.stdout, b"\xff\n\0\n");
     }
@@ -20,14 +17,8 @@ fn a_request_prints_the_reply() {
 #[test]
 fn nobody_to_answer_is_5_at_once() {
     let broker = Broker::tcp();
-    let refused = broker
-        .run(&["request", "nobody", "x", "--timeout", "1h"])
-        .with(5);
-    assert!(
-        refused.stderr.contains("no responders"),
-        "{}",
-        refused.stderr
-    );
+    let refused = broker.run(&["request", "nobody", "x", "--timeout", "1h"]).with(5);
+    assert!(refused.stderr.contains("no responders"), "{}", refused.stderr);
     assert_eq!(refused.text(), "");
 }
 
@@ -37,9 +28,7 @@ fn a_deadline_is_4() {
     let (_folder, path) = folder();
     let command = format!("while [ ! -e {}/go ]; do :; done", path.display());
     let responder = broker.spawn_ready(&["reply", "slow", "--exec", &command, "--count", "1"]);
-    broker
-        .run(&["request", "slow", "x", "--timeout", "50ms"])
-        .with(4);
+    broker.run(&["request", "slow", "x", "--timeout", "50ms"]).with(4);
     touch(&path.join("go"));
     responder.end().with(0);
 }
@@ -58,10 +47,7 @@ fn exec_need_not_read_its_stdin() {
     let broker = Broker::tcp();
     let _responder = broker.spawn_ready(&["reply", "date", "--exec", "echo today"]);
     let large = vec![b'x'; 1 << 20];
-    assert_eq!(
-        broker.run_with(&["request", "date"], &large).done().text(),
-        "today\n\n"
-    );
+    assert_eq!(broker.run_with(&["request", "date"], &large).done().text(), "today\n\n");
 }
 
 #[test]
@@ -84,9 +70,7 @@ fn a_command_that_fails_is_an_error_reply_with_its_last_words() {
 fn a_reply_that_is_too_large_is_an_error_reply() {
     let broker = Broker::tcp();
     let _responder = broker.spawn_ready(&["reply", "zeros", "--exec", "cat /dev/zero"]);
-    let failed = broker
-        .run(&["request", "zeros", "x", "--timeout", "20s"])
-        .with(1);
+    let failed = broker.run(&["request", "zeros", "x", "--timeout", "20s"]).with(1);
     assert!(failed.stderr.contains("16777216"), "{}", failed.stderr);
 }
 
@@ -95,20 +79,10 @@ fn responders_share_the_requests() {
     let broker = Broker::tcp();
     let one = broker.spawn_ready(&["reply", "who", "--exec", "echo one"]);
     let two = broker.spawn_ready(&["reply", "who", "--exec", "echo two"]);
-    let replies: Vec<_> = (0..20)
-        .map(|_| {
-            broker
-                .run(&["request", "who", "x"])
-                .done()
-                .text()
-                .to_owned()
-        })
-        .collect();
+    let replies: Vec<_> =
+        (0..20).map(|_| broker.run(&["request", "who", "x"]).done().text().to_owned()).collect();
     for who in ["one\n\n", "two\n\n"] {
-        assert!(
-            replies.iter().any(|reply| reply == who),
-            "{who} never answered: {replies:?}"
-        );
+        assert!(replies.iter().any(|reply| reply == who), "{who} never answered: {replies:?}");
     }
     drop((one, two));
 }
@@ -141,9 +115,7 @@ fn a_signal_lets_the_responder_finish_what_is_in_hand() {
     let responder = broker.spawn_ready(&["reply", "slow", "--exec", &command]);
     let request = broker.spawn(&["request", "slow", "x", "--timeout", "20s"]);
     let file = |name: &str| std::path::PathBuf::from(format!("{path}/{name}"));
-    wait_for("the command to begin", || {
-        file("began").exists().then_some(())
-    });
+    wait_for("the command to begin", || file("began").exists().then_some(()));
     responder.signal(Signal::TERM);
     let gone = || (broker.run(&["request", "slow", "x"]).code == Some(5)).then_some(());
     wait_for("the responder to stop taking requests", gone);

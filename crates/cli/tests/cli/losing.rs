@@ -24,12 +24,7 @@ fn restart_in_good_order(mut broker: Broker) -> (Broker, Option<TempDir>) {
 
 #[test]
 fn no_broker_is_a_failure_after_the_connect_timeout() {
-    let nowhere = [
-        "--url",
-        "unix:/nowhere/ph.sock",
-        "--connect-timeout",
-        "50ms",
-    ];
+    let nowhere = ["--url", "unix:/nowhere/ph.sock", "--connect-timeout", "50ms"];
     for command in [
         ["pub", "news", "x"].as_slice(),
         &["sub", "news"],
@@ -42,11 +37,7 @@ fn no_broker_is_a_failure_after_the_connect_timeout() {
         &["bench"],
     ] {
         let failed = run(command.iter().chain(&nowhere)).with(1);
-        assert!(
-            failed.stderr.contains("/nowhere/ph.sock"),
-            "{}",
-            failed.stderr
-        );
+        assert!(failed.stderr.contains("/nowhere/ph.sock"), "{}", failed.stderr);
     }
 }
 
@@ -112,11 +103,7 @@ fn lines_go_on_after_a_restart_of_the_broker() {
     // The first line's confirm may have been on its way when the broker was killed.
     match ended.code {
         Some(0) => assert_eq!(ended.text(), "sent 2 level held\n"),
-        _ => assert!(
-            ended.stderr.contains("confirmed 1 of 2"),
-            "{}",
-            ended.stderr
-        ),
+        _ => assert!(ended.stderr.contains("confirmed 1 of 2"), "{}", ended.stderr),
     }
 }
 
@@ -133,9 +120,7 @@ fn lines_that_a_draining_broker_does_not_take_go_to_its_successor() {
     let mut sending = Running::of(command.stdin(Stdio::piped()));
     let mut stdin = sending.stdin();
     stdin.write_all(b"before\n").unwrap();
-    wait_for("the first line", || {
-        (broker.stat()["ledger"]["accepted"] == 2).then_some(())
-    });
+    wait_for("the first line", || (broker.stat()["ledger"]["accepted"] == 2).then_some(()));
     // The consumer keeps its message, so the broker is draining until that is gone.
     broker.signal(Signal::TERM);
     wait_for("the drain", || {
@@ -156,30 +141,20 @@ fn lines_that_a_draining_broker_does_not_take_go_to_its_successor() {
     } else {
         // It was on its way once more at the very moment at which the broker ended.
         let sent = sent.with(1);
-        assert!(
-            sent.stderr.contains("confirmed 2 of 3, and 1 may"),
-            "{}",
-            sent.stderr
-        );
+        assert!(sent.stderr.contains("confirmed 2 of 3, and 1 may"), "{}", sent.stderr);
     }
 }
 
 #[test]
 fn a_sender_whose_broker_is_gone_gives_up_and_says_how_far_it_came() {
     let broker = Broker::unix();
-    broker
-        .run(&["queue", "declare", "small", "--capacity", "2"])
-        .done();
+    broker.run(&["queue", "declare", "small", "--capacity", "2"]).done();
     let sending = broker.spawn(&["send", "small", "x", "--count", "5", "--reconnect", "50ms"]);
     let full = || (broker.messages("small") == 2).then_some(());
     wait_for("a full queue", full);
     let _folder = broker.kill();
     let failed = sending.end().with(1);
-    assert!(
-        failed.stderr.contains("confirmed 2 of 5"),
-        "{}",
-        failed.stderr
-    );
+    assert!(failed.stderr.contains("confirmed 2 of 5"), "{}", failed.stderr);
 }
 
 #[test]
@@ -188,8 +163,6 @@ fn what_is_no_broker_is_named_as_such() {
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let asking = Running::of(crate::support::posthaste().args(["stat", "--url", &url]));
     let (mut connection, _) = listener.accept().unwrap();
-    connection
-        .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        .unwrap();
+    connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     asking.end().with(1);
 }

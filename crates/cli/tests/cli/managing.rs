@@ -8,21 +8,11 @@ use crate::support::{Broker, run};
 fn a_declared_queue_is_listed_and_inspected() {
     let broker = Broker::tcp();
     let mut arguments = vec!["queue", "declare", "audit", "--capacity", "10"];
-    arguments.extend([
-        "--capacity-bytes",
-        "5000",
-        "--bind",
-        "orders.>",
-        "--bind",
-        "bills.*",
-    ]);
+    arguments.extend(["--capacity-bytes", "5000", "--bind", "orders.>", "--bind", "bills.*"]);
     broker.run(&arguments).done();
     broker.run(&["pub", "orders.eu", "seven b"]).done();
     broker.run(&["send", "other", "x"]).done();
-    let info = broker
-        .run(&["queue", "info", "audit", "--json"])
-        .done()
-        .json();
+    let info = broker.run(&["queue", "info", "audit", "--json"]).done().json();
     assert_eq!(info["name"], "audit");
     assert_eq!(info["messages"], 1);
     assert_eq!(info["unsettled"], 0);
@@ -32,46 +22,22 @@ fn a_declared_queue_is_listed_and_inspected() {
     assert_eq!(info["capacity_bytes"], 5000);
     assert_eq!(info["bindings"], json!(["orders.>", "bills.*"]));
     let list = broker.run(&["queue", "ls", "--json"]).done().json();
-    let names: Vec<_> = list
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|info| &info["name"])
-        .collect();
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|info| &info["name"]).collect();
     assert_eq!(names, ["audit", "other"]);
     let table = broker.run(&["queue", "ls"]).done();
     let rows: Vec<_> = table.text().lines().collect();
-    assert!(
-        rows[0].starts_with("NAME") && rows[1].starts_with("audit"),
-        "{rows:?}"
-    );
+    assert!(rows[0].starts_with("NAME") && rows[1].starts_with("audit"), "{rows:?}");
     assert_eq!(rows.len(), 3);
-    assert!(
-        broker
-            .run(&["queue", "info", "audit"])
-            .done()
-            .text()
-            .contains("orders.>")
-    );
+    assert!(broker.run(&["queue", "info", "audit"]).done().text().contains("orders.>"));
 }
 
 #[test]
 fn declaring_again_changes_what_is_named() {
     let broker = Broker::tcp();
-    broker
-        .run(&["queue", "declare", "jobs", "--capacity", "10"])
-        .done();
-    broker
-        .run(&["queue", "declare", "jobs", "--bind", "jobs.*"])
-        .done();
-    let info = broker
-        .run(&["queue", "declare", "jobs", "--json"])
-        .done()
-        .json();
-    assert_eq!(
-        (&info["capacity"], &info["bindings"]),
-        (&json!(10), &json!(["jobs.*"]))
-    );
+    broker.run(&["queue", "declare", "jobs", "--capacity", "10"]).done();
+    broker.run(&["queue", "declare", "jobs", "--bind", "jobs.*"]).done();
+    let info = broker.run(&["queue", "declare", "jobs", "--json"]).done().json();
+    assert_eq!((&info["capacity"], &info["bindings"]), (&json!(10), &json!(["jobs.*"])));
 }
 
 #[test]
@@ -90,18 +56,9 @@ fn a_removed_queue_is_gone_and_its_messages_are_accounted_for() {
     broker.run(&["queue", "rm", "jobs"]).done();
     broker.run(&["queue", "info", "jobs"]).with(1);
     let ledger = broker.stat()["ledger"].clone();
-    assert_eq!(
-        (&ledger["dropped"], &ledger["balanced"]),
-        (&json!(3), &json!(true))
-    );
+    assert_eq!((&ledger["dropped"], &ledger["balanced"]), (&json!(3), &json!(true)));
     let reasons = ledger["dropped_by"].as_object().unwrap();
-    assert_eq!(
-        reasons
-            .values()
-            .map(|count| count.as_u64().unwrap())
-            .sum::<u64>(),
-        3
-    );
+    assert_eq!(reasons.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 3);
 }
 
 #[test]
@@ -109,9 +66,7 @@ fn the_ledger_has_every_key_and_balances() {
     let broker = Broker::tcp();
     broker.run(&["send", "jobs", "x", "--count", "5"]).done();
     broker.run(&["recv", "jobs", "--count", "2"]).done();
-    broker
-        .run(&["recv", "jobs", "--count", "1", "--ack", "auto"])
-        .done();
+    broker.run(&["recv", "jobs", "--count", "1", "--ack", "auto"]).done();
     broker.run(&["pub", "nowhere", "x"]).done();
     let stat = broker.stat();
     let expected = json!({
@@ -122,11 +77,7 @@ fn the_ledger_has_every_key_and_balances() {
     assert_eq!(stat["queues"][0]["name"], "jobs");
     assert_eq!(stat["queues"][0]["messages"], 2);
     let text = broker.run(&["stat"]).done();
-    assert!(
-        text.text().contains("accepted 5 = acked 2 + auto 1"),
-        "{}",
-        text.text()
-    );
+    assert!(text.text().contains("accepted 5 = acked 2 + auto 1"), "{}", text.text());
 }
 
 #[test]
@@ -136,10 +87,7 @@ fn connections_are_counted() {
     let _two = broker.spawn_ready(&["sub", "news"]);
     let stat = broker.stat();
     // Whoever asks is connected as well.
-    assert_eq!(
-        (&stat["connections"], &stat["subscriptions"]),
-        (&json!(3), &json!(2))
-    );
+    assert_eq!((&stat["connections"], &stat["subscriptions"]), (&json!(3), &json!(2)));
 }
 
 #[test]

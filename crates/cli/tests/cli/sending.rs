@@ -21,9 +21,7 @@ fn lines_come_out_byte_for_byte() {
 fn a_hundred_thousand_lines_keep_their_order() {
     let broker = Broker::tcp();
     let lines: String = (0..100_000).map(|n| format!("{n}\n")).collect();
-    let sent = broker
-        .run_with(&["send", "jobs", "--lines"], lines.as_bytes())
-        .done();
+    let sent = broker.run_with(&["send", "jobs", "--lines"], lines.as_bytes()).done();
     assert_eq!(sent.text(), "sent 100000 level held\n");
     let received = broker.run(&["recv", "jobs", "--count", "100000"]).done();
     assert!(received.text() == lines, "the lines differ");
@@ -46,9 +44,7 @@ fn an_argument_need_not_be_utf8() {
     use std::os::unix::ffi::OsStrExt;
     let broker = Broker::tcp();
     let mut command = broker.command(&["send", "jobs"]);
-    Running::of(command.arg(std::ffi::OsStr::from_bytes(b"\xff!")))
-        .end()
-        .done();
+    Running::of(command.arg(std::ffi::OsStr::from_bytes(b"\xff!"))).end().done();
     let received = broker.run(&["recv", "jobs", "--count", "1"]).done();
     assert_eq!(received.stdout, b"\xff!\n");
 }
@@ -56,13 +52,9 @@ fn an_argument_need_not_be_utf8() {
 #[test]
 fn count_repeats_the_payload_or_ends_the_lines() {
     let broker = Broker::tcp();
-    let sent = broker
-        .run(&["send", "jobs", "again", "--count", "3"])
-        .done();
+    let sent = broker.run(&["send", "jobs", "again", "--count", "3"]).done();
     assert_eq!(sent.text(), "sent 3 level held\n");
-    let sent = broker
-        .run_with(&["send", "jobs", "--lines", "--count", "2"], b"a\nb\nc\n")
-        .done();
+    let sent = broker.run_with(&["send", "jobs", "--lines", "--count", "2"], b"a\nb\nc\n").done();
     assert_eq!(sent.text(), "sent 2 level held\n");
     let received = broker.run(&["recv", "jobs", "--count", "5"]).done();
     assert_eq!(received.text(), "again\nagain\nagain\na\nb\n");
@@ -91,10 +83,7 @@ fn lines_leave_as_they_come() {
     stdin.write_all(b"second\n").unwrap();
     assert_eq!(receiving.line(), "second");
     drop(stdin);
-    assert_eq!(
-        publishing.end().done().text(),
-        "published 2 matched 2 level held\n"
-    );
+    assert_eq!(publishing.end().done().text(), "published 2 matched 2 level held\n");
     receiving.end().done();
 }
 
@@ -108,24 +97,16 @@ fn a_signal_is_the_end_of_the_lines() {
     stdin.write_all(b"only\nhalf a line").unwrap();
     assert_eq!(receiving.line(), "only");
     publishing.signal(rustix::process::Signal::INT);
-    assert_eq!(
-        publishing.end().done().text(),
-        "published 1 matched 1 level held\n"
-    );
+    assert_eq!(publishing.end().done().text(), "published 1 matched 1 level held\n");
 }
 
 #[test]
 fn matched_is_summed_over_messages_and_receivers() {
     let broker = Broker::tcp();
-    let subscribers: Vec<_> = (0..3)
-        .map(|_| broker.spawn_ready(&["sub", "orders.>", "--count", "4"]))
-        .collect();
-    broker
-        .run(&["queue", "declare", "audit", "--bind", "orders.*"])
-        .done();
-    let published = broker
-        .run(&["pub", "orders.eu", "x", "--count", "4"])
-        .done();
+    let subscribers: Vec<_> =
+        (0..3).map(|_| broker.spawn_ready(&["sub", "orders.>", "--count", "4"])).collect();
+    broker.run(&["queue", "declare", "audit", "--bind", "orders.*"]).done();
+    let published = broker.run(&["pub", "orders.eu", "x", "--count", "4"]).done();
     assert_eq!(published.text(), "published 4 matched 16 level held\n");
     for subscriber in subscribers {
         assert_eq!(subscriber.end().done().text(), "x\nx\nx\nx\n");
@@ -140,14 +121,9 @@ fn require_match_exits_with_3_when_a_message_matched_nobody() {
     assert_eq!(published.text(), "published 1 matched 0 level held\n");
     let published = broker.run(&["pub", "news", "x", "--require-match"]).with(3);
     assert_eq!(published.text(), "published 1 matched 0 level held\n");
-    broker
-        .run(&["queue", "declare", "archive", "--bind", "news"])
-        .done();
+    broker.run(&["queue", "declare", "archive", "--bind", "news"]).done();
     let published = broker.run(&["pub", "news", "x", "--count", "2", "--require-match"]);
-    assert_eq!(
-        published.done().text(),
-        "published 2 matched 2 level held\n"
-    );
+    assert_eq!(published.done().text(), "published 2 matched 2 level held\n");
 }
 
 #[test]
@@ -170,9 +146,7 @@ fn a_payload_of_16_mib_passes_and_one_byte_more_is_refused() {
     let refused = broker.run_with(&["send", "jobs"], &payload).with(1);
     assert!(refused.stderr.contains("16777216"), "{}", refused.stderr);
     let lines = [b"short\n".as_slice(), &payload, b"\n"].concat();
-    let refused = broker
-        .run_with(&["send", "jobs", "--lines"], &lines)
-        .with(1);
+    let refused = broker.run_with(&["send", "jobs", "--lines"], &lines).with(1);
     assert!(refused.stderr.contains("line 2"), "{}", refused.stderr);
     assert_eq!(broker.messages("jobs"), 1, "the line before it was sent");
 }
@@ -180,18 +154,12 @@ fn a_payload_of_16_mib_passes_and_one_byte_more_is_refused() {
 #[test]
 fn a_full_queue_makes_its_sender_wait_and_a_signal_says_how_far_it_came() {
     let broker = Broker::tcp();
-    broker
-        .run(&["queue", "declare", "small", "--capacity", "3"])
-        .done();
+    broker.run(&["queue", "declare", "small", "--capacity", "3"]).done();
     let sending = broker.spawn(&["send", "small", "x", "--count", "5"]);
     let full = || (broker.messages("small") == 3).then_some(());
     wait_for("a full queue", full);
     sending.signal(rustix::process::Signal::TERM);
     let interrupted = sending.end().with(1);
-    assert!(
-        interrupted.stderr.contains("confirmed 3 of 5"),
-        "{}",
-        interrupted.stderr
-    );
+    assert!(interrupted.stderr.contains("confirmed 3 of 5"), "{}", interrupted.stderr);
     assert_eq!(interrupted.text(), "");
 }

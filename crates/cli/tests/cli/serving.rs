@@ -15,10 +15,7 @@ fn every_url_is_listened_at_and_printed() {
     let mut serving = Running::of(posthaste().args(["serve", "tcp://127.0.0.1:0", &unix]));
     let tcp = serving.line();
     let tcp = tcp.strip_prefix("listening ").unwrap();
-    assert!(
-        tcp.starts_with("tcp://127.0.0.1:") && !tcp.ends_with(":0"),
-        "{tcp}"
-    );
+    assert!(tcp.starts_with("tcp://127.0.0.1:") && !tcp.ends_with(":0"), "{tcp}");
     assert_eq!(serving.line(), format!("listening {unix}"));
     run(["send", "jobs", "x", "--url", tcp]).done();
     let received = run(["recv", "jobs", "--count", "1", "--url", &unix]).done();
@@ -54,15 +51,8 @@ fn a_signal_drains_and_exits_with_0() {
         assert!(std::path::Path::new(&path).exists());
         broker.signal(signal);
         let ended = broker.end().with(0);
-        assert!(
-            ended.stderr.contains('1'),
-            "it says what is lost: {:?}",
-            ended.stderr
-        );
-        assert!(
-            !std::path::Path::new(&path).exists(),
-            "the socket is removed"
-        );
+        assert!(ended.stderr.contains('1'), "it says what is lost: {:?}", ended.stderr);
+        assert!(!std::path::Path::new(&path).exists(), "the socket is removed");
     }
 }
 
@@ -101,11 +91,7 @@ fn a_port_in_use_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", taken.local_addr().unwrap());
     let failed = run(["serve", &url]).with(1);
-    assert!(
-        failed.stderr.contains("choose another port"),
-        "{}",
-        failed.stderr
-    );
+    assert!(failed.stderr.contains("choose another port"), "{}", failed.stderr);
     let broker = Broker::unix();
     run(["serve", &broker.url]).with(1);
 }
@@ -122,11 +108,7 @@ fn nothing_is_printed_unless_every_url_can_be_had() {
 fn other_machines_are_refused_unless_asked_for() {
     for url in ["tcp://0.0.0.0:0", "tcp://[::]:0"] {
         let refused = run(["serve", url]).with(1);
-        assert!(
-            refused.stderr.contains("--insecure-listen"),
-            "{}",
-            refused.stderr
-        );
+        assert!(refused.stderr.contains("--insecure-listen"), "{}", refused.stderr);
     }
     let open = Broker::start(&["tcp://0.0.0.0:0", "--insecure-listen"]);
     assert!(open.url.starts_with("tcp://0.0.0.0:"), "{}", open.url);
@@ -139,10 +121,7 @@ fn a_stale_socket_is_replaced_and_a_live_or_foreign_file_is_not() {
     let broker = Broker::unix();
     let (url, _folder) = broker.kill();
     let path = url.strip_prefix("unix:").unwrap();
-    assert!(
-        std::path::Path::new(path).exists(),
-        "kill -9 leaves the socket"
-    );
+    assert!(std::path::Path::new(path).exists(), "kill -9 leaves the socket");
     let again = Broker::start(&[&url]);
     again.run(&["stat"]).done();
     run(["serve", &url]).with(1);

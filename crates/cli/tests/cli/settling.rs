@@ -8,16 +8,9 @@ use crate::support::{Broker, wait_for};
 /// The attempts of what is in the queue, which this takes out.
 fn attempts(broker: &Broker, queue: &str, count: usize) -> Vec<u64> {
     let count = count.to_string();
-    let received = broker
-        .run(&["recv", queue, "--json", "--count", &count])
-        .done();
-    let records = received
-        .text()
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    records
-        .map(|record| record["attempt"].as_u64().unwrap())
-        .collect()
+    let received = broker.run(&["recv", queue, "--json", "--count", &count]).done();
+    let records = received.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records.map(|record| record["attempt"].as_u64().unwrap()).collect()
 }
 
 #[test]
@@ -26,19 +19,14 @@ fn manual_acknowledges_what_was_printed() {
     broker.run(&["send", "jobs", "x", "--count", "5"]).done();
     broker.run(&["recv", "jobs", "--count", "5"]).done();
     let stat = broker.stat();
-    assert_eq!(
-        (&stat["ledger"]["acked"], &stat["ledger"]["held"]),
-        (&5.into(), &0.into())
-    );
+    assert_eq!((&stat["ledger"]["acked"], &stat["ledger"]["held"]), (&5.into(), &0.into()));
 }
 
 #[test]
 fn auto_is_counted_as_auto() {
     let broker = Broker::tcp();
     broker.run(&["send", "jobs", "x", "--count", "5"]).done();
-    broker
-        .run(&["recv", "jobs", "--count", "5", "--ack", "auto"])
-        .done();
+    broker.run(&["recv", "jobs", "--count", "5", "--ack", "auto"]).done();
     let ledger = broker.stat()["ledger"].clone();
     assert_eq!((&ledger["auto"], &ledger["acked"]), (&5.into(), &0.into()));
 }
@@ -50,14 +38,8 @@ fn never_leaves_messages_unsettled_and_gives_them_back_at_the_end() {
     let mut consumer = broker.spawn_ready(&["recv", "jobs", "--ack", "never"]);
     // More than any prefetch would have let through.
     (0..3_000).for_each(|_| assert_eq!(consumer.line(), "x"));
-    let info = broker
-        .run(&["queue", "info", "jobs", "--json"])
-        .done()
-        .json();
-    assert_eq!(
-        (&info["messages"], &info["unsettled"]),
-        (&3_000.into(), &3_000.into())
-    );
+    let info = broker.run(&["queue", "info", "jobs", "--json"]).done().json();
+    assert_eq!((&info["messages"], &info["unsettled"]), (&3_000.into(), &3_000.into()));
     consumer.signal(Signal::TERM);
     consumer.end().done();
     // They are back by the time it has ended, and have been seen once.
@@ -69,9 +51,7 @@ fn never_leaves_messages_unsettled_and_gives_them_back_at_the_end() {
 fn never_with_a_count_takes_that_many() {
     let broker = Broker::tcp();
     broker.run(&["send", "jobs", "x", "--count", "3"]).done();
-    let received = broker
-        .run(&["recv", "jobs", "--ack", "never", "--count", "2"])
-        .done();
+    let received = broker.run(&["recv", "jobs", "--ack", "never", "--count", "2"]).done();
     assert_eq!(received.text(), "x\nx\n");
     assert_eq!(broker.messages("jobs"), 3);
 }

@@ -71,11 +71,7 @@ impl Broker {
         let mut process = Running::of(posthaste().arg("serve").args(args));
         let line = process.line();
         let url = line.strip_prefix("listening ").expect("a listening line");
-        Self {
-            url: url.to_owned(),
-            process,
-            folder: None,
-        }
+        Self { url: url.to_owned(), process, folder: None }
     }
 
     /// A command against this broker.
@@ -98,10 +94,7 @@ impl Broker {
         let mut running = Running::of(command.arg("--ready-file").arg(&ready));
         wait_for("the ready file", || {
             let ended = running.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() || ready.exists(),
-                "ended before it was ready: {ended:?}"
-            );
+            assert!(ended.is_none() || ready.exists(), "ended before it was ready: {ended:?}");
             ready.exists().then_some(())
         });
         running
@@ -206,25 +199,15 @@ impl Running {
         let stderr = String::from_utf8(errors.join().unwrap()).unwrap();
         wait_until_dead(pid);
         let _ = done.send(());
-        assert!(
-            !watchdog.join().unwrap(),
-            "the command hung; stderr: {stderr}"
-        );
-        Ended {
-            code: self.child.wait().unwrap().code(),
-            stdout,
-            stderr,
-        }
+        assert!(!watchdog.join().unwrap(), "the command hung; stderr: {stderr}");
+        Ended { code: self.child.wait().unwrap().code(), stdout, stderr }
     }
 }
 
 /// Waits without reaping.
 fn wait_until_dead(pid: Pid) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let _ = waitid(
-        WaitId::Pid(pid),
-        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-    );
+    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
 }
 
 fn read(from: Option<impl Read>) -> Vec<u8> {

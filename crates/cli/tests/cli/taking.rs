@@ -25,9 +25,7 @@ fn a_ready_file_that_cannot_be_made_is_a_failure() {
     touch(&path.join("ready"));
     let there = path.join("ready");
     let there = there.to_str().unwrap();
-    broker
-        .run(&["sub", "news", "--ready-file", there, "--timeout", "1ms"])
-        .done();
+    broker.run(&["sub", "news", "--ready-file", there, "--timeout", "1ms"]).done();
 }
 
 #[test]
@@ -36,27 +34,17 @@ fn without_a_count_silence_is_a_good_end() {
     broker.run(&["send", "jobs", "x", "--count", "2"]).done();
     let received = broker.run(&["recv", "jobs", "--timeout", "50ms"]).done();
     assert_eq!(received.text(), "x\nx\n");
-    assert_eq!(
-        broker
-            .run(&["sub", "news", "--timeout", "1ms"])
-            .done()
-            .text(),
-        ""
-    );
+    assert_eq!(broker.run(&["sub", "news", "--timeout", "1ms"]).done().text(), "");
 }
 
 #[test]
 fn with_a_count_silence_exits_with_4_if_fewer_came() {
     let broker = Broker::tcp();
     broker.run(&["send", "jobs", "x", "--count", "2"]).done();
-    let received = broker
-        .run(&["recv", "jobs", "--count", "3", "--timeout", "50ms"])
-        .with(4);
+    let received = broker.run(&["recv", "jobs", "--count", "3", "--timeout", "50ms"]).with(4);
     assert_eq!(received.text(), "x\nx\n");
     assert!(received.stderr.contains("2 of 3"), "{}", received.stderr);
-    broker
-        .run(&["sub", "news", "--count", "1", "--timeout", "1ms"])
-        .with(4);
+    broker.run(&["sub", "news", "--count", "1", "--timeout", "1ms"]).with(4);
 }
 
 #[test]
@@ -65,13 +53,8 @@ fn a_count_takes_no_more_than_that_from_the_queue() {
     broker.run(&["send", "jobs", "x", "--count", "10"]).done();
     broker.run(&["recv", "jobs", "--count", "4"]).done();
     broker.run(&["recv", "jobs", "--count", "0"]).done();
-    let left = broker
-        .run(&["recv", "jobs", "--json", "--timeout", "50ms"])
-        .done();
-    let attempts = left
-        .text()
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let left = broker.run(&["recv", "jobs", "--json", "--timeout", "50ms"]).done();
+    let attempts = left.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let attempts: Vec<_> = attempts.map(|record| record["attempt"].clone()).collect();
     assert_eq!(attempts, vec![json!(1); 6]);
 }
@@ -102,9 +85,8 @@ fn messages_are_printed_as_they_come() {
 #[test]
 fn members_of_a_group_share_the_messages() {
     let broker = Broker::tcp();
-    let members: Vec<_> = (0..2)
-        .map(|_| broker.spawn_ready(&["sub", "news", "--group", "readers"]))
-        .collect();
+    let members: Vec<_> =
+        (0..2).map(|_| broker.spawn_ready(&["sub", "news", "--group", "readers"])).collect();
     let published = broker.run(&["pub", "news", "x", "--count", "100"]).done();
     assert_eq!(published.text(), "published 100 matched 100 level held\n");
     let auto = || (broker.stat()["ledger"]["auto"] == 100).then_some(());
@@ -121,14 +103,7 @@ fn json_says_everything_about_a_message() {
     let broker = Broker::tcp();
     let subscriber = broker.spawn_ready(&["sub", "orders.>", "--json", "--count", "1"]);
     let mut arguments = vec!["pub", "orders.eu", "gr\u{fc}n \"7\""];
-    arguments.extend([
-        "--header",
-        "trace=a=b",
-        "--header",
-        "tag=1",
-        "--header",
-        "tag=2",
-    ]);
+    arguments.extend(["--header", "trace=a=b", "--header", "tag=1", "--header", "tag=2"]);
     arguments.extend(["--key", "customer-7"]);
     broker.run(&arguments).done();
     let expected = json!({
@@ -143,9 +118,7 @@ fn json_says_everything_about_a_message() {
 fn json_of_what_is_not_utf8_is_base64() {
     let broker = Broker::tcp();
     broker.run_with(&["send", "jobs"], b"\xff\xfe").done();
-    let received = broker
-        .run(&["recv", "jobs", "--json", "--count", "1"])
-        .done();
+    let received = broker.run(&["recv", "jobs", "--json", "--count", "1"]).done();
     let expected = json!({
         "topic": "jobs", "queue": "jobs", "payload_base64": "//4=", "headers": {},
         "key": null, "id": null, "attempt": 1,
@@ -156,18 +129,10 @@ fn json_of_what_is_not_utf8_is_base64() {
 #[test]
 fn json_names_the_topic_and_the_queue_of_a_bound_queue() {
     let broker = Broker::tcp();
-    broker
-        .run(&["queue", "declare", "audit", "--bind", "orders.*"])
-        .done();
+    broker.run(&["queue", "declare", "audit", "--bind", "orders.*"]).done();
     broker.run(&["pub", "orders.eu", "x"]).done();
-    let received = broker
-        .run(&["recv", "audit", "--json", "--count", "1"])
-        .done()
-        .json();
-    assert_eq!(
-        (&received["topic"], &received["queue"]),
-        (&json!("orders.eu"), &json!("audit"))
-    );
+    let received = broker.run(&["recv", "audit", "--json", "--count", "1"]).done().json();
+    assert_eq!((&received["topic"], &received["queue"]), (&json!("orders.eu"), &json!("audit")));
 }
 
 #[test]
@@ -191,9 +156,7 @@ fn a_reader_that_stalls_keeps_its_connection() {
     let mut consumer = broker.spawn_ready(&["recv", "jobs", "--prefetch", "1000"]);
     // More than a pipe holds, so that the write stops.
     let line = "x".repeat(1_000);
-    broker
-        .run(&["send", "jobs", &line, "--count", "2000"])
-        .done();
+    broker.run(&["send", "jobs", &line, "--count", "2000"]).done();
     assert_eq!(consumer.line(), line);
     let unsettled = || {
         let stat = broker.stat();

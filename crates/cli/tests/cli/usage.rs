@@ -89,20 +89,12 @@ fn the_url_may_come_from_the_environment() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for arguments in [
-        ["--help"].as_slice(),
-        &["--version"],
-        &["help", "pub"],
-        &["sub", "-h"],
-    ] {
+    for arguments in [["--help"].as_slice(), &["--version"], &["help", "pub"], &["sub", "-h"]] {
         assert!(!run(arguments).done().stdout.is_empty());
     }
     assert_eq!(run(Vec::<&str>::new()).code, Some(2));
     let version = run(["--version"]).done();
-    assert_eq!(
-        version.text(),
-        concat!("posthaste ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(version.text(), concat!("posthaste ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
@@ -126,10 +118,7 @@ fn help_names_every_command_and_nothing_that_is_not_there() {
         assert!(help.contains(&row), "{command} is not in {help}");
     }
     for absent in ["dlq", "conformance", "bridge", "log", "doctor", "tap"] {
-        assert!(
-            !help.contains(&format!("\n  {absent} ")),
-            "{absent} is in {help}"
-        );
+        assert!(!help.contains(&format!("\n  {absent} ")), "{absent} is in {help}");
     }
 }
 

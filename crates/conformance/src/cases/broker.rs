@@ -40,10 +40,7 @@ pub(crate) async fn b1_what_is_lacking_is_unsupported_at_the_call(cx: Context) -
         say(Capability::Bindings, kind_of(broker.declare(queue).await));
     }
     if lacking(Capability::Drain) {
-        say(
-            Capability::Drain,
-            kind_of(broker.drain(Duration::ZERO).await),
-        );
+        say(Capability::Drain, kind_of(broker.drain(Duration::ZERO).await));
     }
     if lacking(Capability::Inspection) {
         say(Capability::Inspection, kind_of(broker.stats().await));
@@ -62,10 +59,7 @@ pub(crate) async fn b1_what_is_lacking_is_unsupported_at_the_call(cx: Context) -
         let unsupported = kind == Some(ErrorKind::Unsupported);
         let unconfirmed = kind == Some(ErrorKind::Unconfirmed);
         let honest = unsupported || (capability == Capability::Durability && unconfirmed);
-        check!(
-            honest,
-            "using {capability}, which is lacking, was answered {kind:?}"
-        );
+        check!(honest, "using {capability}, which is lacking, was answered {kind:?}");
     }
     Ok(())
 }
@@ -90,17 +84,11 @@ async fn retry_delay(cx: &Context) -> Result<Option<ErrorKind>, Failure> {
     let mut sender = cx.sender().await?;
     sender.send(numbered_to(&queue, 1)).await?;
     let mut consumer = cx.consumer(&queue).await?;
-    next(&mut consumer)
-        .await?
-        .retry(Duration::from_secs(3_600), "later");
+    next(&mut consumer).await?.retry(Duration::from_secs(3_600), "later");
     let settled = consumer.settled().await;
     // Not delayed, but not lost either.
     let again = next(&mut consumer).await?;
-    check_eq!(
-        again.attempt(),
-        2,
-        "the attempt after a retry that could not be delayed"
-    );
+    check_eq!(again.attempt(), 2, "the attempt after a retry that could not be delayed");
     again.ack();
     Ok(settled.err().map(|error| error.kind()))
 }
@@ -113,11 +101,7 @@ async fn deadline(cx: &Context) -> Result<Option<ErrorKind>, Failure> {
     let Err(failed) = sender.send(message.clone()).await else {
         return Ok(None);
     };
-    check_eq!(
-        failed.message(),
-        &message,
-        "the message that was handed back"
-    );
+    check_eq!(failed.message(), &message, "the message that was handed back");
     Ok(Some(failed.kind()))
 }
 
@@ -131,26 +115,13 @@ pub(crate) async fn b2_a_subscription_is_live_once_it_resolves(cx: Context) -> O
         sender.feed(numbered(&topic, 0)).await?;
         let mut subscriber = cx.subscriber(&tail).await?;
         let receipt = sender.flush().await?;
-        check!(
-            receipt.matched <= 1,
-            "{} subscriptions matched",
-            receipt.matched
-        );
+        check!(receipt.matched <= 1, "{} subscriptions matched", receipt.matched);
         let receipt = sender.send(numbered(&topic, 1)).await?;
-        check_eq!(
-            receipt.matched,
-            1,
-            "subscriptions that are live in round {round}"
-        );
+        check_eq!(receipt.matched, 1, "subscriptions that are live in round {round}");
         // The one before may have been seen or not; this one is.
         let delivery = next(&mut subscriber).await?;
         if number_of(&delivery)? == 0 {
-            expect(
-                &mut subscriber,
-                1,
-                "what was published to a live subscription",
-            )
-            .await?;
+            expect(&mut subscriber, 1, "what was published to a live subscription").await?;
         }
     }
     Ok(())
@@ -182,12 +153,7 @@ pub(crate) async fn b2_a_subscription_sees_nothing_from_before(cx: Context) -> O
     check_eq!(receipt.matched, 0, "subscriptions before there is one");
     let mut subscriber = cx.subscriber("news").await?;
     sender.send(numbered(&topic, 2)).await?;
-    expect(
-        &mut subscriber,
-        2,
-        "the first message of a new subscription",
-    )
-    .await
+    expect(&mut subscriber, 2, "the first message of a new subscription").await
 }
 
 pub(crate) async fn b2_a_queue_holds_while_nobody_listens(cx: Context) -> Outcome {
@@ -210,17 +176,8 @@ pub(crate) async fn b2_opening_a_handle_declares_its_queue(cx: Context) -> Outco
     check_eq!(receipt.matched, 1, "queues that a sender had declared");
     let mut consumer = cx.consumer(&other).await?;
     sender.send(numbered_to(&other, 2)).await?;
-    expect(
-        &mut consumer,
-        2,
-        "what came through a queue that its consumer had declared",
-    )
-    .await?;
-    check_eq!(
-        cx.info(&one).await?.messages,
-        1,
-        "messages in the sender's queue"
-    );
+    expect(&mut consumer, 2, "what came through a queue that its consumer had declared").await?;
+    check_eq!(cx.info(&one).await?.messages, 1, "messages in the sender's queue");
     Ok(())
 }
 
@@ -230,10 +187,7 @@ pub(crate) async fn b3_competing_consumers_get_each_message_once(cx: Context) ->
     let queue = cx.queue("jobs").await?;
     let mut consumers = Vec::new();
     for _ in 0..4 {
-        consumers.push(
-            cx.receiver(Subscription::queue(&queue)?.prefetch(5))
-                .await?,
-        );
+        consumers.push(cx.receiver(Subscription::queue(&queue)?.prefetch(5)).await?);
     }
     let make = |n| numbered_to(&queue, n);
     check_shared_out(&cx, consumers, &make).await?;
@@ -263,11 +217,7 @@ pub(crate) async fn b3_what_a_lost_member_had_not_seen_goes_to_the_others(cx: Co
     drop(lost);
     let mut found = take_numbers(&mut left, 20).await?;
     found.sort_unstable();
-    check_eq!(
-        found,
-        (1..=20).collect::<Vec<u64>>(),
-        "what came to the member that is left"
-    );
+    check_eq!(found, (1..=20).collect::<Vec<u64>>(), "what came to the member that is left");
     Ok(())
 }
 
@@ -310,10 +260,7 @@ async fn check_shared_out(
     both(sending, receiving).await?;
     let seen = posthaste_core::task::lock(&seen);
     let doubled: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
-    check!(
-        doubled.is_empty(),
-        "numbers that came to several, and how often: {doubled:?}"
-    );
+    check!(doubled.is_empty(), "numbers that came to several, and how often: {doubled:?}");
     Ok(())
 }
 
@@ -364,8 +311,7 @@ pub(crate) async fn b6_a_dropped_pending_receiver_leaves_nothing_behind(cx: Cont
         drop(give_up_after(polls, cx.broker().inbox()).await);
         drop(give_up_after(polls, cx.broker().sender(SenderOptions::new())).await);
     }
-    cx.until_queue(&queue, "no consumer is left", |info| info.consumers == 0)
-        .await?;
+    cx.until_queue(&queue, "no consumer is left", |info| info.consumers == 0).await?;
     let mut sender = cx.sender().await?;
     cx.until("no subscription is left", async || {
         Ok(sender.send(numbered(&topic, 1)).await?.matched == 0)
@@ -380,21 +326,14 @@ pub(crate) async fn b6_a_dropped_pending_receiver_leaves_nothing_behind(cx: Cont
 pub(crate) async fn b6_a_dropped_declare_declared_or_did_not(cx: Context) -> Outcome {
     for (nth, polls) in [1, 2, 3, 5, 9].into_iter().enumerate() {
         let name = cx.queue_name(&format!("jobs.{nth}"))?;
-        let declared = give_up_after(
-            polls,
-            cx.broker().declare(Queue::new(name.clone()).capacity(5)),
-        )
-        .await;
+        let declared =
+            give_up_after(polls, cx.broker().declare(Queue::new(name.clone()).capacity(5))).await;
         cx.quiet().await?;
         match cx.broker().queue(&name).await {
             Ok(info) => check_eq!(info.capacity_messages, 5, "the capacity that was declared"),
             Err(error) => {
                 check!(declared.is_none(), "a declared queue is not there: {error}");
-                check_eq!(
-                    error.kind(),
-                    ErrorKind::NotFound,
-                    "a queue that was not declared"
-                );
+                check_eq!(error.kind(), ErrorKind::NotFound, "a queue that was not declared");
             }
         }
     }

@@ -23,9 +23,7 @@ async fn one_of_each(cx: &Context) -> Result<Vec<Handle>, Failure> {
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.narrow_sender().await?;
     let mut subscriber = cx.subscriber("news").await?;
-    let member = cx
-        .receiver(Subscription::shared(&topic, cx.topic("group")?)?)
-        .await?;
+    let member = cx.receiver(Subscription::shared(&topic, cx.topic("group")?)?).await?;
     let mut consumer = cx.consumer(&queue).await?;
     let inbox = cx.peer().inbox().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=3).await?;
@@ -77,10 +75,7 @@ pub(crate) async fn d1_handles_may_be_dropped_outside_any_runtime(cx: Context) -
         next(&mut consumer).await?.ack();
     }
     consumer.settled().await?;
-    cx.until_queue(&queue, "the other consumers are gone", |info| {
-        info.consumers == 1
-    })
-    .await
+    cx.until_queue(&queue, "the other consumers are gone", |info| info.consumers == 1).await
 }
 
 pub(crate) async fn d1_pending_futures_may_be_dropped_outside_any_runtime(cx: Context) -> Outcome {
@@ -88,17 +83,12 @@ pub(crate) async fn d1_pending_futures_may_be_dropped_outside_any_runtime(cx: Co
     let (broker, peer) = (cx.broker().clone(), cx.peer().clone());
     let mut consumer = cx.consumer(&cx.queue("empty").await?).await?;
     let mut sender = cx.narrow_sender().await?;
-    let taken = cx
-        .fill(&mut sender, |n| numbered_to(&queue, n), 100)
-        .await?;
+    let taken = cx.fill(&mut sender, |n| numbered_to(&queue, n), 100).await?;
     let of = Subscription::queue(&queue)?;
     on_a_thread_of_its_own(move || {
         let probe = Probe::new();
         let mut slot = Some(numbered_to(&queue, taken + 1));
-        let (_, _) = (
-            probe.poll(&mut consumer.recv()),
-            probe.poll(&mut sender.flush()),
-        );
+        let (_, _) = (probe.poll(&mut consumer.recv()), probe.poll(&mut sender.flush()));
         let _ = probe.poll(&mut sender.send_from(&mut slot));
         let mut opening = peer.receiver(of);
         let _ = probe.poll(&mut opening);
@@ -117,9 +107,8 @@ pub(crate) async fn d1_deliveries_may_be_settled_outside_any_runtime(cx: Context
     for _ in 1..=4 {
         deliveries.push(next(&mut consumer).await?);
     }
-    let [first, second, third, fourth] = deliveries
-        .try_into()
-        .map_err(|_| Failure::new("four deliveries were received"))?;
+    let [first, second, third, fourth] =
+        deliveries.try_into().map_err(|_| Failure::new("four deliveries were received"))?;
     on_a_thread_of_its_own(move || {
         first.ack();
         second.reject("no good");
@@ -158,23 +147,12 @@ pub(crate) async fn d1_a_closed_handle_may_be_used_and_closed_again(cx: Context)
     for _ in 0..2 {
         sender.close().await?;
         consumer.close().await?;
-        let kind = sender
-            .send(numbered_to(&queue, 1))
-            .await
-            .err()
-            .map(|failed| failed.kind());
-        check_eq!(
-            kind,
-            Some(ErrorKind::Closed),
-            "sending with a closed sender"
-        );
+        let kind = sender.send(numbered_to(&queue, 1)).await.err().map(|failed| failed.kind());
+        check_eq!(kind, Some(ErrorKind::Closed), "sending with a closed sender");
         if let Err(error) = sender.flush().await {
             check_eq!(error.kind(), ErrorKind::Closed, "flushing a closed sender");
         }
-        check!(
-            consumer.recv().await?.is_none(),
-            "a closed consumer received something"
-        );
+        check!(consumer.recv().await?.is_none(), "a closed consumer received something");
         consumer.settled().await?;
     }
     Ok(())
@@ -195,8 +173,7 @@ pub(crate) async fn d1_futures_may_be_dropped_at_any_poll(cx: Context) -> Outcom
         drop(give_up_after(polls, sender.close()).await);
         drop(give_up_after(polls, cx.broker().stats()).await);
     }
-    cx.until_queue(&queue, "no consumer is left", |info| info.consumers == 0)
-        .await?;
+    cx.until_queue(&queue, "no consumer is left", |info| info.consumers == 0).await?;
     let mut sender = cx.sender().await?;
     sender.send(numbered_to(&queue, 1_000)).await?;
     let mut consumer = cx.consumer(&queue).await?;

@@ -14,10 +14,7 @@ pub(crate) async fn b4_every_subscription_gets_its_own_copy(cx: Context) -> Outc
     for tail in ["news.eu", "news.*", "news.>", "*.eu", ">", "news.eu"] {
         subscribers.push(cx.subscriber(tail).await?);
     }
-    let mut others = [
-        cx.subscriber("news").await?,
-        cx.subscriber("news.eu.west").await?,
-    ];
+    let mut others = [cx.subscriber("news").await?, cx.subscriber("news.eu.west").await?];
     let mut sender = cx.sender().await?;
     for number in 1..=50 {
         let receipt = sender.send(numbered(&topic, number)).await?;
@@ -25,11 +22,7 @@ pub(crate) async fn b4_every_subscription_gets_its_own_copy(cx: Context) -> Outc
     }
     for subscriber in &mut subscribers {
         let found = take_numbers(subscriber, 50).await?;
-        check_eq!(
-            found,
-            (1..=50).collect::<Vec<u64>>(),
-            "one subscription's copies"
-        );
+        check_eq!(found, (1..=50).collect::<Vec<u64>>(), "one subscription's copies");
     }
     for (other, tail) in others.iter_mut().zip(["news", "news.eu.west"]) {
         sender.send(numbered(&cx.topic(tail)?, 99)).await?;
@@ -74,11 +67,8 @@ pub(crate) async fn b4_a_queue_gets_one_copy_however_many_bindings_match(cx: Con
     let topic = cx.topic("orders.eu")?;
     let (all_orders, every) = (cx.pattern("orders.>")?, cx.pattern("*.eu")?);
     let literal = Pattern::from(&topic);
-    let twice = cx
-        .queue_with("twice", |queue| {
-            queue.bind(all_orders).bind(every).bind(literal)
-        })
-        .await?;
+    let twice =
+        cx.queue_with("twice", |queue| queue.bind(all_orders).bind(every).bind(literal)).await?;
     let bound = cx.pattern("orders.*")?;
     let once = cx.queue_with("once", |queue| queue.bind(bound)).await?;
     let apart = cx.queue("apart").await?;
@@ -88,11 +78,7 @@ pub(crate) async fn b4_a_queue_gets_one_copy_however_many_bindings_match(cx: Con
     check_eq!(receipt.matched, 3, "two bound queues and a subscription");
     expect(&mut subscriber, 1, "the subscription's copy").await?;
     for (queue, messages) in [(&twice, 1), (&once, 1), (&apart, 0)] {
-        check_eq!(
-            cx.info(queue).await?.messages,
-            messages,
-            "copies in {queue}"
-        );
+        check_eq!(cx.info(queue).await?.messages, messages, "copies in {queue}");
     }
     let bindings = cx.info(&twice).await?.bindings.len();
     check_eq!(bindings, 3, "bindings that the queue tells");
@@ -102,40 +88,24 @@ pub(crate) async fn b4_a_queue_gets_one_copy_however_many_bindings_match(cx: Con
 pub(crate) async fn b4_a_message_to_a_queue_goes_there_alone(cx: Context) -> Outcome {
     let queue = cx.queue("jobs").await?;
     let everything = cx.pattern(">")?;
-    let greedy = cx
-        .queue_with("greedy", |queue| queue.bind(everything))
-        .await?;
+    let greedy = cx.queue_with("greedy", |queue| queue.bind(everything)).await?;
     let mut subscriber = cx.subscriber(">").await?;
     let mut sender = cx.sender().await?;
     let receipt = sender.send(numbered_to(&queue, 1)).await?;
-    check_eq!(
-        receipt.matched,
-        1,
-        "places that a message to a queue went to"
-    );
+    check_eq!(receipt.matched, 1, "places that a message to a queue went to");
     // And the other way round: a topic that is called as the queue is not the queue.
     let receipt = sender.send(numbered(&queue, 2)).await?;
-    check_eq!(
-        receipt.matched,
-        2,
-        "places that a message to a topic went to"
-    );
+    check_eq!(receipt.matched, 2, "places that a message to a topic went to");
     expect(&mut subscriber, 2, "what the subscription got").await?;
     check_eq!(cx.info(&queue).await?.messages, 1, "messages in the queue");
-    check_eq!(
-        cx.info(&greedy).await?.messages,
-        1,
-        "messages in the bound queue"
-    );
+    check_eq!(cx.info(&greedy).await?.messages, 1, "messages in the bound queue");
     Ok(())
 }
 
 pub(crate) async fn b4_publishing_is_all_or_nothing(cx: Context) -> Outcome {
     let topic = cx.topic("news")?;
     let bound = Pattern::from(&topic);
-    let full = cx
-        .queue_with("full", |queue| queue.bind(bound).capacity(1))
-        .await?;
+    let full = cx.queue_with("full", |queue| queue.bind(bound).capacity(1)).await?;
     let mut subscriber = cx.subscriber("news").await?;
     let mut sender = cx.narrow_sender().await?;
     sender.send(numbered(&topic, 1)).await?;
@@ -145,16 +115,10 @@ pub(crate) async fn b4_publishing_is_all_or_nothing(cx: Context) -> Outcome {
     let mut slot = Some(numbered(&topic, 2));
     let mut sending = sender.send_from(&mut slot);
     let polled = probe.poll(&mut sending);
-    check!(
-        !(cx.is_pulled() && polled.is_ready()),
-        "a full queue was passed over"
-    );
+    check!(!(cx.is_pulled() && polled.is_ready()), "a full queue was passed over");
     cx.quiet().await?;
     let early = subscriber.try_recv()?;
-    check!(
-        early.is_none(),
-        "a copy of what another receiver has no room for: {early:?}"
-    );
+    check!(early.is_none(), "a copy of what another receiver has no room for: {early:?}");
     let mut consumer = cx.consumer(&full).await?;
     expect(&mut consumer, 1, "what filled the queue").await?;
     if polled.is_pending() {
@@ -187,20 +151,11 @@ pub(crate) async fn b4_leading_wildcards_leave_reserved_topics_alone(cx: Context
         .into_iter()
         .map(Topic::new)
         .collect();
-    let patterns: Result<Vec<_>, _> = [
-        ">",
-        "*.kit.a",
-        "*.>",
-        "*.a",
-        "_ph.kit.*",
-        "_ph.>",
-        "_ph.*.a",
-        "kit.>",
-        "*.*.*",
-    ]
-    .into_iter()
-    .map(Pattern::new)
-    .collect();
+    let patterns: Result<Vec<_>, _> =
+        [">", "*.kit.a", "*.>", "*.a", "_ph.kit.*", "_ph.>", "_ph.*.a", "kit.>", "*.*.*"]
+            .into_iter()
+            .map(Pattern::new)
+            .collect();
     check_against_oracle(&cx, &topics?, &patterns?).await
 }
 
@@ -214,15 +169,8 @@ async fn check_against_oracle(cx: &Context, topics: &[Topic], patterns: &[Patter
     let mut sender = cx.sender().await?;
     for (number, topic) in (0..).zip(topics) {
         let receipt = sender.send(numbered(topic, number)).await?;
-        let matching = patterns
-            .iter()
-            .filter(|pattern| pattern.matches(topic))
-            .count();
-        check_eq!(
-            receipt.matched,
-            matching as u64,
-            "patterns of {patterns:?} matching {topic}"
-        );
+        let matching = patterns.iter().filter(|pattern| pattern.matches(topic)).count();
+        check_eq!(receipt.matched, matching as u64, "patterns of {patterns:?} matching {topic}");
     }
     for (pattern, subscriber) in patterns.iter().zip(&mut subscribers) {
         let expected: Vec<u64> = (0..)
@@ -239,26 +187,15 @@ async fn check_against_oracle(cx: &Context, topics: &[Topic], patterns: &[Patter
 pub(crate) async fn b4_a_subscription_that_drops_holds_nobody_up(cx: Context) -> Outcome {
     let found = flood_a_lossy_subscription(&cx).await?;
     let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-    check!(
-        numbers.len() < 500,
-        "a subscription for 5 messages held {}",
-        numbers.len()
-    );
-    check!(
-        numbers.is_sorted_by(|a, b| a < b),
-        "what was not dropped came as {numbers:?}"
-    );
+    check!(numbers.len() < 500, "a subscription for 5 messages held {}", numbers.len());
+    check!(numbers.is_sorted_by(|a, b| a < b), "what was not dropped came as {numbers:?}");
     Ok(())
 }
 
 pub(crate) async fn b5_a_subscription_that_drops_says_what_it_missed(cx: Context) -> Outcome {
     let mut last = 0;
     for (number, missed) in flood_a_lossy_subscription(&cx).await? {
-        check_eq!(
-            missed,
-            number - last - 1,
-            "what was missed between {last} and {number}"
-        );
+        check_eq!(missed, number - last - 1, "what was missed between {last} and {number}");
         last = number;
     }
     Ok(())
@@ -268,9 +205,7 @@ pub(crate) async fn b5_a_subscription_that_drops_says_what_it_missed(cx: Context
 /// comes; returns the numbers that came and how many each said were missed before it.
 async fn flood_a_lossy_subscription(cx: &Context) -> Result<Vec<(u64, u64)>, Failure> {
     let topic = cx.topic("ticks")?;
-    let of = Subscription::topic(&topic)?
-        .capacity(5, 1 << 20)
-        .overflow(Overflow::DropNewest);
+    let of = Subscription::topic(&topic)?.capacity(5, 1 << 20).overflow(Overflow::DropNewest);
     let mut lossy = cx.receiver(of).await?;
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered(&topic, n), 1..=500).await?;

@@ -77,11 +77,7 @@ pub(crate) async fn r1_a_dropped_receiver_loses_nothing_of_its_queue(cx: Context
     let mut consumer = cx.consumer(&queue).await?;
     found.extend(take_numbers(&mut consumer, 40_usize.saturating_sub(found.len())).await?);
     found.sort_unstable();
-    check_eq!(
-        found,
-        (1..=40).collect::<Vec<u64>>(),
-        "what arrived, in order of numbers"
-    );
+    check_eq!(found, (1..=40).collect::<Vec<u64>>(), "what arrived, in order of numbers");
     Ok(())
 }
 
@@ -139,8 +135,7 @@ async fn check_order_of_four_senders(
             for delivery in batch.drain(..) {
                 let number = number_of(&delivery)?;
                 let of = found.get_mut((number / STRIDE) as usize);
-                of.ok_or_else(|| Failure::new("a number that nobody sent"))?
-                    .push(number % STRIDE);
+                of.ok_or_else(|| Failure::new("a number that nobody sent"))?.push(number % STRIDE);
                 delivery.ack();
             }
             if found.iter().map(Vec::len).sum::<usize>() as u64 >= 4 * EACH {
@@ -173,12 +168,7 @@ pub(crate) async fn r3_acked_never_comes_again(cx: Context) -> Outcome {
 }
 
 pub(crate) async fn r3_a_retried_one_comes_again_one_attempt_higher(cx: Context) -> Outcome {
-    check_redelivery(
-        &cx,
-        |delivery| delivery.retry(Duration::ZERO, "once more"),
-        1,
-    )
-    .await
+    check_redelivery(&cx, |delivery| delivery.retry(Duration::ZERO, "once more"), 1).await
 }
 
 pub(crate) async fn r3_a_dropped_one_comes_again_one_attempt_higher(cx: Context) -> Outcome {
@@ -198,11 +188,7 @@ async fn check_redelivery(cx: &Context, give_back: impl Fn(Delivery), step: u32)
     for round in 0..5 {
         let delivery = next(&mut consumer).await?;
         check_eq!(number_of(&delivery)?, 1, "what comes again");
-        check_eq!(
-            delivery.attempt(),
-            1 + round * step,
-            "the attempt in round {round}"
-        );
+        check_eq!(delivery.attempt(), 1 + round * step, "the attempt in round {round}");
         give_back(delivery);
     }
     next(&mut consumer).await?.ack();
@@ -238,15 +224,10 @@ pub(crate) async fn r3_what_was_handed_out_outlives_its_receiver(cx: Context) ->
     expect(&mut consumer, 3, "what comes while two are leased").await?;
     drop(dropped);
     let again = next(&mut consumer).await?;
-    check_eq!(
-        (number_of(&again)?, again.attempt()),
-        (2, 2),
-        "the dropped one and its attempt"
-    );
+    check_eq!((number_of(&again)?, again.attempt()), (2, 2), "the dropped one and its attempt");
     again.ack();
     kept.ack();
-    cx.until_queue(&queue, "all are settled", |info| info.messages == 0)
-        .await
+    cx.until_queue(&queue, "all are settled", |info| info.messages == 0).await
 }
 
 pub(crate) async fn r3_what_was_never_seen_goes_on_uncounted(cx: Context) -> Outcome {
@@ -274,11 +255,7 @@ pub(crate) async fn r3_attempts_follow_the_message_to_other_consumers(cx: Contex
     for attempt in 1..=4 {
         let mut consumer = cx.consumer(&queue).await?;
         let delivery = next(&mut consumer).await?;
-        check_eq!(
-            delivery.attempt(),
-            attempt,
-            "the attempt at consumer {attempt}"
-        );
+        check_eq!(delivery.attempt(), attempt, "the attempt at consumer {attempt}");
         drop(consumer);
         drop(delivery);
     }
@@ -293,15 +270,12 @@ pub(crate) async fn r3_an_automatic_delivery_is_settled_already(cx: Context) -> 
     let mut consumer = cx.receiver(of).await?;
     for number in 1..=3 {
         let delivery = next(&mut consumer).await?;
-        check!(
-            !delivery.is_leased(),
-            "an automatic delivery still owes an outcome"
-        );
+        check!(!delivery.is_leased(), "an automatic delivery still owes an outcome");
         check_eq!(number_of(&delivery)?, number, "an automatic delivery");
         drop(delivery);
     }
     cx.until_queue(&queue, "all are booked as done", |info| {
-        info.messages == 0 && info.ledger.auto + info.ledger.acked == 3
+        info.messages == 0 && info.ledger.auto == 3
     })
     .await
 }
@@ -310,19 +284,14 @@ pub(crate) async fn r3_a_prefetch_bounds_what_is_unsettled(cx: Context) -> Outco
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=6).await?;
-    let mut consumer = cx
-        .receiver(Subscription::queue(&queue)?.prefetch(2))
-        .await?;
+    let mut consumer = cx.receiver(Subscription::queue(&queue)?.prefetch(2)).await?;
     let (first, second) = (next(&mut consumer).await?, next(&mut consumer).await?);
     let probe = Probe::new();
     {
         let mut third = consumer.recv();
         for _ in 0..3 {
             cx.quiet().await?;
-            check!(
-                probe.poll(&mut third).is_pending(),
-                "a third delivery in spite of prefetch 2"
-            );
+            check!(probe.poll(&mut third).is_pending(), "a third delivery in spite of prefetch 2");
         }
         // Settling makes room, and says so to the one who waits.
         first.ack();
@@ -347,10 +316,7 @@ pub(crate) async fn r3_a_delayed_retry_comes_no_earlier(cx: Context) -> Outcome 
     let again = next(&mut consumer).await?;
     check_eq!(again.attempt(), 2, "the attempt after a delayed retry");
     let waited = runtime.now() - before;
-    check!(
-        waited >= DELAY,
-        "a retry after {DELAY:?} came after {waited:?}"
-    );
+    check!(waited >= DELAY, "a retry after {DELAY:?} came after {waited:?}");
     again.ack();
     Ok(())
 }
@@ -363,11 +329,7 @@ pub(crate) async fn r3_settled_waits_for_every_settlement(cx: Context) -> Outcom
     take_numbers(&mut consumer, 30).await?;
     consumer.settled().await?;
     let info = cx.info(&queue).await?;
-    check_eq!(
-        (info.messages, info.ledger.acked),
-        (0, 30),
-        "messages left, and acked ones"
-    );
+    check_eq!((info.messages, info.ledger.acked), (0, 30), "messages left, and acked ones");
     Ok(())
 }
 
@@ -378,19 +340,11 @@ pub(crate) async fn r4_a_limit_ends_the_receiver_for_good(cx: Context) -> Outcom
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=5).await?;
     let mut consumer = cx.receiver(Subscription::queue(&queue)?.limit(3)).await?;
-    check_eq!(
-        take_numbers(&mut consumer, 3).await?,
-        [1, 2, 3],
-        "deliveries up to the limit"
-    );
+    check_eq!(take_numbers(&mut consumer, 3).await?, [1, 2, 3], "deliveries up to the limit");
     check_ended(&mut consumer).await?;
     // No more than the limit was ever taken from the queue.
     let mut second = cx.consumer(&queue).await?;
-    check_eq!(
-        take_numbers(&mut second, 2).await?,
-        [4, 5],
-        "what the limit left"
-    );
+    check_eq!(take_numbers(&mut second, 2).await?, [4, 5], "what the limit left");
     Ok(())
 }
 
@@ -401,10 +355,7 @@ pub(crate) async fn r4_a_deleted_queue_ends_its_consumers(cx: Context) -> Outcom
     let probe = Probe::new();
     {
         let mut receive = polled.recv();
-        check!(
-            probe.poll(&mut receive).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(probe.poll(&mut receive).is_pending(), "an empty queue delivered something");
         cx.broker().delete(&queue).await?;
         let end = probe.finish(&mut receive).await?;
         check!(end.is_none(), "a deleted queue delivered {end:?}");
@@ -422,11 +373,7 @@ pub(crate) async fn r4_a_closed_receiver_has_ended(cx: Context) -> Outcome {
     check_ended(&mut subscriber).await?;
     subscriber.close().await?;
     let receipt = sender.send(numbered(&topic, 2)).await?;
-    check_eq!(
-        receipt.matched,
-        0,
-        "subscriptions that a message matched after the close"
-    );
+    check_eq!(receipt.matched, 0, "subscriptions that a message matched after the close");
     Ok(())
 }
 
@@ -438,15 +385,8 @@ async fn check_ended(receiver: &mut BoxReceiver) -> Outcome {
         let count = receiver.recv_many(&mut batch, 8).await?;
         check_eq!((count, batch.len()), (0, 0), "a batch after the end");
         let item = std::future::poll_fn(|cx| Pin::new(&mut **receiver).poll_next(cx)).await;
-        check!(
-            item.is_none(),
-            "an item of the stream after the end: {item:?}"
-        );
-        let kind = receiver
-            .next_delivery()
-            .await
-            .err()
-            .map(|error| error.kind());
+        check!(item.is_none(), "an item of the stream after the end: {item:?}");
+        let kind = receiver.next_delivery().await.err().map(|error| error.kind());
         check_eq!(kind, Some(ErrorKind::Closed), "the end as an error");
     }
     Ok(())
@@ -464,18 +404,10 @@ pub(crate) async fn r6_a_batch_is_what_is_there_up_to_its_limit(cx: Context) -> 
         let before = batch.len();
         let count = consumer.recv_many(&mut batch, 8).await?;
         check!((1..=8).contains(&count), "a batch of up to 8 has {count}");
-        check_eq!(
-            batch.len(),
-            before + count,
-            "what was appended, of what was counted"
-        );
+        check_eq!(batch.len(), before + count, "what was appended, of what was counted");
     }
     let found: Vec<u64> = batch.iter().map(number_of).collect::<Result<_, _>>()?;
-    check_eq!(
-        found,
-        (1..=50).collect::<Vec<u64>>(),
-        "what the batches had"
-    );
+    check_eq!(found, (1..=50).collect::<Vec<u64>>(), "what the batches had");
     batch.into_iter().for_each(Delivery::ack);
     Ok(())
 }
@@ -489,32 +421,21 @@ pub(crate) async fn r6_zero_is_the_end_and_nothing_else(cx: Context) -> Outcome 
     {
         let mut gather = consumer.recv_many(&mut batch, 8);
         for _ in 0..3 {
-            check!(
-                probe.poll(&mut gather).is_pending(),
-                "a batch of nothing from an empty queue"
-            );
+            check!(probe.poll(&mut gather).is_pending(), "a batch of nothing from an empty queue");
             cx.quiet().await?;
         }
     }
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=4).await?;
     while batch.len() < 3 {
         let count = consumer.recv_many(&mut batch, 8).await?;
-        check!(
-            count > 0,
-            "a batch of 0 before the end, with {} there",
-            batch.len()
-        );
+        check!(count > 0, "a batch of 0 before the end, with {} there", batch.len());
     }
     let count = consumer.recv_many(&mut batch, 8).await?;
     check_eq!((count, batch.len()), (0, 3), "the batch at the end");
     batch.into_iter().for_each(Delivery::ack);
     if cx.has(Capability::Inspection) {
         consumer.settled().await?;
-        check_eq!(
-            cx.info(&queue).await?.messages,
-            1,
-            "what the limit left in the queue"
-        );
+        check_eq!(cx.info(&queue).await?.messages, 1, "what the limit left in the queue");
     }
     Ok(())
 }

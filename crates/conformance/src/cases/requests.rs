@@ -29,27 +29,11 @@ pub(crate) async fn q2_a_request_to_nobody_is_answered_at_once(cx: Context) -> O
             .payload("anyone?")
             .build()?;
         let receipt = sender.send(request).await?;
-        check_eq!(
-            receipt.matched,
-            0,
-            "responders that a request to nobody matched"
-        );
+        check_eq!(receipt.matched, 0, "responders that a request to nobody matched");
         let reply = next(&mut inbox).await?;
-        check_eq!(
-            reply.message().kind(),
-            Kind::Status,
-            "the kind of the answer"
-        );
-        check_eq!(
-            reply.message().status(),
-            Some(Status::NoResponders),
-            "the status"
-        );
-        check_eq!(
-            reply.message().correlation(),
-            correlation,
-            "the correlation of the answer"
-        );
+        check_eq!(reply.message().kind(), Kind::Status, "the kind of the answer");
+        check_eq!(reply.message().status(), Some(Status::NoResponders), "the status");
+        check_eq!(reply.message().correlation(), correlation, "the correlation of the answer");
     }
     Ok(())
 }
@@ -66,11 +50,7 @@ pub(crate) async fn q2_the_bus_says_no_responders(cx: Context) -> Outcome {
     let bus = cx.bus();
     let nobody = cx.topic("nobody")?;
     for _ in 0..5 {
-        let kind = bus
-            .request(&nobody, "anyone?")
-            .await
-            .err()
-            .map(|error| error.kind());
+        let kind = bus.request(&nobody, "anyone?").await.err().map(|error| error.kind());
         check_eq!(kind, Some(ErrorKind::NoResponders), "a request to nobody");
     }
     // As soon as somebody is there, the same bus is answered.
@@ -93,16 +73,8 @@ pub(crate) async fn q2_a_queue_without_consumers_is_nobody(cx: Context) -> Outco
     let bus = cx.bus();
     let asked = bus.request(&queue, "anyone?").to_queue().await;
     let kind = asked.err().map(|error| error.kind());
-    check_eq!(
-        kind,
-        Some(ErrorKind::NoResponders),
-        "a request into a queue that nobody consumes"
-    );
-    check_eq!(
-        cx.info(&queue).await?.messages,
-        0,
-        "requests that were left in the queue"
-    );
+    check_eq!(kind, Some(ErrorKind::NoResponders), "a request into a queue that nobody consumes");
+    check_eq!(cx.info(&queue).await?.messages, 0, "requests that were left in the queue");
     Ok(())
 }
 
@@ -111,14 +83,10 @@ pub(crate) async fn q2_a_request_that_waits_is_answered_later(cx: Context) -> Ou
     let bus = cx.bus();
     let asking = async { Ok(bus.request(&queue, "anyone?").to_queue().waits().await?) };
     let serving = async {
-        cx.until_queue(&queue, "the request waits", |info| info.messages == 1)
-            .await?;
+        cx.until_queue(&queue, "the request waits", |info| info.messages == 1).await?;
         let serving = cx.peer_bus().serve(&queue).queue(&queue);
         let mut responder = serving.open().await?;
-        request(&mut responder)
-            .await?
-            .reply("late, but here")
-            .await?;
+        request(&mut responder).await?.reply("late, but here").await?;
         Ok(())
     };
     let (reply, ()) = both(asking, serving).await?;
@@ -138,10 +106,7 @@ pub(crate) async fn q2_a_dropped_request_tells_its_requester(cx: Context) -> Out
     let (asked, ()) = both(asking, serving).await?;
     let kind = asked.err().map(|error| error.kind());
     let told = matches!(kind, Some(ErrorKind::NoResponders | ErrorKind::Failed));
-    check!(
-        told,
-        "the requester of a request that was dropped got {kind:?}"
-    );
+    check!(told, "the requester of a request that was dropped got {kind:?}");
     Ok(())
 }
 
@@ -176,23 +141,14 @@ pub(crate) async fn q1_every_reply_finds_its_requester(cx: Context) -> Outcome {
     const REQUESTS: u64 = 48;
     let topic = cx.topic("double")?;
     let (bus, other) = (cx.bus(), cx.bus());
-    let mut responder = cx
-        .peer_bus()
-        .serve(&topic)
-        .concurrency(REQUESTS as usize)
-        .open()
-        .await?;
+    let mut responder = cx.peer_bus().serve(&topic).concurrency(REQUESTS as usize).open().await?;
     let asking = all((0..REQUESTS).map(|number| {
         // Two buses, each with one inbox for all of its requests.
         let bus = if number % 3 == 0 { &other } else { &bus };
         let asking = bus.request(&topic, number.to_string());
         let run: LocalFuture<'_, Outcome> = Box::pin(async move {
             let reply = asking.await?;
-            check_eq!(
-                reply.payload(),
-                &(2 * number).to_string(),
-                "the reply to {number}"
-            );
+            check_eq!(reply.payload(), &(2 * number).to_string(), "the reply to {number}");
             Ok(())
         });
         run
@@ -212,11 +168,7 @@ pub(crate) async fn q1_every_reply_finds_its_requester(cx: Context) -> Outcome {
         Ok(())
     };
     both(asking, serving).await?;
-    check_eq!(
-        (bus.late_replies(), other.late_replies()),
-        (0, 0),
-        "replies that came too late"
-    );
+    check_eq!((bus.late_replies(), other.late_replies()), (0, 0), "replies that came too late");
     Ok(())
 }
 
@@ -227,11 +179,7 @@ pub(crate) async fn q1_a_failed_request_has_its_responders_words(cx: Context) ->
     let asking = async { Ok(bus.request(&topic, "please").header("trace", "7").await) };
     let serving = async {
         let request = request(&mut responder).await?;
-        check_eq!(
-            request.header("trace"),
-            Some("7"),
-            "the header of the request"
-        );
+        check_eq!(request.header("trace"), Some("7"), "the header of the request");
         request.fail("no such order").await?;
         Ok(())
     };
@@ -240,10 +188,7 @@ pub(crate) async fn q1_a_failed_request_has_its_responders_words(cx: Context) ->
         return Err(Failure::new("a failed request got a reply"));
     };
     check_eq!(error.kind(), ErrorKind::Failed, "the kind of the error");
-    check!(
-        error.to_string().contains("no such order"),
-        "the responder's words: {error}"
-    );
+    check!(error.to_string().contains("no such order"), "the responder's words: {error}");
     Ok(())
 }
 
@@ -270,24 +215,12 @@ pub(crate) async fn q1_a_dropped_request_frees_its_slot(cx: Context) -> Outcome 
         let asking = async { Ok(bus.request(&topic, "now").await?) };
         let serving = async {
             let request = request(&mut responder).await?;
-            check_eq!(
-                request.payload(),
-                "now",
-                "the request after one that was given up"
-            );
+            check_eq!(request.payload(), "now", "the request after one that was given up");
             Ok(request.reply("in time").await?)
         };
         let (reply, ()) = both(asking, serving).await?;
-        check_eq!(
-            reply.payload(),
-            "in time",
-            "the reply to the request that was not given up"
-        );
-        check_eq!(
-            bus.late_replies(),
-            round + 1,
-            "late replies that were counted"
-        );
+        check_eq!(reply.payload(), "in time", "the reply to the request that was not given up");
+        check_eq!(bus.late_replies(), round + 1, "late replies that were counted");
     }
     Ok(())
 }
@@ -315,16 +248,9 @@ pub(crate) async fn q1_a_request_ends_at_its_deadline(cx: Context) -> Outcome {
         .await
     };
     let kind = asked.err().map(|error| error.kind());
-    check_eq!(
-        kind,
-        Some(ErrorKind::DeadlineExceeded),
-        "a request that nobody answers in time"
-    );
+    check_eq!(kind, Some(ErrorKind::DeadlineExceeded), "a request that nobody answers in time");
     let waited = runtime.now() - before;
-    check!(
-        waited >= within,
-        "a request within {within:?} ended after {waited:?}"
-    );
+    check!(waited >= within, "a request within {within:?} ended after {waited:?}");
     // Its reply is late now, and goes to nobody.
     let replies = u64::from(late.is_some());
     if let Some(late) = late {
@@ -342,26 +268,15 @@ pub(crate) async fn q1_a_request_ends_at_its_deadline(cx: Context) -> Outcome {
     };
     let (reply, ()) = both(asking, serving).await?;
     check_eq!(reply.payload(), "in time", "the reply to the next request");
-    check!(
-        bus.late_replies() >= replies,
-        "{} late replies were counted",
-        bus.late_replies()
-    );
+    check!(bus.late_replies() >= replies, "{} late replies were counted", bus.late_replies());
     Ok(())
 }
 
 pub(crate) async fn q1_a_deadline_without_a_clock_is_unsupported(cx: Context) -> Outcome {
     let bus = posthaste_core::Bus::new(cx.broker().clone());
-    let asked = bus
-        .request(&cx.topic("service")?, "please")
-        .within(LONG)
-        .await;
+    let asked = bus.request(&cx.topic("service")?, "please").within(LONG).await;
     let kind = asked.err().map(|error| error.kind());
-    check_eq!(
-        kind,
-        Some(ErrorKind::Unsupported),
-        "a deadline on a bus without a clock"
-    );
+    check_eq!(kind, Some(ErrorKind::Unsupported), "a deadline on a bus without a clock");
     Ok(())
 }
 
@@ -389,11 +304,7 @@ pub(crate) async fn q1_responders_of_a_group_share_the_work(cx: Context) -> Outc
     let mut counts = [0, 0];
     let serving = serve_both(&mut first, &mut second, &mut counts, REQUESTS);
     both(asking, serving).await?;
-    check_eq!(
-        counts[0] + counts[1],
-        REQUESTS,
-        "requests that either of the two answered"
-    );
+    check_eq!(counts[0] + counts[1], REQUESTS, "requests that either of the two answered");
     Ok(())
 }
 
@@ -452,10 +363,7 @@ pub(crate) async fn q1_a_full_inbox_holds_nobody_up(cx: Context) -> Outcome {
     send_numbers(&mut sender, |_| numbered(&address, 7), 0..70_000).await?;
     // Read again, it goes on.
     let mut batch = Vec::new();
-    while batch
-        .last()
-        .is_none_or(|last: &Delivery| last.payload() != "5")
-    {
+    while batch.last().is_none_or(|last: &Delivery| last.payload() != "5") {
         sender.send(numbered(&address, 5)).await?;
         let count = inbox.recv_many(&mut batch, 8_192).await?;
         check!(count > 0, "the inbox has ended");

@@ -16,9 +16,7 @@ pub(crate) async fn s1_pending_leaves_the_slot_full(cx: Context) -> Outcome {
     let queue = cx.queue_with("jobs", |queue| queue.capacity(2)).await?;
     let mut sender = cx.narrow_sender().await?;
     // `fill` checks the slot at every pending send.
-    let taken = cx
-        .fill(&mut sender, |n| numbered_to(&queue, n), 100)
-        .await?;
+    let taken = cx.fill(&mut sender, |n| numbered_to(&queue, n), 100).await?;
     check!(taken >= 2, "a queue for 2 messages took {taken}");
     check!(taken < 100, "a full queue stops nobody");
     Ok(())
@@ -27,19 +25,13 @@ pub(crate) async fn s1_pending_leaves_the_slot_full(cx: Context) -> Outcome {
 pub(crate) async fn s1_trying_hands_the_message_back_when_there_is_no_room(cx: Context) -> Outcome {
     let queue = cx.queue_with("jobs", |queue| queue.capacity(2)).await?;
     let mut sender = cx.narrow_sender().await?;
-    let taken = cx
-        .fill(&mut sender, |n| numbered_to(&queue, n), 100)
-        .await?;
+    let taken = cx.fill(&mut sender, |n| numbered_to(&queue, n), 100).await?;
     let message = numbered_to(&queue, taken + 1);
     let Err(failed) = sender.try_send(message.clone()) else {
         return Err(Failure::new("there was no room, and then there was"));
     };
     check_eq!(failed.kind(), ErrorKind::Full, "the reason");
-    check_eq!(
-        failed.message(),
-        &message,
-        "the message that was handed back"
-    );
+    check_eq!(failed.message(), &message, "the message that was handed back");
     Ok(())
 }
 
@@ -63,11 +55,7 @@ pub(crate) async fn s2_taken_messages_are_numbered_from_one(cx: Context) -> Outc
     }
     let mut other = cx.sender().await?;
     let seq = other.feed(numbered(&topic, 1)).await?;
-    check_eq!(
-        seq,
-        Seq::FIRST,
-        "the number of another sender's first message"
-    );
+    check_eq!(seq, Seq::FIRST, "the number of another sender's first message");
     Ok(())
 }
 
@@ -86,11 +74,7 @@ pub(crate) async fn s2_an_empty_slot_is_an_invalid_argument(cx: Context) -> Outc
     let mut slot = None;
     let sent = sender.send_from(&mut slot).await;
     let kind = sent.err().map(|error| error.kind());
-    check_eq!(
-        kind,
-        Some(ErrorKind::InvalidArgument),
-        "sending an empty slot"
-    );
+    check_eq!(kind, Some(ErrorKind::InvalidArgument), "sending an empty slot");
     let seq = sender.feed(numbered(&topic, 1)).await?;
     check_eq!(seq, Seq::FIRST, "the number after an empty slot");
     Ok(())
@@ -99,9 +83,7 @@ pub(crate) async fn s2_an_empty_slot_is_an_invalid_argument(cx: Context) -> Outc
 pub(crate) async fn s3_a_dropped_wait_leaves_the_message_unsent(cx: Context) -> Outcome {
     let queue = cx.queue_with("jobs", |queue| queue.capacity(2)).await?;
     let mut sender = cx.narrow_sender().await?;
-    let mut taken = cx
-        .fill(&mut sender, |n| numbered_to(&queue, n), 100)
-        .await?;
+    let mut taken = cx.fill(&mut sender, |n| numbered_to(&queue, n), 100).await?;
     for polls in [1, 2, 3, 7, 20] {
         let message = numbered_to(&queue, taken + 1);
         let mut slot = Some(message.clone());
@@ -133,20 +115,9 @@ pub(crate) async fn s3_a_dropped_send_is_sent_wholly_or_not_at_all(cx: Context) 
         Ok::<_, Failure>(marker.get())
     };
     let (taken, found) = both(sending, numbers_up_to_marker(&mut consumer)).await?;
-    check_eq!(
-        confirmed,
-        taken,
-        "confirmed messages, of all that were taken"
-    );
-    check_eq!(
-        found.len() as u64 + 1,
-        taken,
-        "messages that arrived, of all that were taken"
-    );
-    check!(
-        found.is_sorted_by(|a, b| a < b),
-        "they arrived in another order: {found:?}"
-    );
+    check_eq!(confirmed, taken, "confirmed messages, of all that were taken");
+    check_eq!(found.len() as u64 + 1, taken, "messages that arrived, of all that were taken");
+    check!(found.is_sorted_by(|a, b| a < b), "they arrived in another order: {found:?}");
     Ok(())
 }
 
@@ -162,34 +133,15 @@ pub(crate) async fn s4_a_flush_accounts_for_every_message(cx: Context) -> Outcom
         total += count;
         let receipt = sender.flush().await?;
         check_eq!(last, Seq::new(total), "the number of the last message");
-        check!(
-            receipt.upto >= last,
-            "a flush up to {last} ended at {}",
-            receipt.upto
-        );
-        check_eq!(
-            receipt.confirmed,
-            count,
-            "messages confirmed since the last flush"
-        );
+        check!(receipt.upto >= last, "a flush up to {last} ended at {}", receipt.upto);
+        check_eq!(receipt.confirmed, count, "messages confirmed since the last flush");
         check_eq!(receipt.returned, 0, "messages returned");
         check_eq!(receipt.matched, count, "queues that the messages went to");
     }
     let receipt = sender.flush().await?;
-    check_eq!(
-        (receipt.confirmed, receipt.returned),
-        (0, 0),
-        "what a second flush accounts for"
-    );
-    check!(
-        sender.take_returned(Seq::FIRST).is_none(),
-        "a confirmed message came back"
-    );
-    check_eq!(
-        cx.info(&queue).await?.messages,
-        total,
-        "messages in the queue"
-    );
+    check_eq!((receipt.confirmed, receipt.returned), (0, 0), "what a second flush accounts for");
+    check!(sender.take_returned(Seq::FIRST).is_none(), "a confirmed message came back");
+    check_eq!(cx.info(&queue).await?.messages, total, "messages in the queue");
     Ok(())
 }
 
@@ -218,24 +170,12 @@ pub(crate) async fn s4_a_refused_message_comes_back_with_its_reason(cx: Context)
     let Err(failed) = sender.send(message.clone()).await else {
         return Err(Failure::new("a message over the limit was confirmed"));
     };
-    check_eq!(
-        failed.kind(),
-        ErrorKind::TooLarge,
-        "the reason: {}",
-        failed.error()
-    );
+    check_eq!(failed.kind(), ErrorKind::TooLarge, "the reason: {}", failed.error());
     check_eq!(failed.message(), &message, "the message that came back");
-    check!(
-        sender.take_returned(Seq::FIRST).is_none(),
-        "a message came back twice"
-    );
+    check!(sender.take_returned(Seq::FIRST).is_none(), "a message came back twice");
     // The sender goes on, and its next outcomes are its next messages' own.
     let receipt = sender.send(numbered_to(&queue, 8)).await?;
-    check_eq!(
-        (receipt.confirmed, receipt.returned),
-        (1, 0),
-        "the outcome of the next message"
-    );
+    check_eq!((receipt.confirmed, receipt.returned), (1, 0), "the outcome of the next message");
     check_eq!(cx.info(&queue).await?.messages, 1, "messages in the queue");
     Ok(())
 }
@@ -254,52 +194,24 @@ pub(crate) async fn s4_refused_and_confirmed_messages_are_told_apart(cx: Context
         match sender.feed(message.clone()).await {
             Ok(_) => taken += 1,
             Err(failed) => {
-                check_eq!(
-                    failed.message(),
-                    &message,
-                    "the message that was handed back"
-                );
+                check_eq!(failed.message(), &message, "the message that was handed back");
                 refused += 1;
             }
         }
     }
     let receipt = sender.flush().await?;
-    check_eq!(
-        receipt.confirmed + receipt.returned,
-        taken,
-        "outcomes of {taken} taken messages"
-    );
+    check_eq!(receipt.confirmed + receipt.returned, taken, "outcomes of {taken} taken messages");
     check_eq!(receipt.confirmed, 30, "messages confirmed");
-    check_eq!(
-        receipt.returned + refused,
-        10,
-        "messages refused at once or returned"
-    );
+    check_eq!(receipt.returned + refused, 10, "messages refused at once or returned");
     let mut back = 0;
     let mut last = Seq::new(0);
     while let Some(returned) = sender.take_returned(Seq::FIRST) {
-        check_eq!(
-            returned.message.payload(),
-            &large,
-            "the payload of a returned message"
-        );
-        check_eq!(
-            returned.error.kind(),
-            ErrorKind::TooLarge,
-            "why message {back} came back"
-        );
-        check!(
-            returned.seq > last,
-            "returned out of order: {} after {last}",
-            returned.seq
-        );
+        check_eq!(returned.message.payload(), &large, "the payload of a returned message");
+        check_eq!(returned.error.kind(), ErrorKind::TooLarge, "why message {back} came back");
+        check!(returned.seq > last, "returned out of order: {} after {last}", returned.seq);
         (back, last) = (back + 1, returned.seq);
     }
-    check_eq!(
-        back,
-        receipt.returned,
-        "messages handed back, of those the receipt counts"
-    );
+    check_eq!(back, receipt.returned, "messages handed back, of those the receipt counts");
     check_eq!(cx.info(&queue).await?.messages, 30, "messages in the queue");
     Ok(())
 }
@@ -308,37 +220,15 @@ pub(crate) async fn s4_a_receipt_claims_no_more_than_was_reached(cx: Context) ->
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     let receipt = sender.send(numbered_to(&queue, 1)).await?;
-    check!(
-        receipt.level >= Level::Held,
-        "a queue confirmed at {} only",
-        receipt.level
-    );
+    check!(receipt.level >= Level::Held, "a queue confirmed at {} only", receipt.level);
     let durable = cx.info(&queue).await?.durable;
     if !durable {
-        check_eq!(
-            receipt.level,
-            Level::Held,
-            "the level of a queue that is not durable"
-        );
+        check_eq!(receipt.level, Level::Held, "the level of a queue that is not durable");
     }
-    check!(
-        (1..u32::MAX).contains(&receipt.nodes),
-        "{} nodes confirmed",
-        receipt.nodes
-    );
-    let receipt = sender
-        .send(numbered(&cx.topic("nobody.listens")?, 1))
-        .await?;
-    check_eq!(
-        receipt.matched,
-        0,
-        "receivers of a topic that nobody listens to"
-    );
-    check_eq!(
-        receipt.level,
-        Level::Held,
-        "the level of a message without a queue"
-    );
+    check!((1..u32::MAX).contains(&receipt.nodes), "{} nodes confirmed", receipt.nodes);
+    let receipt = sender.send(numbered(&cx.topic("nobody.listens")?, 1)).await?;
+    check_eq!(receipt.matched, 0, "receivers of a topic that nobody listens to");
+    check_eq!(receipt.level, Level::Held, "the level of a message without a queue");
     Ok(())
 }
 
@@ -350,11 +240,7 @@ pub(crate) async fn s4_a_level_that_is_not_reached_is_an_error(cx: Context) -> O
         Err(error) => error,
         Ok(mut sender) => match sender.send(numbered_to(&queue, 1)).await {
             Ok(receipt) => {
-                check!(
-                    durable,
-                    "{} was promised by a queue in memory",
-                    receipt.level
-                );
+                check!(durable, "{} was promised by a queue in memory", receipt.level);
                 check_eq!(receipt.level, Level::Stored, "the level asked for");
                 return Ok(());
             }
@@ -379,11 +265,7 @@ pub(crate) async fn s5_sending_after_a_close_is_closed(cx: Context) -> Outcome {
             return Err(Failure::new("a closed sender sent a message"));
         };
         check_eq!(failed.kind(), ErrorKind::Closed, "the reason");
-        check_eq!(
-            failed.message(),
-            &message,
-            "the message that was handed back"
-        );
+        check_eq!(failed.message(), &message, "the message that was handed back");
     }
     sender.close().await?;
     Ok(())
@@ -396,11 +278,7 @@ pub(crate) async fn s5_closing_flushes_what_was_taken(cx: Context) -> Outcome {
         sender.feed(numbered_to(&queue, number)).await?;
     }
     sender.close().await?;
-    check_eq!(
-        cx.info(&queue).await?.messages,
-        100,
-        "messages in the queue after the close"
-    );
+    check_eq!(cx.info(&queue).await?.messages, 100, "messages in the queue after the close");
     Ok(())
 }
 
@@ -434,11 +312,7 @@ async fn check_all_arrive(cx: &Context, queue: &Topic, sender: BoxSender, taken:
     let mut consumer = cx.consumer(queue).await?;
     let sending = async {
         let seq = sender.feed(numbered_to(queue, MARKER)).await?;
-        check_eq!(
-            seq,
-            Seq::new(taken + 1),
-            "the number of the message after all those taken"
-        );
+        check_eq!(seq, Seq::new(taken + 1), "the number of the message after all those taken");
         sender.flush().await?;
         Ok(())
     };

@@ -84,11 +84,7 @@ pub(super) async fn exchange(
             }
             found.extend(&buffer[..count]);
         }
-        if rest.is_empty() {
-            flushed.map(Ok)
-        } else {
-            Poll::Pending
-        }
+        if rest.is_empty() { flushed.map(Ok) } else { Poll::Pending }
     })
     .await?;
     Ok(found)
@@ -113,11 +109,7 @@ pub(super) async fn write_all(connection: &mut BoxConnection, from: &[u8]) -> Ou
     let mut rest = from;
     while !rest.is_empty() {
         let count = write_some(connection, rest).await?;
-        check!(
-            (1..=rest.len()).contains(&count),
-            "a write of {} wrote {count}",
-            rest.len()
-        );
+        check!((1..=rest.len()).contains(&count), "a write of {} wrote {count}", rest.len());
         rest = &rest[count..];
     }
     flush(connection).await
@@ -159,11 +151,7 @@ pub(super) async fn read_exactly(
     let mut heard = Vec::new();
     while heard.len() < size {
         let part = read_some(connection, (size - heard.len()).min(64 << 10)).await?;
-        check!(
-            !part.is_empty(),
-            "an end after {} of {size} bytes",
-            heard.len()
-        );
+        check!(!part.is_empty(), "an end after {} of {size} bytes", heard.len());
         heard.extend(part);
     }
     Ok(heard)

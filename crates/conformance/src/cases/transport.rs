@@ -27,15 +27,10 @@ const STALL_MAX: usize = 32 << 20;
 pub(crate) async fn t1_bytes_arrive_in_order_both_ways(medium: Medium) -> Outcome {
     let (mut client, mut server) = connected(&medium).await?;
     let (there, back) = (bytes(1, A_LOT), bytes(2, A_LOT));
-    let (one, other) = both(
-        exchange(&mut client, &there, back.len()),
-        exchange(&mut server, &back, there.len()),
-    )
-    .await?;
-    check!(
-        other == there,
-        "what the client wrote came as something else"
-    );
+    let (one, other) =
+        both(exchange(&mut client, &there, back.len()), exchange(&mut server, &back, there.len()))
+            .await?;
+    check!(other == there, "what the client wrote came as something else");
     check!(one == back, "what the server wrote came as something else");
     Ok(())
 }
@@ -45,22 +40,14 @@ pub(crate) async fn t1_the_end_of_one_direction_is_visible_while_the_other_runs(
 ) -> Outcome {
     for swapped in [false, true] {
         let (client, server) = connected(&medium).await?;
-        let (mut ending, mut going_on) = if swapped {
-            (server, client)
-        } else {
-            (client, server)
-        };
+        let (mut ending, mut going_on) = if swapped { (server, client) } else { (client, server) };
         let saying = async {
             write_all(&mut ending, b"that is all").await?;
             close(&mut ending).await
         };
         let ((), heard) = both(saying, read_to_end(&mut going_on)).await?;
         check_eq!(heard, b"that is all", "what came before the end");
-        check_eq!(
-            read_some(&mut going_on, 8).await?,
-            b"",
-            "the end, once more"
-        );
+        check_eq!(read_some(&mut going_on, 8).await?, b"", "the end, once more");
         // The other direction knows nothing of it.
         let answer = bytes(3, 100_000);
         let answering = async {
@@ -68,11 +55,7 @@ pub(crate) async fn t1_the_end_of_one_direction_is_visible_while_the_other_runs(
             close(&mut going_on).await
         };
         let ((), heard) = both(answering, read_to_end(&mut ending)).await?;
-        check!(
-            heard == answer,
-            "the other direction lost something: {} bytes",
-            heard.len()
-        );
+        check!(heard == answer, "the other direction lost something: {} bytes", heard.len());
     }
     Ok(())
 }
@@ -86,12 +69,7 @@ pub(crate) async fn t1_what_was_written_before_a_close_arrives(medium: Medium) -
         Ok(())
     };
     let ((), heard) = both(writing, async { read_to_end(&mut server).await }).await?;
-    check!(
-        heard == sent,
-        "{} of {} bytes arrived before the end",
-        heard.len(),
-        sent.len()
-    );
+    check!(heard == sent, "{} of {} bytes arrived before the end", heard.len(), sent.len());
     Ok(())
 }
 
@@ -101,10 +79,7 @@ pub(crate) async fn t1_a_dropped_connection_ends_the_other(medium: Medium) -> Ou
     let mut buffer = [0; 8];
     {
         let mut reading = poll_fn(|cx| Pin::new(&mut server).poll_read(cx, &mut buffer));
-        check!(
-            probe.poll(&mut reading).is_pending(),
-            "something came that nobody sent"
-        );
+        check!(probe.poll(&mut reading).is_pending(), "something came that nobody sent");
         drop(client);
         // An end or an error, but not a wait for ever.
         if let Ok(count) = probe.finish(&mut reading).await {
@@ -114,10 +89,7 @@ pub(crate) async fn t1_a_dropped_connection_ends_the_other(medium: Medium) -> Ou
     let mut written = 0;
     while let Ok(count) = write_some(&mut server, &[0; 1_024]).await {
         written += count;
-        check!(
-            written < STALL_MAX,
-            "writing to a dropped connection never fails"
-        );
+        check!(written < STALL_MAX, "writing to a dropped connection never fails");
     }
     Ok(())
 }
@@ -157,10 +129,7 @@ pub(crate) async fn t1_a_connection_that_nobody_reads_fills_up(medium: Medium) -
             Poll::Ready(count) => {
                 written += count;
                 last_look = false;
-                check!(
-                    written < STALL_MAX,
-                    "{written} bytes went where nobody reads"
-                );
+                check!(written < STALL_MAX, "{written} bytes went where nobody reads");
             }
             Poll::Pending if last_look => break,
             Poll::Pending => last_look = give_up_after(50, probe.woken()).await.is_none(),
@@ -187,13 +156,7 @@ pub(crate) async fn t2_a_stalled_peer_does_not_hold_up_accept(medium: Medium) ->
     let mut stalling = medium.transport.connect(&at);
     let stalled = accept_beside(&mut stalling, &mut listener).await?;
     let (mut client, mut server) = pair(&medium, &mut listener, &at).await?;
-    say(
-        &mut client,
-        &mut server,
-        b"next, please",
-        "what the second one sent",
-    )
-    .await?;
+    say(&mut client, &mut server, b"next, please", "what the second one sent").await?;
     drop((stalled, stalling));
     Ok(())
 }
@@ -219,13 +182,7 @@ pub(crate) async fn t2_a_peer_that_left_does_not_hold_up_accept(medium: Medium) 
         Ok::<_, Failure>(client)
     };
     let (mut client, mut server) = both(talking, accepting).await?;
-    say(
-        &mut server,
-        &mut client,
-        b"here",
-        "what came to the one who stayed",
-    )
-    .await?;
+    say(&mut server, &mut client, b"here", "what came to the one who stayed").await?;
     Ok(())
 }
 
@@ -265,10 +222,7 @@ pub(crate) async fn t3_reads_may_be_cut_anywhere(medium: Medium) -> Outcome {
             Ok(heard)
         };
         let ((), heard) = both(write_all(&mut client, &sent), reading).await?;
-        check!(
-            heard == sent,
-            "reads of up to {size} bytes heard something else"
-        );
+        check!(heard == sent, "reads of up to {size} bytes heard something else");
     }
     Ok(())
 }
@@ -283,10 +237,7 @@ pub(crate) async fn t3_writes_may_be_cut_anywhere(medium: Medium) -> Outcome {
             write_all(&mut client, tail).await
         };
         let ((), heard) = both(writing, read_exactly(&mut server, sent.len())).await?;
-        check!(
-            heard == sent,
-            "a write that was cut after {cut} bytes arrived as something else"
-        );
+        check!(heard == sent, "a write that was cut after {cut} bytes arrived as something else");
     }
     let writing = async {
         for byte in &sent {
@@ -321,9 +272,7 @@ pub(crate) async fn t3_vectored_writes_may_be_cut_anywhere(medium: Medium) -> Ou
                 let count =
                     poll_fn(|cx| Pin::new(&mut client).poll_write_vectored(cx, &slices)).await?;
                 check!(count > 0, "a vectored write of something wrote nothing");
-                rest = rest
-                    .get(count..)
-                    .ok_or_else(|| Failure::new("more written than given"))?;
+                rest = rest.get(count..).ok_or_else(|| Failure::new("more written than given"))?;
             }
             flush(&mut client).await
         };
@@ -355,20 +304,14 @@ pub(crate) async fn t3_a_dropped_read_or_write_loses_no_byte(medium: Medium) -> 
         let mut heard = Vec::new();
         loop {
             let reading = read_some(&mut server, 1 + waits.below(30_000));
-            match give_up_after(1 + waits.below(3), reading)
-                .await
-                .transpose()?
-            {
+            match give_up_after(1 + waits.below(3), reading).await.transpose()? {
                 Some(part) if part.is_empty() => return Ok(heard),
                 part => heard.extend(part.unwrap_or_default()),
             }
         }
     };
     let ((), heard) = both(writing, reading).await?;
-    check!(
-        heard == sent,
-        "what was read between dropped reads differs from what was written"
-    );
+    check!(heard == sent, "what was read between dropped reads differs from what was written");
     Ok(())
 }
 
@@ -377,30 +320,14 @@ pub(crate) async fn t3_a_dropped_read_or_write_loses_no_byte(medium: Medium) -> 
 pub(crate) async fn t4_a_listener_says_where_it_can_be_reached(medium: Medium) -> Outcome {
     let mut listener = medium.transport.bind(&medium.at).await?;
     let at = listener.endpoint();
-    check_eq!(
-        at.scheme(),
-        medium.at.scheme(),
-        "the scheme of the listener's endpoint"
-    );
+    check_eq!(at.scheme(), medium.at.scheme(), "the scheme of the listener's endpoint");
     let said: Endpoint = at.to_string().parse()?;
     check_eq!(said, at, "the endpoint, written as a URL and read again");
     let (mut client, mut server) = pair(&medium, &mut listener, &said).await?;
-    say(
-        &mut client,
-        &mut server,
-        b"found you",
-        "what was sent there",
-    )
-    .await?;
+    say(&mut client, &mut server, b"found you", "what was sent there").await?;
     // Both ends can say who is at the other one, if only that they do not know.
-    check!(
-        !client.peer().to_string().is_empty(),
-        "the server's name is empty"
-    );
-    check!(
-        !server.peer().to_string().is_empty(),
-        "the client's name is empty"
-    );
+    check!(!client.peer().to_string().is_empty(), "the server's name is empty");
+    check!(!server.peer().to_string().is_empty(), "the client's name is empty");
     Ok(())
 }
 
@@ -409,10 +336,7 @@ pub(crate) async fn t4_nobody_there_is_an_error(medium: Medium) -> Outcome {
     let at = listener.endpoint();
     drop(listener);
     for _ in 0..3 {
-        check!(
-            medium.transport.connect(&at).await.is_err(),
-            "somebody listens where nobody does"
-        );
+        check!(medium.transport.connect(&at).await.is_err(), "somebody listens where nobody does");
     }
     Ok(())
 }
@@ -438,13 +362,8 @@ pub(crate) async fn t4_an_address_is_free_after_its_listener(medium: Medium) -> 
         let (mut client, mut server) = pair(&medium, &mut listener, &at).await?;
         drop(listener);
         // What was accepted outlives its listener.
-        say(
-            &mut client,
-            &mut server,
-            b"alive",
-            "what was sent after its listener was gone",
-        )
-        .await?;
+        say(&mut client, &mut server, b"alive", "what was sent after its listener was gone")
+            .await?;
     }
     Ok(())
 }
@@ -465,12 +384,7 @@ pub(crate) async fn d1_transport_handles_may_be_dropped_anywhere(medium: Medium)
         let _ = probe.poll(&mut listener.accept());
         drop((listener, transport, server));
     })?;
-    let kind = medium
-        .transport
-        .connect(&at)
-        .await
-        .err()
-        .map(|error| error.kind());
+    let kind = medium.transport.connect(&at).await.err().map(|error| error.kind());
     check!(kind.is_some(), "a dropped listener still listens");
     Ok(())
 }

@@ -16,17 +16,11 @@ type Wait = fn(&Probe, &mut BoxReceiver) -> bool;
 
 /// The ways to wait and give up. Each says whether the wait was pending.
 const GIVEN_UP: [(&str, Wait); 4] = [
-    ("a receive", |probe, receiver| {
-        probe.poll(&mut receiver.recv()).is_pending()
-    }),
+    ("a receive", |probe, receiver| probe.poll(&mut receiver.recv()).is_pending()),
     ("a batch", |probe, receiver| {
-        probe
-            .poll(&mut receiver.recv_many(&mut Vec::new(), 4))
-            .is_pending()
+        probe.poll(&mut receiver.recv_many(&mut Vec::new(), 4)).is_pending()
     }),
-    ("a try", |_, receiver| {
-        receiver.try_recv().is_ok_and(|got| got.is_none())
-    }),
+    ("a try", |_, receiver| receiver.try_recv().is_ok_and(|got| got.is_none())),
     ("two polls, then a try", |probe, receiver| {
         let twice = probe.poll(&mut receiver.recv()).is_pending()
             && probe.poll(&mut receiver.recv()).is_pending();
@@ -39,24 +33,14 @@ pub(crate) async fn r5_who_gave_up_waiting_is_not_woken_for_others(cx: Context) 
     let mut sender = cx.sender().await?;
     let (mut idle, mut waiting) = (cx.consumer(&queue).await?, cx.consumer(&queue).await?);
     for (number, (what, wait)) in (1..).zip(GIVEN_UP) {
-        check!(
-            wait(&Probe::new(), &mut idle),
-            "an empty queue delivered something to {what}"
-        );
+        check!(wait(&Probe::new(), &mut idle), "an empty queue delivered something to {what}");
         let probe = Probe::new();
         let mut receive = waiting.recv();
-        check!(
-            probe.poll(&mut receive).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(probe.poll(&mut receive).is_pending(), "an empty queue delivered something");
         sender.send(numbered_to(&queue, number)).await?;
         // Only a wake-up polls it again: one that went to the idle handle hangs here.
         let got = probe.finish(&mut receive).await?;
-        check_eq!(
-            ack_number(got)?,
-            number,
-            "what came past {what} that was given up"
-        );
+        check_eq!(ack_number(got)?, number, "what came past {what} that was given up");
     }
     Ok(())
 }
@@ -71,27 +55,15 @@ pub(crate) async fn r5_a_wakeup_that_came_too_late_is_passed_on(cx: Context) -> 
         let mut receive = second.recv();
         if number % 2 == 0 {
             let mut given_up = first.recv();
-            check!(
-                one.poll(&mut given_up).is_pending(),
-                "an empty queue delivered something"
-            );
-            check!(
-                two.poll(&mut receive).is_pending(),
-                "an empty queue delivered something"
-            );
+            check!(one.poll(&mut given_up).is_pending(), "an empty queue delivered something");
+            check!(two.poll(&mut receive).is_pending(), "an empty queue delivered something");
             sender.send(numbered_to(&queue, number)).await?;
             // Woken first, then dropped before it could take what it was woken for.
             drop(given_up);
         } else {
             let mut given_up = first.recv_many(&mut batch, 4);
-            check!(
-                one.poll(&mut given_up).is_pending(),
-                "an empty queue delivered something"
-            );
-            check!(
-                two.poll(&mut receive).is_pending(),
-                "an empty queue delivered something"
-            );
+            check!(one.poll(&mut given_up).is_pending(), "an empty queue delivered something");
+            check!(two.poll(&mut receive).is_pending(), "an empty queue delivered something");
             sender.send(numbered_to(&queue, number)).await?;
             drop(given_up);
         }
@@ -112,10 +84,7 @@ pub(crate) async fn r5_a_dropped_handle_gives_its_wakeup_back(cx: Context) -> Ou
         let pending = one.with(|cx| first.poll_recv(cx).is_pending());
         check!(pending, "an empty queue delivered something");
         let mut receive = second.recv();
-        check!(
-            two.poll(&mut receive).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(two.poll(&mut receive).is_pending(), "an empty queue delivered something");
         sender.send(numbered_to(&queue, number)).await?;
         drop(first);
         let got = two.finish(&mut receive).await?;
@@ -133,18 +102,11 @@ pub(crate) async fn r5_a_forgotten_stream_shares_its_wakeup(cx: Context) -> Outc
         let pending = one.with(|cx| Pin::new(&mut *stream).poll_next(cx).is_pending());
         check!(pending, "an empty queue delivered something");
         let mut receive = waiting.recv();
-        check!(
-            two.poll(&mut receive).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(two.poll(&mut receive).is_pending(), "an empty queue delivered something");
         sender.send(numbered_to(&queue, number)).await?;
         // The stream is never polled again; the one who waits is woken all the same.
         let got = two.finish(&mut receive).await?;
-        check_eq!(
-            ack_number(got)?,
-            number,
-            "what came past a stream that nobody polls"
-        );
+        check_eq!(ack_number(got)?, number, "what came past a stream that nobody polls");
     }
     Ok(())
 }
@@ -156,10 +118,7 @@ pub(crate) async fn r5_ready_leaves_no_registration(cx: Context) -> Outcome {
     for number in (1..=20).step_by(4) {
         let (one, two) = (Probe::new(), Probe::new());
         // Pending once, then ready: with one message alone, or as a batch that wanted more.
-        check!(
-            one.poll(&mut first.recv()).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(one.poll(&mut first.recv()).is_pending(), "an empty queue delivered something");
         let pending = one.with(|cx| first.poll_recv(cx).is_pending());
         check!(pending, "an empty queue delivered something");
         send_numbers(&mut sender, |n| numbered_to(&queue, n), number..=number + 1).await?;
@@ -171,10 +130,7 @@ pub(crate) async fn r5_ready_leaves_no_registration(cx: Context) -> Outcome {
         }
         batch.drain(..).for_each(Delivery::ack);
         let mut receive = second.recv();
-        check!(
-            two.poll(&mut receive).is_pending(),
-            "an empty queue delivered something"
-        );
+        check!(two.poll(&mut receive).is_pending(), "an empty queue delivered something");
         // The first one is not polled any more, so the second one is woken.
         sender.send(numbered_to(&queue, number + 2)).await?;
         let got = two.finish(&mut receive).await?;
@@ -191,14 +147,9 @@ pub(crate) async fn r5_every_message_finds_a_waiting_consumer(cx: Context) -> Ou
         consumers.push(cx.consumer(&queue).await?);
     }
     let probes: Vec<_> = consumers.iter().map(|_| Probe::new()).collect();
-    let mut waits: Vec<_> = consumers
-        .iter_mut()
-        .map(|consumer| Some(consumer.recv()))
-        .collect();
+    let mut waits: Vec<_> = consumers.iter_mut().map(|consumer| Some(consumer.recv())).collect();
     for (wait, probe) in waits.iter_mut().zip(&probes) {
-        let pending = wait
-            .as_mut()
-            .is_some_and(|wait| probe.poll(wait).is_pending());
+        let pending = wait.as_mut().is_some_and(|wait| probe.poll(wait).is_pending());
         check!(pending, "an empty queue delivered something");
     }
     // Three are woken for three messages, then two of the five give up: whoever was woken, three

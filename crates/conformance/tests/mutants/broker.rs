@@ -63,10 +63,7 @@ impl Broker for Broken {
             // Whoever claims to have stored takes the order to store, too.
             options.confirm = None;
         }
-        Ok(Box::new(BrokenSender::new(
-            self.memory.sender(options).await?,
-            self.fault,
-        )))
+        Ok(Box::new(BrokenSender::new(self.memory.sender(options).await?, self.fault)))
     }
 
     async fn receiver(&self, mut subscription: Subscription) -> Result<BoxReceiver, Error> {
@@ -130,9 +127,7 @@ impl Broker for Broken {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.memory
-            .capabilities()
-            .named(format!("{:?}", self.fault))
+        self.memory.capabilities().named(format!("{:?}", self.fault))
     }
 }
 

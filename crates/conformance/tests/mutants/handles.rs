@@ -31,14 +31,7 @@ pub(crate) struct BrokenSender {
 impl BrokenSender {
     pub(crate) fn new(inner: BoxSender, fault: Fault) -> Self {
         let held = VecDeque::new();
-        Self {
-            inner,
-            fault,
-            taken: 0,
-            hidden: 0,
-            held,
-            closed: false,
-        }
+        Self { inner, fault, taken: 0, hidden: 0, held, closed: false }
     }
 
     /// Counts a message that the inner sender knows nothing of.
@@ -204,10 +197,7 @@ impl BrokenReceiver {
             opener: std::thread::current().id(),
             peeked: None,
             ended: false,
-            settler: Arc::new(Settler {
-                fault,
-                leases: Mutex::default(),
-            }),
+            settler: Arc::new(Settler { fault, leases: Mutex::default() }),
             last: 0,
         }
     }
@@ -358,13 +348,8 @@ impl Settler {
         leases.0 += 1;
         let tag = leases.0;
         leases.1.insert(tag, lease);
-        Delivery::leased(
-            parts.message,
-            attempt,
-            Arc::clone(self) as Arc<dyn Settle>,
-            tag,
-        )
-        .with_missed(parts.missed)
+        Delivery::leased(parts.message, attempt, Arc::clone(self) as Arc<dyn Settle>, tag)
+            .with_missed(parts.missed)
     }
 }
 
@@ -376,10 +361,9 @@ impl Settle for Settler {
         lease.settle(match (self.fault, outcome) {
             (Fault::LosesAcks, Outcome::Ack) => Outcome::Dropped,
             (Fault::CountsReleases, Outcome::Release) => Outcome::Dropped,
-            (Fault::IgnoresDelays, Outcome::Retry { why, .. }) => Outcome::Retry {
-                after: Duration::ZERO,
-                why,
-            },
+            (Fault::IgnoresDelays, Outcome::Retry { why, .. }) => {
+                Outcome::Retry { after: Duration::ZERO, why }
+            }
             (_, outcome) => outcome,
         });
     }
@@ -394,11 +378,7 @@ pub(crate) struct Late {
 
 impl Late {
     pub(crate) fn new(memory: Memory, subscription: Subscription) -> Self {
-        Self {
-            memory,
-            subscription,
-            inner: None,
-        }
+        Self { memory, subscription, inner: None }
     }
 
     fn inner(&mut self, cx: &mut Context<'_>) -> Result<&mut BoxReceiver, Error> {
@@ -408,9 +388,7 @@ impl Late {
                 self.inner = Some(opened?);
             }
         }
-        self.inner
-            .as_mut()
-            .ok_or_else(|| Error::closed("the receiver"))
+        self.inner.as_mut().ok_or_else(|| Error::closed("the receiver"))
     }
 }
 

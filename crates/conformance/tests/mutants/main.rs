@@ -16,8 +16,5 @@ use posthaste_conformance::{Law, Report};
 fn assert_breaks(report: &Report, laws: &[Law]) {
     let laws: BTreeSet<Law> = laws.iter().copied().collect();
     let broken = report.broken_laws();
-    assert!(
-        broken == laws,
-        "it breaks {laws:?}, and the kit says {broken:?}\n{report}"
-    );
+    assert!(broken == laws, "it breaks {laws:?}, and the kit says {broken:?}\n{report}");
 }

@@ -52,10 +52,7 @@ impl TransportSubject for On<Bare, Fault> {
             Fault::HasNoBound => Pipe::new().capacity(usize::MAX),
             _ => Pipe::new(),
         };
-        let broken = Broken {
-            pipe,
-            fault: self.what,
-        };
+        let broken = Broken { pipe, fault: self.what };
         Box::pin(async { Ok(Medium::new(broken, Endpoint::new("pipe", "kit"))) })
     }
 }
@@ -78,10 +75,7 @@ impl Transport for Broken {
             }
             bound => bound?,
         };
-        Ok(Box::new(BrokenListener {
-            inner,
-            fault: self.fault,
-        }))
+        Ok(Box::new(BrokenListener { inner, fault: self.fault }))
     }
 }
 
@@ -128,12 +122,7 @@ impl Listener for BrokenListener {
 }
 
 fn wrap(inner: BoxConnection, fault: Fault) -> BoxConnection {
-    Box::new(Faulty {
-        inner,
-        fault,
-        written: 0,
-        closed: false,
-    })
+    Box::new(Faulty { inner, fault, written: 0, closed: false })
 }
 
 struct Faulty {
@@ -199,10 +188,7 @@ impl AsyncWrite for Faulty {
         cx: &mut Context<'_>,
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let first = from
-            .iter()
-            .find(|slice| !slice.is_empty())
-            .map_or(&[][..], |slice| slice);
+        let first = from.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
         if self.fault == Fault::WritesOneSlice {
             let wrote = ready!(Pin::new(&mut self.inner).poll_write(cx, first))?;
             let all = from.iter().map(|slice| slice.len()).sum();

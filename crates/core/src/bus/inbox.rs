@@ -103,10 +103,7 @@ impl Inbox {
             let Some(turn) = self.table.begin() else {
                 return true;
             };
-            let mut ending = EndOfTurn {
-                table: &self.table,
-                due: true,
-            };
+            let mut ending = EndOfTurn { table: &self.table, due: true };
             let mut line = lock(&self.line);
             ending.due = self.poll_timer(&mut line, &turn) | self.poll_line(&mut line, turn.wanted);
             for waker in line.wakers.drain(..) {
@@ -187,8 +184,7 @@ impl Inbox {
         let settled = line.batch.drain(..).map(Delivery::ack_into_message);
         line.replies.extend(settled);
         let replies = line.replies.drain(..);
-        self.table
-            .dispatch(replies, &mut line.wakers, &mut line.late);
+        self.table.dispatch(replies, &mut line.wakers, &mut line.late);
     }
 }
 

@@ -365,11 +365,7 @@ impl Bus {
         T: TryInto<Topic>,
         Error: From<T::Error>,
     {
-        Ask::new(
-            self.clone(),
-            topic.try_into().map_err(Error::from),
-            payload.into(),
-        )
+        Ask::new(self.clone(), topic.try_into().map_err(Error::from), payload.into())
     }
 
     /// Answers requests to the topics of a pattern, together with the other responders of its
@@ -414,10 +410,7 @@ impl fmt::Debug for Bus {
 }
 
 fn needs_clock(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("{what} needs a clock: give the bus a runtime"),
-    )
+    Error::new(ErrorKind::Unsupported, format!("{what} needs a clock: give the bus a runtime"))
 }
 
 /// Law S1 says that an error leaves the message in the slot; a flush that fails has none to give.

@@ -20,10 +20,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(keeps_owing: bool) -> Arc<Self> {
-        Arc::new(Self {
-            idle: Mutex::default(),
-            keeps_owing,
-        })
+        Arc::new(Self { idle: Mutex::default(), keeps_owing })
     }
 
     /// Leases an idle sender, if there is one.
@@ -106,11 +103,7 @@ impl Lease {
             Err(error) => {
                 self.note(&error);
                 let stale = self.broken && self.was_idle && slot.is_some();
-                Err(if stale {
-                    Refusal::Stale
-                } else {
-                    Refusal::Error(error)
-                })
+                Err(if stale { Refusal::Stale } else { Refusal::Error(error) })
             }
         })
     }
@@ -151,10 +144,8 @@ impl Lease {
 
     fn note(&mut self, error: &Error) {
         let kind = error.kind();
-        self.broken |= matches!(
-            kind,
-            ErrorKind::Closed | ErrorKind::Disconnected | ErrorKind::Unknown
-        );
+        self.broken |=
+            matches!(kind, ErrorKind::Closed | ErrorKind::Disconnected | ErrorKind::Unknown);
     }
 }
 

@@ -241,10 +241,7 @@ impl fmt::Debug for Responder {
 
 /// Refuses what is too late to be worth starting.
 fn admit(bus: &Bus, delivery: Delivery) -> Option<Request> {
-    let request = Request {
-        delivery,
-        bus: bus.clone(),
-    };
+    let request = Request { delivery, bus: bus.clone() };
     if request.remaining() == Some(Duration::ZERO) {
         request.delivery.reject("expired");
         return None;

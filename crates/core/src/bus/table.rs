@@ -185,11 +185,7 @@ impl Table {
         let earliest = state.deadlines.first().map(|(at, _)| *at);
         let arm = earliest.filter(|at| state.armed.is_none_or(|armed| *at < armed));
         state.armed = arm.or(state.armed);
-        Some(Turn {
-            wanted: !state.waiting.is_empty(),
-            arm,
-            armed: state.armed.is_some(),
-        })
+        Some(Turn { wanted: !state.waiting.is_empty(), arm, armed: state.armed.is_some() })
     }
 
     /// Ends the turn. The caller looks again whether the inbox is due, or passes on.
@@ -225,11 +221,7 @@ impl Table {
         let mut state = lock(&self.state);
         state.address = Some(address);
         let State { slots, waiting, .. } = &mut *state;
-        wakers.extend(
-            waiting
-                .iter()
-                .filter_map(|index| slots[*index].waker.clone()),
-        );
+        wakers.extend(waiting.iter().filter_map(|index| slots[*index].waker.clone()));
     }
 
     /// The inbox is lost, and with it everything that waits for a reply.

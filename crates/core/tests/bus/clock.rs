@@ -26,11 +26,7 @@ struct State {
 impl Clock {
     #[allow(clippy::disallowed_methods, reason = "a manual clock needs an origin")]
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            now: Instant::now(),
-            wakers: Vec::new(),
-            timers: 0,
-        })))
+        Self(Arc::new(Mutex::new(State { now: Instant::now(), wakers: Vec::new(), timers: 0 })))
     }
 
     pub(crate) fn runtime(&self) -> SharedRuntime {
@@ -63,10 +59,7 @@ impl Runtime for Clock {
 
     fn timer(&self) -> BoxTimer {
         lock(&self.0).timers += 1;
-        Box::pin(Alarm {
-            clock: self.clone(),
-            at: None,
-        })
+        Box::pin(Alarm { clock: self.clone(), at: None })
     }
 
     fn now(&self) -> Instant {

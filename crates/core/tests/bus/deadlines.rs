@@ -45,10 +45,7 @@ fn an_expired_request_frees_its_slot_and_its_reply_is_late() {
     task.run();
     clock.advance(SECOND);
     let error: Error = task.run().unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no reply came from t before the deadline"
-    );
+    assert_eq!(error.to_string(), "no reply came from t before the deadline");
     assert!(error.is_retryable());
     mock.answer("x");
     assert_eq!(bus.late_replies(), 1);
@@ -84,14 +81,8 @@ fn a_deadline_that_has_passed_sends_nothing() {
     let (mock, clock, bus) = timed(Mock::new());
     let now = clock.runtime().now();
     let asked = Task::new(bus.request("t", "x").deadline(now)).run();
-    assert_eq!(
-        asked.unwrap().unwrap_err().kind(),
-        ErrorKind::DeadlineExceeded
-    );
-    assert_eq!(
-        within(&bus, "x", Duration::ZERO).run(),
-        Some(Err(ErrorKind::DeadlineExceeded))
-    );
+    assert_eq!(asked.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(within(&bus, "x", Duration::ZERO).run(), Some(Err(ErrorKind::DeadlineExceeded)));
     assert_eq!((mock.sent().len(), mock.inboxes_opened()), (0, 0));
 }
 
@@ -121,10 +112,7 @@ fn a_dropped_request_passes_the_timer_on() {
         clock.advance(SECOND);
         tasks[dropped].drop_future();
         settle(&mut tasks);
-        assert_eq!(
-            tasks[1 - dropped].output,
-            Some(Err(ErrorKind::DeadlineExceeded))
-        );
+        assert_eq!(tasks[1 - dropped].output, Some(Err(ErrorKind::DeadlineExceeded)));
     }
 }
 
@@ -142,16 +130,10 @@ fn only_a_broker_that_understands_deadlines_is_told() {
 fn a_bus_without_a_clock_refuses_deadlines_and_says_what_to_do() {
     let (mock, bus) = bus();
     let origin = Clock::new().runtime().now();
-    for ask in [
-        bus.request("t", "x").within(SECOND),
-        bus.request("t", "x").deadline(origin),
-    ] {
+    for ask in [bus.request("t", "x").within(SECOND), bus.request("t", "x").deadline(origin)] {
         let error = Task::new(ask).run().unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert_eq!(
-            error.to_string(),
-            "a request's deadline needs a clock: give the bus a runtime"
-        );
+        assert_eq!(error.to_string(), "a request's deadline needs a clock: give the bus a runtime");
     }
     assert!(mock.sent().is_empty());
 }

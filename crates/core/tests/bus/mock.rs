@@ -53,11 +53,7 @@ impl Mock {
 
     /// The request with this payload, if it was sent.
     pub(crate) fn request(&self, payload: &str) -> Option<Message> {
-        lock(&self.0)
-            .sent
-            .iter()
-            .rfind(|message| message.payload() == payload)
-            .cloned()
+        lock(&self.0).sent.iter().rfind(|message| message.payload() == payload).cloned()
     }
 
     pub(crate) fn senders_opened(&self) -> usize {
@@ -82,16 +78,12 @@ impl Mock {
 
     /// The next message that is offered to any sender is refused with this.
     pub(crate) fn refuse(&self, kind: ErrorKind) {
-        lock(&self.0)
-            .refusals
-            .push_back(Error::new(kind, "scripted"));
+        lock(&self.0).refusals.push_back(Error::new(kind, "scripted"));
     }
 
     /// The next message that is confirmed comes back with this instead.
     pub(crate) fn return_next(&self, kind: ErrorKind) {
-        lock(&self.0)
-            .returns
-            .push_back(Error::new(kind, "scripted"));
+        lock(&self.0).returns.push_back(Error::new(kind, "scripted"));
     }
 
     pub(crate) fn refuse_inbox(&self, kind: ErrorKind) {
@@ -133,8 +125,7 @@ impl Mock {
     pub(crate) fn answer(&self, payload: &str) {
         let request = self.request(payload).expect("the request was sent");
         let reply = request.reply(request.payload().clone());
-        self.inbox()
-            .deliver(reply.expect("a request has a reply address"));
+        self.inbox().deliver(reply.expect("a request has a reply address"));
     }
 }
 
@@ -177,9 +168,7 @@ impl Broker for Mock {
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {
-        lock(&self.0)
-            .declared
-            .push(format!("{} {:?}", queue.name, queue.bindings));
+        lock(&self.0).declared.push(format!("{} {:?}", queue.name, queue.bindings));
         Ok(())
     }
 
@@ -304,9 +293,7 @@ impl Feed {
         self.change(|state| {
             tag = state.next_tag;
             state.next_tag += 1;
-            state
-                .queue
-                .push_back(Delivery::leased(message, 1, settle, tag));
+            state.queue.push_back(Delivery::leased(message, 1, settle, tag));
         });
         tag
     }

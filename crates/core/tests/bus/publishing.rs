@@ -14,9 +14,7 @@ fn publish(bus: &Bus) -> Task<Result<u64, ErrorKind>> {
     let bus = bus.clone();
     Task::new(async move {
         let receipt = bus.publish("a.b", "x").await;
-        receipt
-            .map(|receipt| receipt.confirmed)
-            .map_err(|error| error.kind())
+        receipt.map(|receipt| receipt.confirmed).map_err(|error| error.kind())
     })
 }
 
@@ -91,14 +89,7 @@ fn a_sender_that_was_closed_while_idle_is_replaced_and_the_message_goes_out_once
     assert_eq!(publish(&bus).run(), Some(Ok(1)));
     mock.refuse(ErrorKind::Disconnected);
     assert_eq!(publish(&bus).run(), Some(Ok(1)));
-    assert_eq!(
-        (
-            mock.senders_opened(),
-            mock.senders_alive(),
-            mock.sent().len()
-        ),
-        (2, 1, 2)
-    );
+    assert_eq!((mock.senders_opened(), mock.senders_alive(), mock.sent().len()), (2, 1, 2));
 }
 
 #[test]
@@ -156,14 +147,8 @@ fn bad_addresses_are_refused_before_anything_is_sent() {
         result.err().map(|error| error.kind())
     }
     pollster::block_on(async {
-        assert_eq!(
-            kind(bus.publish("a..b", "x").await),
-            Some(ErrorKind::InvalidTopic)
-        );
-        assert_eq!(
-            kind(bus.send("a b", "x").await),
-            Some(ErrorKind::InvalidTopic)
-        );
+        assert_eq!(kind(bus.publish("a..b", "x").await), Some(ErrorKind::InvalidTopic));
+        assert_eq!(kind(bus.send("a b", "x").await), Some(ErrorKind::InvalidTopic));
         let asked = kind(bus.request("a.*", "x").await);
         assert_eq!(asked, Some(ErrorKind::InvalidTopic));
         let served = kind(bus.serve("").open().await);

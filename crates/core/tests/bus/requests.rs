@@ -63,13 +63,7 @@ fn replies_that_come_together_are_taken_in_one_turn() {
 #[test]
 fn a_request_carries_what_it_was_given() {
     let (mock, bus) = bus();
-    let asking = bus
-        .request("jobs", "x")
-        .header("trace", "7")
-        .key("k")
-        .id("i")
-        .to_queue()
-        .waits();
+    let asking = bus.request("jobs", "x").header("trace", "7").key("k").id("i").to_queue().waits();
     assert!(format!("{asking:?}").contains("jobs"));
     Task::new(asking).run();
     let sent = mock.request("x").unwrap();
@@ -83,40 +77,16 @@ fn a_request_carries_what_it_was_given() {
 #[test]
 fn a_status_becomes_the_error_of_its_kind() {
     let cases = [
-        (
-            Status::NoResponders,
-            "",
-            ErrorKind::NoResponders,
-            "nobody answers requests to math.add",
-        ),
-        (
-            Status::NoResponders,
-            "gone",
-            ErrorKind::NoResponders,
-            "gone",
-        ),
-        (
-            Status::Failed,
-            "divided by zero",
-            ErrorKind::Failed,
-            "divided by zero",
-        ),
-        (
-            Status::Failed,
-            "",
-            ErrorKind::Failed,
-            "the responder of math.add failed",
-        ),
+        (Status::NoResponders, "", ErrorKind::NoResponders, "nobody answers requests to math.add"),
+        (Status::NoResponders, "gone", ErrorKind::NoResponders, "gone"),
+        (Status::Failed, "divided by zero", ErrorKind::Failed, "divided by zero"),
+        (Status::Failed, "", ErrorKind::Failed, "the responder of math.add failed"),
     ];
     for (status, text, kind, shown) in cases {
         let (mock, bus) = bus();
         let mut task = Task::new(bus.request("math.add", "x"));
         assert!(task.run().is_none());
-        let status = mock
-            .request("x")
-            .unwrap()
-            .status_reply(status, text)
-            .unwrap();
+        let status = mock.request("x").unwrap().status_reply(status, text).unwrap();
         mock.inbox().deliver(status);
         let error: Error = task.run().unwrap().unwrap_err();
         assert_eq!((error.kind(), error.text()), (kind, shown));
@@ -184,8 +154,7 @@ fn late_and_unknown_replies_are_counted_and_delivered_to_nobody() {
         .build()
         .unwrap();
     mock.inbox().deliver(stranger.reply("x").unwrap());
-    mock.inbox()
-        .deliver(Message::new(Topic::new("t").unwrap(), "x"));
+    mock.inbox().deliver(Message::new(Topic::new("t").unwrap(), "x"));
     mock.answer("b");
     mock.answer("b");
     assert_eq!(next.run(), Some(Ok("b".to_owned())));

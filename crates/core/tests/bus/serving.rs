@@ -50,10 +50,7 @@ impl Desk {
     }
 
     fn running(&self) -> usize {
-        lock(&self.0)
-            .iter()
-            .filter(|answer| !answer.is_canceled())
-            .count()
+        lock(&self.0).iter().filter(|answer| !answer.is_canceled()).count()
     }
 
     fn answer(&self, answer: Result<&str, &str>) {
@@ -64,10 +61,7 @@ impl Desk {
 
 fn replies(mock: &Mock) -> Vec<(Option<Status>, String)> {
     let text = |message: &Message| String::from_utf8_lossy(message.payload()).into_owned();
-    mock.sent()
-        .iter()
-        .map(|message| (message.status(), text(message)))
-        .collect()
+    mock.sent().iter().map(|message| (message.status(), text(message))).collect()
 }
 
 #[test]
@@ -76,14 +70,8 @@ fn a_request_is_replied_to_and_then_acked() {
     let mut responder = open(&bus);
     mock.requests().lend(request("20 22"));
     let request = pollster::block_on(responder.recv()).unwrap().unwrap();
-    assert_eq!(
-        (request.topic().as_str(), request.payload().as_ref()),
-        ("math.add", &b"20 22"[..])
-    );
-    assert_eq!(
-        (request.header("trace"), request.deadline()),
-        (Some("1"), None)
-    );
+    assert_eq!((request.topic().as_str(), request.payload().as_ref()), ("math.add", &b"20 22"[..]));
+    assert_eq!((request.header("trace"), request.deadline()), (Some("1"), None));
     mock.hold_confirming(true);
     let mut replying = Task::new(request.reply("42"));
     assert!(replying.run().is_none());
@@ -93,10 +81,7 @@ fn a_request_is_replied_to_and_then_acked() {
     assert_eq!(mock.requests().outcomes(), ["0 ack"]);
     let reply = &mock.sent()[0];
     assert_eq!((reply.kind(), reply.correlation()), (Kind::Reply, 77));
-    assert_eq!(
-        (reply.topic().as_str(), reply.payload().as_ref()),
-        ("_ph.inbox.9", &b"42"[..])
-    );
+    assert_eq!((reply.topic().as_str(), reply.payload().as_ref()), ("_ph.inbox.9", &b"42"[..]));
 }
 
 #[test]
@@ -106,10 +91,7 @@ fn a_failed_request_carries_the_responders_own_text() {
     mock.requests().lend(request("x"));
     let request = pollster::block_on(responder.recv()).unwrap().unwrap();
     pollster::block_on(request.fail("not a number")).unwrap();
-    assert_eq!(
-        replies(&mock),
-        [(Some(Status::Failed), "not a number".to_owned())]
-    );
+    assert_eq!(replies(&mock), [(Some(Status::Failed), "not a number".to_owned())]);
     assert_eq!(mock.requests().outcomes(), ["0 ack"]);
 }
 
@@ -122,22 +104,8 @@ fn a_message_that_asks_for_no_reply_is_settled_by_its_answer() {
         mock.requests().lend(event());
     }
     pollster::block_on(async {
-        responder
-            .recv()
-            .await
-            .unwrap()
-            .unwrap()
-            .reply("42")
-            .await
-            .unwrap();
-        responder
-            .recv()
-            .await
-            .unwrap()
-            .unwrap()
-            .fail("bad")
-            .await
-            .unwrap();
+        responder.recv().await.unwrap().unwrap().reply("42").await.unwrap();
+        responder.recv().await.unwrap().unwrap().fail("bad").await.unwrap();
     });
     assert_eq!(mock.requests().outcomes(), ["0 ack", "1 reject: bad"]);
     assert!(mock.sent().is_empty());
@@ -225,13 +193,7 @@ fn handlers_finish_in_any_order_and_each_answers_its_own_request() {
     first.send(Ok("yes".to_owned())).unwrap();
     assert!(serving.run().is_none());
     assert_eq!(mock.requests().outcomes(), ["1 ack", "0 ack"]);
-    assert_eq!(
-        replies(&mock),
-        [
-            (Some(Status::Failed), "no".to_owned()),
-            (None, "yes".to_owned())
-        ]
-    );
+    assert_eq!(replies(&mock), [(Some(Status::Failed), "no".to_owned()), (None, "yes".to_owned())]);
 }
 
 #[test]
@@ -244,10 +206,7 @@ fn a_reply_that_cannot_be_sent_becomes_an_error_reply() {
     mock.refuse(ErrorKind::TooLarge);
     desk.answer(Ok("large"));
     assert!(serving.run().is_none());
-    assert_eq!(
-        replies(&mock),
-        [(Some(Status::Failed), "scripted".to_owned())]
-    );
+    assert_eq!(replies(&mock), [(Some(Status::Failed), "scripted".to_owned())]);
     assert_eq!(mock.requests().outcomes(), ["0 ack"]);
 }
 
@@ -287,10 +246,7 @@ fn dropping_the_serving_future_drops_what_is_unanswered() {
     mock.requests().lend(request("x"));
     assert!(serving.run().is_none());
     serving.drop_future();
-    assert_eq!(
-        (desk.running(), mock.requests().outcomes()),
-        (0, vec!["0 dropped".to_owned()])
-    );
+    assert_eq!((desk.running(), mock.requests().outcomes()), (0, vec!["0 dropped".to_owned()]));
 }
 
 #[test]
@@ -342,13 +298,9 @@ fn a_consumer_acks_what_succeeds_and_retries_what_fails_for_its_reason() {
         _ => Err("bad payload"),
     });
     for payload in ["good", "bad"] {
-        mock.requests()
-            .lend(Message::to_queue(topic("jobs"), payload));
+        mock.requests().lend(Message::to_queue(topic("jobs"), payload));
     }
     mock.requests().end(Ok(()));
     Task::new(working).run().unwrap().unwrap();
-    assert_eq!(
-        mock.requests().outcomes(),
-        ["0 ack", "1 retry after 0ns: bad payload"]
-    );
+    assert_eq!(mock.requests().outcomes(), ["0 ack", "1 retry after 0ns: bad payload"]);
 }

@@ -34,11 +34,7 @@ impl<T> Task<T> {
     {
         let signal = Arc::<Signal>::default();
         signal.woken.store(true, Ordering::SeqCst);
-        Self {
-            future: Some(Box::pin(future.into_future())),
-            signal,
-            output: None,
-        }
+        Self { future: Some(Box::pin(future.into_future())), signal, output: None }
     }
 
     pub(crate) fn is_alive(&self) -> bool {

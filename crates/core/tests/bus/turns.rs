@@ -33,10 +33,7 @@ impl World {
         let (mock, bus) = bus();
         mock.hold_opening(true);
         Self {
-            tasks: NAMES[..requests]
-                .iter()
-                .map(|name| ask(&bus, name))
-                .collect(),
+            tasks: NAMES[..requests].iter().map(|name| ask(&bus, name)).collect(),
             mock,
             bus,
             opened: false,
@@ -120,18 +117,11 @@ impl World {
                 NAMES[index]
             );
         }
-        assert!(
-            format!("{:?}", self.bus).contains("waiting_requests: 0"),
-            "{steps:?}"
-        );
+        assert!(format!("{:?}", self.bus).contains("waiting_requests: 0"), "{steps:?}");
         let unwanted = self.tasks.iter().enumerate().filter(|(index, task)| {
             task.output.is_none() && self.mock.request(NAMES[*index]).is_some()
         });
-        assert_eq!(
-            self.bus.late_replies(),
-            unwanted.count() as u64,
-            "{steps:?}"
-        );
+        assert_eq!(self.bus.late_replies(), unwanted.count() as u64, "{steps:?}");
     }
 }
 
@@ -167,10 +157,7 @@ fn a_request_dropped_with_the_turn_passes_it_on() {
     settle(&mut tasks);
     mock.answer("a");
     for _ in 0..2 {
-        let leader = tasks
-            .iter()
-            .position(Task::is_woken)
-            .expect("one was woken");
+        let leader = tasks.iter().position(Task::is_woken).expect("one was woken");
         if leader == 0 {
             tasks[0].poll();
             assert!(tasks[0].output.is_some());
@@ -188,10 +175,7 @@ fn a_request_that_is_not_polled_holds_up_the_others_no_longer_than_the_next_poll
     let mut tasks: Vec<_> = NAMES.iter().map(|name| ask(&bus, name)).collect();
     settle(&mut tasks);
     NAMES.iter().for_each(|name| mock.answer(name));
-    let lazy = tasks
-        .iter()
-        .position(Task::is_woken)
-        .expect("one was woken");
+    let lazy = tasks.iter().position(Task::is_woken).expect("one was woken");
     // Somebody else asks, and so takes the turn.
     ask(&bus, "d").poll();
     for (index, task) in tasks.iter_mut().enumerate() {
@@ -206,10 +190,7 @@ fn the_turn_goes_round_so_that_one_that_is_not_polled_misses_it_once() {
     settle(&mut tasks);
     let stray = || Message::new(Topic::new("t").expect("a topic"), "x");
     mock.inbox().deliver(stray());
-    let lazy = tasks
-        .iter()
-        .position(Task::is_woken)
-        .expect("one was woken");
+    let lazy = tasks.iter().position(Task::is_woken).expect("one was woken");
     // Somebody else happens to be polled, and so takes the turn; then there is another.
     tasks[(lazy + 1) % 3].poll();
     mock.inbox().deliver(stray());
@@ -226,11 +207,7 @@ fn one_poll_takes_a_bounded_part_of_a_flood_and_leaves_the_rest_to_the_next() {
     (0..5_000).for_each(|_| mock.inbox().deliver(stray.clone()));
     NAMES.iter().for_each(|name| mock.answer(name));
     let polls = mock.inbox().polls();
-    tasks
-        .iter_mut()
-        .find(|task| task.is_woken())
-        .expect("one was woken")
-        .poll();
+    tasks.iter_mut().find(|task| task.is_woken()).expect("one was woken").poll();
     assert_eq!(mock.inbox().polls() - polls, 8);
     settle(&mut tasks);
     assert!(tasks.iter().all(|task| task.output.is_some()));
@@ -246,11 +223,7 @@ fn a_request_is_woken_for_its_own_reply_and_for_its_turns_alone() {
     mock.answer("b");
     settle(&mut tasks);
     let after: usize = tasks.iter().map(Task::wakes).sum();
-    assert!(
-        after - before <= 2,
-        "{} wake-ups for one reply",
-        after - before
-    );
+    assert!(after - before <= 2, "{} wake-ups for one reply", after - before);
 }
 
 #[test]

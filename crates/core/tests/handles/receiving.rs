@@ -76,10 +76,7 @@ impl Receiver for Scripted {
 }
 
 fn scripted<const N: usize>(script: [Option<Result<Delivery, ErrorKind>>; N]) -> Scripted {
-    Scripted {
-        script: script.into(),
-        seen: Arc::default(),
-    }
+    Scripted { script: script.into(), seen: Arc::default() }
 }
 
 /// How often it was disarmed, and whether a poll is pending.
@@ -142,18 +139,9 @@ fn the_end_and_an_error_are_told_apart() {
 fn a_batch_of_at_most_nothing_is_a_batch_of_one_and_none_is_the_end() {
     let mut receiver = scripted([delivery(), None]);
     let mut batch = Vec::new();
-    assert_eq!(
-        pollster::block_on(receiver.recv_many(&mut batch, 0)).unwrap(),
-        1
-    );
-    assert_eq!(
-        pollster::block_on(receiver.recv_many(&mut batch, 9)).unwrap(),
-        0
-    );
-    assert_eq!(
-        (batch.len(), lock(&receiver.seen).limits.clone()),
-        (1, vec![1, 9])
-    );
+    assert_eq!(pollster::block_on(receiver.recv_many(&mut batch, 0)).unwrap(), 1);
+    assert_eq!(pollster::block_on(receiver.recv_many(&mut batch, 9)).unwrap(), 0);
+    assert_eq!((batch.len(), lock(&receiver.seen).limits.clone()), (1, vec![1, 9]));
 }
 
 #[test]
@@ -171,10 +159,7 @@ fn a_boxed_receiver_is_a_stream_that_shares_the_wake_up_it_cannot_give_back() {
     let mut boxed: BoxReceiver = Box::new(receiver);
     let cx = &mut Context::from_waker(Waker::noop());
     let mut stream = Pin::new(boxed.as_mut());
-    assert!(matches!(
-        stream.as_mut().poll_next(cx),
-        Poll::Ready(Some(Ok(_)))
-    ));
+    assert!(matches!(stream.as_mut().poll_next(cx), Poll::Ready(Some(Ok(_)))));
     assert!(matches!(stream.as_mut().poll_next(cx), Poll::Ready(None)));
     assert_eq!(lock(&seen).shared, 0);
     assert!(stream.as_mut().poll_next(cx).is_pending());

@@ -98,10 +98,7 @@ fn dropping_a_pending_send_or_feed_disarms_and_leaves_the_message_unsent() {
     let mut feed = sender.feed(message());
     assert!(poll_once(&mut feed).is_pending());
     drop(feed);
-    assert_eq!(
-        (sender.disarms, sender.armed, sender.taken.len()),
-        (2, false, 0)
-    );
+    assert_eq!((sender.disarms, sender.armed, sender.taken.len()), (2, false, 0));
 }
 
 #[test]
@@ -111,10 +108,7 @@ fn dropping_a_send_that_was_taken_disarms_the_wait_for_its_outcome() {
     let mut send = sender.send(message());
     assert!(poll_once(&mut send).is_pending());
     drop(send);
-    assert_eq!(
-        (sender.disarms, sender.armed, sender.taken.len()),
-        (1, false, 1)
-    );
+    assert_eq!((sender.disarms, sender.armed, sender.taken.len()), (1, false, 1));
     // Its outcome belongs to the next flush.
     sender.flushes.push_back(Ok(0));
     assert_eq!(pollster::block_on(sender.flush()).unwrap().confirmed, 1);
@@ -147,10 +141,7 @@ fn a_message_sent_from_a_slot_stays_there_until_it_is_taken() {
     let refused = pollster::block_on(sender.send_from(&mut slot)).unwrap_err();
     assert_eq!((refused.kind(), slot.is_some()), (ErrorKind::Closed, true));
     sender.sends.push_back(Ok(()));
-    assert_eq!(
-        pollster::block_on(sender.send_from(&mut slot)).unwrap(),
-        Seq::FIRST
-    );
+    assert_eq!(pollster::block_on(sender.send_from(&mut slot)).unwrap(), Seq::FIRST);
     assert!(slot.is_none());
 }
 
@@ -162,10 +153,7 @@ fn send_waits_for_its_own_message_and_hands_back_what_came_back() {
     // Two came back: an older one, which is another's, and this one.
     sender.returned.push_back(returned(1));
     let first = pollster::block_on(sender.send(message())).unwrap_err();
-    assert_eq!(
-        (first.kind(), first.message()),
-        (ErrorKind::Full, &message())
-    );
+    assert_eq!((first.kind(), first.message()), (ErrorKind::Full, &message()));
     sender.returned.extend([returned(1), returned(2)]);
     assert!(pollster::block_on(sender.send(message())).is_err());
     assert_eq!(sender.flushed_upto, [Seq::new(1), Seq::new(2)]);
@@ -175,19 +163,11 @@ fn send_waits_for_its_own_message_and_hands_back_what_came_back() {
 #[test]
 fn a_refused_send_hands_the_message_back() {
     let mut sender = Scripted::default();
-    sender
-        .sends
-        .extend([Err(ErrorKind::TooLarge), Err(ErrorKind::Closed)]);
+    sender.sends.extend([Err(ErrorKind::TooLarge), Err(ErrorKind::Closed)]);
     let failed = pollster::block_on(sender.send(message())).unwrap_err();
-    assert_eq!(
-        (failed.kind(), failed.into_message()),
-        (ErrorKind::TooLarge, message())
-    );
+    assert_eq!((failed.kind(), failed.into_message()), (ErrorKind::TooLarge, message()));
     let failed = pollster::block_on(sender.feed(message())).unwrap_err();
-    assert_eq!(
-        (failed.kind(), failed.into_message()),
-        (ErrorKind::Closed, message())
-    );
+    assert_eq!((failed.kind(), failed.into_message()), (ErrorKind::Closed, message()));
 }
 
 #[test]
@@ -209,10 +189,7 @@ fn a_dropped_flush_disarms_and_a_flush_covers_everything() {
     assert_eq!((sender.disarms, sender.armed), (1, false));
     assert_eq!(sender.flushed_upto, [Seq::new(u64::MAX)]);
     sender.flushes.push_back(Err(ErrorKind::Closed));
-    assert_eq!(
-        pollster::block_on(sender.flush()).unwrap_err().kind(),
-        ErrorKind::Closed
-    );
+    assert_eq!(pollster::block_on(sender.flush()).unwrap_err().kind(), ErrorKind::Closed);
     pollster::block_on(sender.close()).unwrap();
     assert!(sender.closed);
 }
@@ -253,10 +230,7 @@ fn a_sink_holds_one_message_and_hands_it_out_with_its_sender() {
     };
     assert_eq!(error.kind(), ErrorKind::Full);
     Pin::new(&mut sink).start_send(message()).unwrap();
-    assert!(matches!(
-        Pin::new(&mut sink).poll_close(cx),
-        Poll::Ready(Ok(()))
-    ));
+    assert!(matches!(Pin::new(&mut sink).poll_close(cx), Poll::Ready(Ok(()))));
     let (sender, held) = sink.into_parts();
     assert_eq!((sender.taken.len(), sender.closed, held), (2, true, None));
 }

@@ -12,10 +12,7 @@ fn a_topics_limits_are_exact() {
         ("a".repeat(1_025), "at most 1024 bytes, this has 1025"),
         (vec!["w"; 33].join("."), "at most 32 words, this has 33"),
     ] {
-        for error in [
-            Topic::new(&text).unwrap_err(),
-            Pattern::new(&text).unwrap_err(),
-        ] {
+        for error in [Topic::new(&text).unwrap_err(), Pattern::new(&text).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::InvalidTopic);
             assert!(error.to_string().contains(says), "{error}");
         }
@@ -82,9 +79,7 @@ fn a_pattern_matches_what_its_words_say() {
         (">", "_phone.1", true),
     ];
     for (pattern, topic, expected) in cases {
-        let matches = Pattern::new(pattern)
-            .unwrap()
-            .matches(&Topic::new(topic).unwrap());
+        let matches = Pattern::new(pattern).unwrap().matches(&Topic::new(topic).unwrap());
         assert_eq!(matches, expected, "{pattern} and {topic}");
     }
 }
@@ -104,9 +99,8 @@ fn a_pattern_agrees_with_a_plain_reference_on_every_small_pair() {
         let mut texts: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut last = texts.clone();
         for _ in 0..3 {
-            let longer = last
-                .iter()
-                .flat_map(|text| words.iter().map(move |w| format!("{text}.{w}")));
+            let longer =
+                last.iter().flat_map(|text| words.iter().map(move |w| format!("{text}.{w}")));
             last = longer.collect();
             texts.extend(last.iter().cloned());
         }

@@ -30,25 +30,13 @@ fn full() -> Message {
 #[test]
 fn every_property_is_there_again() {
     let message = full();
-    assert_eq!(
-        (message.topic(), message.topic_bytes()),
-        (topic("orders.eu"), &b"orders.eu"[..])
-    );
+    assert_eq!((message.topic(), message.topic_bytes()), (topic("orders.eu"), &b"orders.eu"[..]));
     assert_eq!((message.key(), message.id()), (Some("key-1"), Some("id-1")));
-    assert_eq!(
-        message.headers().collect::<Vec<_>>(),
-        [("b", "1"), ("a", ""), ("b", "2")]
-    );
-    assert_eq!(
-        (message.header("b"), message.header("c")),
-        (Some("1"), None)
-    );
+    assert_eq!(message.headers().collect::<Vec<_>>(), [("b", "1"), ("a", ""), ("b", "2")]);
+    assert_eq!((message.header("b"), message.header("c")), (Some("1"), None));
     assert_eq!((message.kind(), message.correlation()), (Kind::Request, 99));
     assert_eq!(message.reply_to(), Some(topic("_ph.inbox.1")));
-    assert_eq!(
-        (message.priority(), message.is_to_queue(), message.waits()),
-        (3, true, true)
-    );
+    assert_eq!((message.priority(), message.is_to_queue(), message.waits()), (3, true, true));
     assert_eq!((message.status(), message.deadline()), (None, None));
     assert_eq!(message.payload(), "body");
     assert!(message.size() > "orders.eu".len() + "body".len());
@@ -57,37 +45,19 @@ fn every_property_is_there_again() {
 #[test]
 fn a_plain_message_has_no_properties() {
     let message = Message::new(topic("a"), Bytes::new());
-    assert_eq!(
-        (message.key(), message.id(), message.reply_to()),
-        (None, None, None)
-    );
-    assert_eq!(
-        (message.headers().count(), message.kind()),
-        (0, Kind::Event)
-    );
-    assert_eq!(
-        (message.priority(), message.is_to_queue(), message.waits()),
-        (0, false, false)
-    );
+    assert_eq!((message.key(), message.id(), message.reply_to()), (None, None, None));
+    assert_eq!((message.headers().count(), message.kind()), (0, Kind::Event));
+    assert_eq!((message.priority(), message.is_to_queue(), message.waits()), (0, false, false));
     assert_eq!((message.size(), message.correlation()), (3, 0));
     assert!(Message::to_queue(topic("a"), "x").is_to_queue());
-    assert_eq!(
-        builder().build().unwrap(),
-        Message::new(topic("orders.eu"), Bytes::new())
-    );
+    assert_eq!(builder().build().unwrap(), Message::new(topic("orders.eu"), Bytes::new()));
 }
 
 #[test]
 fn a_message_survives_being_taken_apart_and_put_together() {
-    for message in [
-        full(),
-        Message::new(topic("a"), vec![0xff, 0xfe]),
-        full().reply("x").unwrap(),
-    ] {
-        assert_eq!(
-            Message::from_parts(message.clone().into_parts()).unwrap(),
-            message
-        );
+    for message in [full(), Message::new(topic("a"), vec![0xff, 0xfe]), full().reply("x").unwrap()]
+    {
+        assert_eq!(Message::from_parts(message.clone().into_parts()).unwrap(), message);
     }
 }
 
@@ -97,21 +67,12 @@ fn a_clone_and_a_plain_send_share_their_buffers() {
     let payload = Bytes::from(vec![1; 100]);
     let message = Message::new(topic.clone(), payload.clone());
     assert_eq!(message.payload().as_ptr(), payload.as_ptr());
-    assert_eq!(
-        message.clone().topic_bytes().as_ptr(),
-        topic.as_bytes().as_ptr()
-    );
-    assert_eq!(
-        message.topic().as_bytes().as_ptr(),
-        topic.as_bytes().as_ptr()
-    );
+    assert_eq!(message.clone().topic_bytes().as_ptr(), topic.as_bytes().as_ptr());
+    assert_eq!(message.topic().as_bytes().as_ptr(), topic.as_bytes().as_ptr());
     let request = full();
     let head = request.clone().into_parts().head;
     let reply_topic = request.reply("x").unwrap().topic();
-    assert!(
-        head.as_ptr_range()
-            .contains(&reply_topic.as_bytes().as_ptr())
-    );
+    assert!(head.as_ptr_range().contains(&reply_topic.as_bytes().as_ptr()));
 }
 
 #[test]
@@ -119,22 +80,13 @@ fn a_reply_goes_back_with_its_correlation() {
     let request = full();
     let reply = request.reply("42").unwrap();
     assert_eq!((reply.kind(), reply.correlation()), (Kind::Reply, 99));
-    assert_eq!(
-        (reply.topic(), reply.is_to_queue()),
-        (topic("_ph.inbox.1"), false)
-    );
+    assert_eq!((reply.topic(), reply.is_to_queue()), (topic("_ph.inbox.1"), false));
     for status in [Status::Failed, Status::NoResponders] {
         let reply = request.status_reply(status, "why").unwrap();
         assert_eq!((reply.kind(), reply.status()), (Kind::Status, Some(status)));
-        assert_eq!(
-            (reply.topic(), reply.correlation()),
-            (topic("_ph.inbox.1"), 99)
-        );
+        assert_eq!((reply.topic(), reply.correlation()), (topic("_ph.inbox.1"), 99));
         assert_eq!(reply.payload(), "why");
-        assert_eq!(
-            Message::from_parts(reply.clone().into_parts()).unwrap(),
-            reply
-        );
+        assert_eq!(Message::from_parts(reply.clone().into_parts()).unwrap(), reply);
     }
     let event = builder().build().unwrap();
     assert!(event.reply("x").is_none() && event.status_reply(Status::Failed, "x").is_none());
@@ -191,10 +143,7 @@ fn a_head_that_breaks_a_rule_is_refused() {
     }
     let mut unknown = parts(b"\x01\0a".to_vec());
     unknown.attributes = 0b1000_0000;
-    assert_eq!(
-        Message::from_parts(unknown).unwrap_err().kind(),
-        ErrorKind::Protocol
-    );
+    assert_eq!(Message::from_parts(unknown).unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[test]
@@ -211,30 +160,14 @@ fn a_head_that_was_cut_or_changed_anywhere_is_refused_or_read_without_a_panic() 
 }
 
 fn exercise(message: &Message) {
-    let _ = (
-        message.key(),
-        message.id(),
-        message.status(),
-        message.topic().words().count(),
-    );
-    let _ = (
-        message.headers().count(),
-        message.reply("x"),
-        format!("{message:?}"),
-    );
+    let _ = (message.key(), message.id(), message.status(), message.topic().words().count());
+    let _ = (message.headers().count(), message.reply("x"), format!("{message:?}"));
 }
 
 #[test]
 fn debugging_a_message_shows_no_content() {
     assert_eq!(
-        format!(
-            "{:?}",
-            builder()
-                .payload("secret")
-                .header("token", "s3")
-                .build()
-                .unwrap()
-        ),
+        format!("{:?}", builder().payload("secret").header("token", "s3").build().unwrap()),
         r#"Message { topic: "orders.eu", kind: Event, payload_bytes: 6, .. }"#
     );
 }

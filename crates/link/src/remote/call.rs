@@ -17,10 +17,7 @@ pub(crate) async fn call(shared: &Shared, method: u16, body: &[u8]) -> Result<By
         // Taken from a counter that wraps after four thousand million calls, of which a thousand
         // at most are open at a time.
         let id = u32::try_from(state.next_number() & u64::from(u32::MAX)).unwrap_or_default();
-        state
-            .session
-            .call(id, method, body)
-            .map_err(|error| command_error(&error))?;
+        state.session.call(id, method, body).map_err(|error| command_error(&error))?;
         state.calls.insert(id, Arc::clone(&cell));
         shared.unlock(state);
         Call { shared, id }

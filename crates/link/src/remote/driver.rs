@@ -84,10 +84,7 @@ struct Failure {
 impl Failure {
     fn of(end: &End, shared: &Shared) -> Self {
         let error = error_of(end.code, &end.reason);
-        let error = Error::new(
-            error.kind(),
-            format!("{}: {}", shared.endpoint, error.text()),
-        );
+        let error = Error::new(error.kind(), format!("{}: {}", shared.endpoint, error.text()));
         // A server that goes away, is full, or falls silent may be there again in a moment.
         let passing = matches!(
             end.code,
@@ -98,10 +95,7 @@ impl Failure {
                 | Code::Timeout
                 | Code::Closed
         );
-        Self {
-            error,
-            fatal: !passing,
-        }
+        Self { error, fatal: !passing }
     }
 }
 
@@ -124,10 +118,7 @@ async fn dial(
         }
         None => {
             let text = format!("cannot connect to {} in time", shared.endpoint);
-            Err(Failure {
-                error: Error::new(ErrorKind::TimedOut, text),
-                fatal: false,
-            })
+            Err(Failure { error: Error::new(ErrorKind::TimedOut, text), fatal: false })
         }
     }
 }
@@ -149,16 +140,12 @@ async fn until_closing<F: Future>(
         }
         future.as_mut().poll(cx).map(Some)
     });
-    timeout_at(&*shared.runtime, deadline, closing)
-        .await
-        .flatten()
+    timeout_at(&*shared.runtime, deadline, closing).await.flatten()
 }
 
 /// Full jitter: anything up to a bound that doubles, so that clients do not come back in step.
 fn pause(shared: &Shared, attempts: u32) -> Duration {
-    let most = PAUSE_MIN
-        .saturating_mul(1 << attempts.min(8))
-        .min(PAUSE_MAX);
+    let most = PAUSE_MIN.saturating_mul(1 << attempts.min(8)).min(PAUSE_MAX);
     let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(random_below(&shared.runtime, most))
 }
@@ -335,11 +322,7 @@ impl Run<'_> {
             drop(state);
             return !self.say_goodbye(cx, blocked);
         }
-        if !state
-            .driver
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
+        if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.driver = Some(cx.waker().clone());
         }
         // While the socket takes nothing, new output is no reason to wake up.

@@ -19,11 +19,7 @@ impl State {
 
     fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
         match event {
-            Event::Transfer {
-                link,
-                seq,
-                transfer,
-            } => {
+            Event::Transfer { link, seq, transfer } => {
                 let Some((_, session, entry)) = self.by_link(link) else {
                     return;
                 };
@@ -40,26 +36,14 @@ impl State {
                     wakers.add(sender.room_came());
                 }
             }
-            Event::Confirm {
-                link,
-                upto,
-                matched,
-                level,
-                nodes,
-            } => {
+            Event::Confirm { link, upto, matched, level, nodes } => {
                 if let Some(sender) = self.sender_by_link(link) {
                     sender.confirmed(upto, matched, level, nodes);
                     wakers.add(sender.outcome_came());
                     wakers.add(self.drainer.take());
                 }
             }
-            Event::Returned {
-                link,
-                seq,
-                code,
-                reason,
-                ..
-            } => {
+            Event::Returned { link, seq, code, reason, .. } => {
                 if let Some(sender) = self.sender_by_link(link) {
                     sender.returned(seq, error_of(code, &reason));
                 }
@@ -91,12 +75,7 @@ impl State {
                     wakers.add(receiver.take_waker());
                 }
             }
-            Event::Synced {
-                link,
-                token,
-                code,
-                reason,
-            } => {
+            Event::Synced { link, token, code, reason } => {
                 if let Some(receiver) = self.receiver_by_link(link) {
                     receiver.synced(token, (code != Code::Ok).then(|| error_of(code, &reason)));
                     wakers.add(receiver.take_waker());
@@ -115,11 +94,7 @@ impl State {
                 let text = String::from_utf8_lossy(&body).into_owned();
                 tracing::info!(%code, text = %text.escape_debug(), "the server says");
             }
-            Event::Ended {
-                code,
-                reason,
-                by_peer,
-            } => {
+            Event::Ended { code, reason, by_peer } => {
                 let established = matches!(self.phase, Phase::Up);
                 if established {
                     // From now on whoever wants something waits for the next connection.
@@ -127,11 +102,7 @@ impl State {
                 }
                 let text = reason.escape_debug();
                 tracing::debug!(%code, reason = %text, by_peer, "connection ended");
-                self.end = Some(End {
-                    code,
-                    reason,
-                    established,
-                });
+                self.end = Some(End { code, reason, established });
             }
             // What only servers are told.
             _ => {}

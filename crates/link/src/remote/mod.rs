@@ -216,10 +216,8 @@ impl Remote {
         let deadline = after(runtime.now(), options.connect_timeout);
         let first = Session::client(config, runtime.now());
         let shared = Arc::new(Shared::new(runtime, endpoint, options, first));
-        let remote = Self {
-            alive: Arc::new(Alive(Arc::clone(&shared))),
-            card: Arc::new(OnceLock::new()),
-        };
+        let remote =
+            Self { alive: Arc::new(Alive(Arc::clone(&shared))), card: Arc::new(OnceLock::new()) };
         let drive = driver::drive(Arc::clone(&shared), Box::new(transport), session);
         shared.runtime.spawn(Box::pin(drive));
         let card = remote.first_call(deadline).await?;
@@ -301,41 +299,30 @@ impl Remote {
 #[async_trait]
 impl Broker for Remote {
     async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
-        Ok(Box::new(
-            RemoteSender::open(Arc::clone(&self.alive), options).await?,
-        ))
+        Ok(Box::new(RemoteSender::open(Arc::clone(&self.alive), options).await?))
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
         let wanted = Wanted::Subscription(subscription);
-        Ok(Box::new(
-            RemoteReceiver::open(Arc::clone(&self.alive), wanted).await?,
-        ))
+        Ok(Box::new(RemoteReceiver::open(Arc::clone(&self.alive), wanted).await?))
     }
 
     async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
         let inbox = RemoteReceiver::open(Arc::clone(&self.alive), Wanted::Inbox(None)).await?;
         let address = inbox.address().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Protocol,
-                "the server opened an inbox without an address",
-            )
+            Error::new(ErrorKind::Protocol, "the server opened an inbox without an address")
         })?;
         Ok((address, Box::new(inbox)))
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {
         let body = control::queue::encode(&queue);
-        call::call(&self.alive.0, method::DECLARE, &body)
-            .await
-            .map(|_| ())
+        call::call(&self.alive.0, method::DECLARE, &body).await.map(|_| ())
     }
 
     async fn delete(&self, queue: &Topic) -> Result<(), Error> {
         let body = control::name::encode(queue);
-        call::call(&self.alive.0, method::DELETE, &body)
-            .await
-            .map(|_| ())
+        call::call(&self.alive.0, method::DELETE, &body).await.map(|_| ())
     }
 
     async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
@@ -348,10 +335,7 @@ impl Broker for Remote {
         let mut stats = Stats::default();
         loop {
             let seen = stats.queues.len();
-            let after = stats
-                .queues
-                .last()
-                .map(|info| control::name::encode(&info.name));
+            let after = stats.queues.last().map(|info| control::name::encode(&info.name));
             let page = call::call(&self.alive.0, method::STATS, &after.unwrap_or_default()).await?;
             let more = control::stats::decode(&page, &mut stats)?;
             if !more || stats.queues.len() == seen {
@@ -373,17 +357,12 @@ impl Broker for Remote {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.card
-            .get()
-            .cloned()
-            .unwrap_or_else(|| Capabilities::new("remote"))
+        self.card.get().cloned().unwrap_or_else(|| Capabilities::new("remote"))
     }
 }
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote")
-            .field("endpoint", &self.alive.0.endpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Remote").field("endpoint", &self.alive.0.endpoint).finish_non_exhaustive()
     }
 }

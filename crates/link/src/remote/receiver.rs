@@ -141,11 +141,7 @@ impl RemoteReceiver {
         self.left -= 1;
         self.untold.messages += 1;
         self.untold.bytes += arrived.size();
-        let Arrived {
-            parts,
-            attempt,
-            missed,
-        } = arrived;
+        let Arrived { parts, attempt, missed } = arrived;
         let message = match Message::from_parts(parts) {
             Ok(message) => message,
             Err(error) => {
@@ -384,16 +380,10 @@ fn on_the_wire(outcome: Outcome<'_>) -> (wire::Outcome, Option<Duration>, &str) 
     match outcome {
         // What an automatic consumer behind a gateway took, or was lost with, is final here too.
         Outcome::Ack | Outcome::Taken => (wire::Outcome::Ack, None, ""),
-        Outcome::Lost => (
-            wire::Outcome::Reject,
-            None,
-            "the consumer's connection was lost",
-        ),
-        Outcome::Retry { after, why } => (
-            wire::Outcome::Retry,
-            (!after.is_zero()).then_some(after),
-            why,
-        ),
+        Outcome::Lost => (wire::Outcome::Reject, None, "the consumer's connection was lost"),
+        Outcome::Retry { after, why } => {
+            (wire::Outcome::Retry, (!after.is_zero()).then_some(after), why)
+        }
         Outcome::Reject { why } => (wire::Outcome::Reject, None, why),
         Outcome::Release => (wire::Outcome::Release, None, ""),
         Outcome::Dropped => (wire::Outcome::Dropped, None, ""),

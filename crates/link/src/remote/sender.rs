@@ -35,11 +35,7 @@ impl RemoteSender {
             key
         };
         // From here on dropping the future drops the handle, which closes the link.
-        let sender = Self {
-            alive,
-            key,
-            closed: false,
-        };
+        let sender = Self { alive, key, closed: false };
         std::future::poll_fn(|cx| match sender.shared().lock().entry(key) {
             Some((_, entry)) => poll_open(entry, cx),
             None => Poll::Ready(Err(Error::closed("the sender"))),
@@ -128,9 +124,7 @@ impl Sender for RemoteSender {
         self.closed = true;
         let mut state = self.alive.0.lock();
         if let Some((session, entry)) = state.entry(self.key) {
-            entry
-                .ended
-                .get_or_insert_with(|| Error::closed("the sender"));
+            entry.ended.get_or_insert_with(|| Error::closed("the sender"));
             if let Some(link) = entry.wire {
                 session.close(link);
             }
@@ -230,11 +224,7 @@ fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
     let payload = message.payload().len();
     let wide = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
     for (what, len, limit) in [
-        (
-            "payload",
-            payload,
-            wide(limits.payload).min(PAYLOAD_BYTES_MAX),
-        ),
+        ("payload", payload, wide(limits.payload).min(PAYLOAD_BYTES_MAX)),
         ("head", message.size() - payload, wide(limits.head)),
     ] {
         if len > limit {
@@ -249,10 +239,8 @@ fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
 }
 
 fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
-    let deadline = parts
-        .deadline
-        .zip(now)
-        .map(|(deadline, now)| deadline.saturating_duration_since(now));
+    let deadline =
+        parts.deadline.zip(now).map(|(deadline, now)| deadline.saturating_duration_since(now));
     Hop {
         attributes: parts.attributes,
         correlation: NonZeroU64::new(parts.correlation),
@@ -325,21 +313,13 @@ impl SenderState {
 
     /// There may be room where there was none.
     pub(crate) fn room_came(&mut self) -> Option<Waker> {
-        if self.wants_room {
-            self.take_waker()
-        } else {
-            None
-        }
+        if self.wants_room { self.take_waker() } else { None }
     }
 
     /// Some messages have got their outcome.
     pub(crate) fn outcome_came(&mut self) -> Option<Waker> {
         let flushed = self.target.is_some_and(|target| self.settled >= target);
-        if self.wants_room || flushed {
-            self.take_waker()
-        } else {
-            None
-        }
+        if self.wants_room || flushed { self.take_waker() } else { None }
     }
 
     fn disarm(&mut self) {
@@ -380,20 +360,15 @@ impl SenderState {
         }
         self.receipt.upto = Seq::new(self.settled);
         if count > 0 {
-            self.receipt
-                .confirm(count, matched, Level::from_u8(level), nodes);
+            self.receipt.confirm(count, matched, Level::from_u8(level), nodes);
         }
     }
 
     /// The server has handed one message back; the confirm that covers it is still to come.
     pub(crate) fn returned(&mut self, seq: u64, error: Error) {
         let seq = self.base.saturating_add(seq);
-        let at = seq
-            .checked_sub(self.settled + 1)
-            .and_then(|at| usize::try_from(at).ok());
-        let Some(parts) = at
-            .and_then(|at| self.unconfirmed.get_mut(at))
-            .and_then(Option::take)
+        let at = seq.checked_sub(self.settled + 1).and_then(|at| usize::try_from(at).ok());
+        let Some(parts) = at.and_then(|at| self.unconfirmed.get_mut(at)).and_then(Option::take)
         else {
             return;
         };
@@ -405,11 +380,7 @@ impl SenderState {
         self.receipt.returned += 1;
         // It was taken apart here, so it is whole; should it not be, its error is still counted.
         if let Ok(message) = Message::from_parts(parts) {
-            self.returned.push_back(Returned {
-                seq: Seq::new(seq),
-                message,
-                error,
-            });
+            self.returned.push_back(Returned { seq: Seq::new(seq), message, error });
         }
     }
 

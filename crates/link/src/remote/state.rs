@@ -42,12 +42,7 @@ impl Shared {
         session: Session,
     ) -> Self {
         let state = Mutex::new(State::new(session));
-        Self {
-            runtime,
-            endpoint,
-            options,
-            state,
-        }
+        Self { runtime, endpoint, options, state }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,19 +74,13 @@ impl Shared {
 
     /// Resolves once the connection is there, or with the reason why it never will be.
     pub(crate) async fn up(&self) -> Result<(), Error> {
-        let mut waiter = Waiter {
-            shared: self,
-            place: None,
-        };
+        let mut waiter = Waiter { shared: self, place: None };
         std::future::poll_fn(move |cx| waiter.poll_up(cx)).await
     }
 
     /// Resolves once the driver has said goodbye and is gone.
     pub(crate) async fn gone(&self) {
-        let mut waiter = Waiter {
-            shared: self,
-            place: None,
-        };
+        let mut waiter = Waiter { shared: self, place: None };
         std::future::poll_fn(move |cx| waiter.poll_gone(cx)).await;
     }
 }
@@ -308,10 +297,7 @@ impl State {
             role,
         });
         let (role, options) = entry.options();
-        let link = self
-            .session
-            .open(role, &options)
-            .map_err(|error| command_error(&error))?;
+        let link = self.session.open(role, &options).map_err(|error| command_error(&error))?;
         entry.wire = Some(link);
         let serial = entry.serial;
         let place = self.free.pop().unwrap_or_else(|| {
@@ -355,10 +341,7 @@ impl State {
 
     /// Frees the entry of a handle that is gone, once its link is.
     pub(crate) fn reap(&mut self, key: Key) {
-        if self
-            .entry(key)
-            .is_some_and(|(_, entry)| entry.orphaned && entry.wire.is_none())
-        {
+        if self.entry(key).is_some_and(|(_, entry)| entry.orphaned && entry.wire.is_none()) {
             self.entries[key.place] = None;
             self.free.push(key.place);
         }
@@ -405,10 +388,7 @@ impl State {
         if entry.wire != Some(link) {
             return None;
         }
-        let key = Key {
-            place,
-            serial: entry.serial,
-        };
+        let key = Key { place, serial: entry.serial };
         Some((key, &mut self.session, entry))
     }
 
@@ -420,9 +400,7 @@ impl State {
             };
             if matches!(&entry.role, RoleState::Receiver(receiver) if receiver.is_stopping()) {
                 // It was closed, and is not to be opened again.
-                entry
-                    .ended
-                    .get_or_insert_with(|| Error::closed("the receiver"));
+                entry.ended.get_or_insert_with(|| Error::closed("the receiver"));
             }
             if entry.ended.is_some() || entry.wire.is_some() {
                 continue;
@@ -460,10 +438,7 @@ impl State {
                     wakers.add(receiver.take_waker());
                 }
             }
-            let key = Key {
-                place,
-                serial: entry.serial,
-            };
+            let key = Key { place, serial: entry.serial };
             self.reap(key);
         }
         for cell in std::mem::take(&mut self.calls).into_values() {

@@ -112,10 +112,7 @@ async fn turn_away(shared: &Shared, pump: &mut Pump, session: &mut Session) {
     let (code, reason) = match shared.phase() {
         Phase::Open => {
             let most = shared.options.connections;
-            (
-                Code::Limit,
-                format!("the server has {most} connections, as many as it may"),
-            )
+            (Code::Limit, format!("the server has {most} connections, as many as it may"))
         }
         _ => (Code::GoingAway, "the server is going away".to_owned()),
     };

@@ -157,13 +157,10 @@ impl Connection {
             Phase::Open => {}
             Phase::Draining => {
                 // Before the session is established there is nobody to tell.
-                let _ = self
-                    .session
-                    .notice(Code::GoingAway, b"the server is going away");
+                let _ = self.session.notice(Code::GoingAway, b"the server is going away");
             }
             Phase::Closed => {
-                self.session
-                    .goodbye(Code::GoingAway, "the server is going away");
+                self.session.goodbye(Code::GoingAway, "the server is going away");
                 self.drain_events();
             }
         }
@@ -284,24 +281,13 @@ impl Connection {
                     self.again(link);
                 }
             }
-            Event::Settle {
-                link,
-                first,
-                last,
-                outcome,
-                after,
-                why,
-            } => {
+            Event::Settle { link, first, last, outcome, after, why } => {
                 if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
                     outbound.settle(first, last, outcome_of(outcome, after, &why));
                 }
             }
             Event::Credit { link } | Event::Writable { link } => self.again(link),
-            Event::Opening {
-                link,
-                role,
-                options,
-            } => self.open(link, role, &options),
+            Event::Opening { link, role, options } => self.open(link, role, &options),
             Event::Close { link } => self.close(link),
             Event::Stop { link } => {
                 if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
@@ -322,11 +308,7 @@ impl Connection {
                     self.session.goodbye(Code::Refused, text);
                 }
             }
-            Event::Ended {
-                code,
-                reason,
-                by_peer,
-            } => {
+            Event::Ended { code, reason, by_peer } => {
                 let here = self.pump.peer();
                 let reason = reason.escape_debug();
                 tracing::info!(peer = %here, %code, %reason, "disconnected");
@@ -361,10 +343,7 @@ impl Connection {
             }
         }
         let write = (!by_peer).then_some(after(now, GOODBYE));
-        self.ended = Some(Ended {
-            write,
-            linger: after(now, LINGER),
-        });
+        self.ended = Some(Ended { write, linger: after(now, LINGER) });
     }
 
     /// Has a link looked at in this turn.
@@ -396,17 +375,10 @@ impl Connection {
                     self.links.resize_with(at + 1, || None);
                 }
                 let child = self.ready.add(at);
-                self.links[at] = Some(Box::new(LinkTask {
-                    link,
-                    child,
-                    queued: false,
-                    stage,
-                }));
+                self.links[at] = Some(Box::new(LinkTask { link, child, queued: false, stage }));
                 self.again(link);
             }
-            Err(error) => self
-                .session
-                .refuse(link, code_of(error.kind()), error.text()),
+            Err(error) => self.session.refuse(link, code_of(error.kind()), error.text()),
         }
     }
 
@@ -456,14 +428,10 @@ impl Connection {
             }
             return;
         }
-        let at = self
-            .calls
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or_else(|| {
-                self.calls.push(None);
-                self.calls.len() - 1
-            });
+        let at = self.calls.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.calls.push(None);
+            self.calls.len() - 1
+        });
         let child = self.ready.add(FIRST_CALL + at);
         let answer = call::answer(Arc::clone(&self.shared), method, body);
         self.calls[at] = Some(CallTask { id, child, answer });
@@ -503,8 +471,7 @@ impl Connection {
         match answer {
             Ok(body) => self.session.result(id, Code::Ok, &body),
             Err(error) => {
-                self.session
-                    .result(id, code_of(error.kind()), error.text().as_bytes());
+                self.session.result(id, code_of(error.kind()), error.text().as_bytes());
             }
         }
         if let Some((id, method, body)) = self.queued.pop_front() {
@@ -551,11 +518,7 @@ impl Connection {
                     session.refuse(link, code_of(error.kind()), error.text());
                     false
                 }
-                Poll::Ready(Ok(Receiving {
-                    receiver,
-                    opened,
-                    auto,
-                })) => {
+                Poll::Ready(Ok(Receiving { receiver, opened, auto })) => {
                     session.opened(link, &opened.encode());
                     let outbound = Outbound::new(receiver, opened.settles, auto);
                     task.stage = Stage::Receiver(outbound);

@@ -83,11 +83,7 @@ impl Numbers {
     fn settle(&mut self, upto: u64) -> u64 {
         self.settled = self.settled.max(upto.min(self.taken));
         let next = self.settled + 1;
-        let done = self
-            .offsets
-            .iter()
-            .rposition(|(from, _)| *from <= next)
-            .unwrap_or(0);
+        let done = self.offsets.iter().rposition(|(from, _)| *from <= next).unwrap_or(0);
         self.offsets.drain(..done);
         match self.is_settled() {
             true => self.processed,
@@ -128,10 +124,7 @@ impl Inbound {
     pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) {
         let Transfer { hop, head, payload } = transfer;
         let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
-        let deadline = hop
-            .deadline
-            .zip(now)
-            .and_then(|(left, now)| now.checked_add(left));
+        let deadline = hop.deadline.zip(now).and_then(|(left, now)| now.checked_add(left));
         let message = Message::from_parts(Parts {
             head,
             payload,
@@ -139,8 +132,7 @@ impl Inbound {
             correlation: hop.correlation.map_or(0, std::num::NonZero::get),
             deadline,
         });
-        self.pending
-            .push_back(message.map_err(|error| Unreadable { error, bytes }));
+        self.pending.push_back(message.map_err(|error| Unreadable { error, bytes }));
     }
 
     /// Whether the broker has taken or refused everything that came.

@@ -215,11 +215,7 @@ impl Shared {
             members.tasks.len() - 1
         });
         members.tasks[at] = Some(ready.clone());
-        Some(Member {
-            shared: Arc::clone(self),
-            at,
-            connection,
-        })
+        Some(Member { shared: Arc::clone(self), at, connection })
     }
 
     fn enter(&self, phase: Phase) {
@@ -294,10 +290,7 @@ impl Server {
             .map_err(|error| codes::at_endpoint(error, "listen at", &endpoint))?;
         let here = listener.endpoint();
         let ready = ReadySet::new();
-        let member = self
-            .shared
-            .join(&ready, false)
-            .ok_or_else(|| Error::closed("the server"))?;
+        let member = self.shared.join(&ready, false).ok_or_else(|| Error::closed("the server"))?;
         let accepting = accept::accept(Arc::clone(&self.shared), listener, ready, member);
         self.shared.runtime.spawn(Box::pin(accepting));
         lock(&self.shared.members).endpoints.push(here.clone());

@@ -23,15 +23,8 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
         Wanted::Subscription(subscription) => subscription,
         Wanted::Inbox(None) => {
             let (address, receiver) = broker.inbox().await?;
-            let opened = Opened {
-                settles: false,
-                address: Some(address),
-            };
-            return Ok(Receiving {
-                receiver,
-                opened,
-                auto: true,
-            });
+            let opened = Opened { settles: false, address: Some(address) };
+            return Ok(Receiving { receiver, opened, auto: true });
         }
         // The client had an inbox here before its connection was lost: others know its address.
         Wanted::Inbox(Some(address)) => {
@@ -39,15 +32,8 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
                 .capacity(INBOX_MESSAGES, SUBSCRIPTION_BYTES)
                 .overflow(Overflow::DropNewest);
             let receiver = broker.receiver(subscription).await?;
-            let opened = Opened {
-                settles: false,
-                address: Some(address),
-            };
-            return Ok(Receiving {
-                receiver,
-                opened,
-                auto: true,
-            });
+            let opened = Opened { settles: false, address: Some(address) };
+            return Ok(Receiving { receiver, opened, auto: true });
         }
     };
     let auto = subscription.ack == Ack::Auto;
@@ -58,12 +44,5 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
     }
     let settles = subscription.ack == Ack::Manual;
     let receiver = broker.receiver(subscription).await?;
-    Ok(Receiving {
-        receiver,
-        opened: Opened {
-            settles,
-            address: None,
-        },
-        auto,
-    })
+    Ok(Receiving { receiver, opened: Opened { settles, address: None }, auto })
 }

@@ -99,11 +99,7 @@ impl Outbound {
     /// The client settles a range. What it has settled already, or need not, is skipped.
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
         // Of an automatic consumer the client acknowledges what its application takes.
-        let outcome = if self.auto && outcome == Outcome::Ack {
-            Outcome::Taken
-        } else {
-            outcome
-        };
+        let outcome = if self.auto && outcome == Outcome::Ack { Outcome::Taken } else { outcome };
         let end = self.first + wide(self.leases.len());
         for number in first.max(self.first)..end.min(last.saturating_add(1)) {
             let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
@@ -188,11 +184,7 @@ impl Outbound {
                 let full = session.output_len() >= HIGH_WATER;
                 if full || !session.room(link) {
                     self.staged.push_front(delivery);
-                    return if full {
-                        Progress::Blocked
-                    } else {
-                        self.out_of_room()
-                    };
+                    return if full { Progress::Blocked } else { self.out_of_room() };
                 }
                 self.send(session, link, runtime, delivery);
                 sent += 1;
@@ -245,12 +237,7 @@ impl Outbound {
         runtime: &dyn Runtime,
         delivery: Delivery,
     ) {
-        let DeliveryParts {
-            message,
-            attempt,
-            missed,
-            lease,
-        } = delivery.into_parts();
+        let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
         let parts = message.into_parts();
         let hop = Hop {
             attributes: parts.attributes,
@@ -310,17 +297,9 @@ impl Outbound {
     /// socket took; the rest it has not.
     pub(super) fn lost(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
-        let seen = if self.auto {
-            Outcome::Lost
-        } else {
-            Outcome::Dropped
-        };
+        let seen = if self.auto { Outcome::Lost } else { Outcome::Dropped };
         for (number, lease) in (self.first..).zip(self.leases.drain(..)) {
-            let outcome = if number <= self.sent.written {
-                seen
-            } else {
-                Outcome::Release
-            };
+            let outcome = if number <= self.sent.written { seen } else { Outcome::Release };
             if let Some(lease) = lease {
                 lease.settle(outcome);
             }
@@ -344,10 +323,7 @@ pub(super) fn outcome_of(
 ) -> Outcome<'_> {
     match outcome {
         wire::Outcome::Ack => Outcome::Ack,
-        wire::Outcome::Retry => Outcome::Retry {
-            after: after.unwrap_or_default(),
-            why,
-        },
+        wire::Outcome::Retry => Outcome::Retry { after: after.unwrap_or_default(), why },
         wire::Outcome::Reject => Outcome::Reject { why },
         wire::Outcome::Release => Outcome::Release,
         wire::Outcome::Dropped => Outcome::Dropped,

@@ -11,10 +11,7 @@ fn a_full_queue_stops_its_senders_and_no_others() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client().await;
-        remote
-            .declare(Queue::new(topic("full")).capacity(100))
-            .await
-            .unwrap();
+        remote.declare(Queue::new(topic("full")).capacity(100)).await.unwrap();
         let options = SenderOptions::new().window(1_000, 1 << 20);
         let mut sender = remote.sender(options).await.unwrap();
         let mut taken = 0;
@@ -28,17 +25,11 @@ fn a_full_queue_stops_its_senders_and_no_others() {
             .await;
         // The window has gone out and waits before the queue; the sender holds the rest back.
         let failed = sender.try_send(job("full", "x")).unwrap_err();
-        assert_eq!(
-            (failed.kind(), failed.into_message().payload().len()),
-            (ErrorKind::Full, 1)
-        );
+        assert_eq!((failed.kind(), failed.into_message().payload().len()), (ErrorKind::Full, 1));
         let mut other = remote.sender(SenderOptions::new()).await.unwrap();
         other.send(job("empty", "x")).await.unwrap();
         // Room in the queue lets everything through.
-        let mut receiver = remote
-            .receiver(Subscription::queue("full").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::queue("full").unwrap()).await.unwrap();
         for _ in 0..1_100 {
             receiver.next_delivery().await.unwrap().ack();
         }
@@ -58,20 +49,14 @@ fn a_stalled_receiver_gets_no_more_than_its_window() {
         let jobs = Subscription::queue("jobs").unwrap();
         let few = remote.receiver(jobs.clone().prefetch(64)).await.unwrap();
         let unsettled = async || world.memory.queue(&topic("jobs")).await.unwrap().unsettled;
-        world
-            .until("its window is full", async || unsettled().await == 64)
-            .await;
+        world.until("its window is full", async || unsettled().await == 64).await;
         let bytes = remote.receiver(jobs.capacity(65_536, 2_000)).await.unwrap();
         // Twenty bytes of credit are left after nineteen messages: one more overdraws them.
-        world
-            .until("its window is full", async || unsettled().await >= 64 + 19)
-            .await;
+        world.until("its window is full", async || unsettled().await >= 64 + 19).await;
         remote.stats().await.unwrap();
         assert!(unsettled().await <= 64 + 20 + 256, "{}", unsettled().await);
         drop((few, bytes));
-        world
-            .until("all went back", async || unsettled().await == 0)
-            .await;
+        world.until("all went back", async || unsettled().await == 0).await;
     });
 }
 
@@ -80,14 +65,9 @@ fn a_stalled_subscription_does_not_delay_another_on_the_same_connection() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client().await;
-        let stalled = Subscription::topic("a")
-            .unwrap()
-            .capacity(1_000_000, 64 << 20);
+        let stalled = Subscription::topic("a").unwrap().capacity(1_000_000, 64 << 20);
         let _stalled = remote.receiver(stalled).await.unwrap();
-        let mut lively = remote
-            .receiver(Subscription::topic("a").unwrap())
-            .await
-            .unwrap();
+        let mut lively = remote.receiver(Subscription::topic("a").unwrap()).await.unwrap();
         let mut sender = world.memory.sender(SenderOptions::new()).await.unwrap();
         for number in 0..20_000_u32 {
             sender.send(event("a", number.to_string())).await.unwrap();
@@ -112,10 +92,7 @@ fn a_thousand_links_share_one_connection() {
         }
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         for number in 0..1_000 {
-            sender
-                .feed(event(&format!("t.{number}"), number.to_string()))
-                .await
-                .unwrap();
+            sender.feed(event(&format!("t.{number}"), number.to_string())).await.unwrap();
         }
         assert_eq!(sender.flush().await.unwrap().matched, 1_000);
         for (number, receiver) in receivers.iter_mut().enumerate() {
@@ -130,21 +107,14 @@ fn a_thousand_links_share_one_connection() {
 fn more_links_than_the_limit_are_refused_and_the_rest_goes_on() {
     on_one_runtime(async |runtime| {
         let world = World::new(runtime).await;
-        let limits = posthaste_wire::Limits {
-            links: 3,
-            ..posthaste_wire::Limits::default()
-        };
+        let limits = posthaste_wire::Limits { links: 3, ..posthaste_wire::Limits::default() };
         let options = posthaste_link::RemoteOptions::new().limits(limits);
         let remote = world.client_with(options).await;
         let mut senders = Vec::new();
         for _ in 0..3 {
             senders.push(remote.sender(SenderOptions::new()).await.unwrap());
         }
-        let error = remote
-            .sender(SenderOptions::new())
-            .await
-            .err()
-            .expect("there is no link left");
+        let error = remote.sender(SenderOptions::new()).await.err().expect("there is no link left");
         assert_eq!(error.kind(), ErrorKind::Limit);
         senders.pop();
         world

@@ -12,10 +12,7 @@ fn a_queue_is_declared_inspected_and_deleted() {
         let world = World::new(runtime).await;
         let remote = world.client().await;
         let audit = Queue::new(topic("audit")).bind(Pattern::new("orders.>").unwrap());
-        remote
-            .declare(audit.capacity(3).capacity_bytes(1_000))
-            .await
-            .unwrap();
+        remote.declare(audit.capacity(3).capacity_bytes(1_000)).await.unwrap();
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         sender.send(event("orders.eu", "12345")).await.unwrap();
         let there = world.memory.queue(&topic("audit")).await.unwrap();
@@ -38,16 +35,9 @@ fn the_books_are_the_brokers_and_the_connections_the_servers() {
         for name in ["b", "a", "c"] {
             sender.send(job(name, "x")).await.unwrap();
         }
-        let _live = one
-            .receiver(Subscription::topic("x").unwrap())
-            .await
-            .unwrap();
+        let _live = one.receiver(Subscription::topic("x").unwrap()).await.unwrap();
         let stats = one.stats().await.unwrap();
-        let names: Vec<_> = stats
-            .queues
-            .iter()
-            .map(|info| info.name.to_string())
-            .collect();
+        let names: Vec<_> = stats.queues.iter().map(|info| info.name.to_string()).collect();
         assert_eq!(names, ["a", "b", "c"]);
         assert_eq!((stats.connections, stats.subscriptions), (2, 1));
         assert_eq!(stats.ledger, world.memory.stats().await.unwrap().ledger);
@@ -61,11 +51,7 @@ fn more_queues_than_fit_into_a_frame_are_all_told() {
         let world = World::new(runtime).await;
         let remote = world.client().await;
         for number in 0..2_000 {
-            world
-                .memory
-                .declare(Queue::new(topic(&format!("queue.{number}"))))
-                .await
-                .unwrap();
+            world.memory.declare(Queue::new(topic(&format!("queue.{number}")))).await.unwrap();
         }
         let stats = remote.stats().await.unwrap();
         assert_eq!(stats.queues.len(), 2_000);
@@ -93,17 +79,8 @@ fn what_the_broker_refuses_to_open_is_refused_with_its_own_words() {
         let world = World::new(runtime).await;
         let remote = world.client().await;
         let stored = SenderOptions::new().confirm(posthaste_core::Level::Stored);
-        let here = remote
-            .sender(stored.clone())
-            .await
-            .err()
-            .expect("memory stores nothing");
-        let there = world
-            .memory
-            .sender(stored)
-            .await
-            .err()
-            .expect("memory stores nothing");
+        let here = remote.sender(stored.clone()).await.err().expect("memory stores nothing");
+        let there = world.memory.sender(stored).await.err().expect("memory stores nothing");
         assert_eq!((here.kind(), here.text()), (there.kind(), there.text()));
     });
 }

@@ -13,9 +13,7 @@ use crate::support::{World, event, job, on_every_runtime, on_one_runtime, topic}
 fn poll_then_drop(future: impl Future, polls: usize) -> bool {
     let mut future = pin!(future);
     (0..polls).any(|_| {
-        let poll = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
+        let poll = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         matches!(poll, Poll::Ready(_))
     })
 }
@@ -29,10 +27,7 @@ fn opening_that_is_dropped_leaves_no_subscription_and_no_sender() {
             poll_then_drop(remote.receiver(Subscription::topic("a").unwrap()), polls);
             poll_then_drop(remote.sender(SenderOptions::new()), polls);
             poll_then_drop(remote.inbox(), polls);
-            poll_then_drop(
-                remote.declare(posthaste_core::Queue::new(topic("q"))),
-                polls,
-            );
+            poll_then_drop(remote.declare(posthaste_core::Queue::new(topic("q"))), polls);
         }
         world
             .until("nothing is subscribed", async || {
@@ -53,11 +48,7 @@ fn connecting_that_is_dropped_leaves_no_connection() {
             let (pipe, here) = (world.pipe.clone(), world.here.clone());
             poll_then_drop(Remote::connect(runtime.clone(), pipe, here, options), polls);
         }
-        world
-            .until("nobody is connected", async || {
-                world.server.connections() == 0
-            })
-            .await;
+        world.until("nobody is connected", async || world.server.connections() == 0).await;
     });
 }
 
@@ -78,9 +69,7 @@ fn what_was_fed_is_sent_although_everything_is_dropped() {
                 jobs.is_ok_and(|jobs| jobs.messages == 1_001)
             })
             .await;
-        world
-            .until("it is gone", async || world.server.connections() == 0)
-            .await;
+        world.until("it is gone", async || world.server.connections() == 0).await;
     });
 }
 
@@ -97,11 +86,7 @@ fn deliveries_that_outlive_their_remote_go_back_and_may_still_be_settled() {
         drop((receiver, remote));
         let mut local = world.memory.receiver(jobs).await.unwrap();
         let again = local.next_delivery().await.unwrap();
-        assert_eq!(
-            again.attempt(),
-            2,
-            "nobody can say any more what became of it"
-        );
+        assert_eq!(again.attempt(), 2, "nobody can say any more what became of it");
         delivery.ack();
         again.ack();
     });
@@ -113,16 +98,10 @@ fn handles_are_dropped_on_a_foreign_thread_in_any_order() {
         let world = World::new(runtime).await;
         let remote = world.client().await;
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
-        let mut receiver = remote
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         sender.send(job("jobs", "x")).await.unwrap();
         let delivery = receiver.next_delivery().await.unwrap();
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the point is a thread of no runtime"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the point is a thread of no runtime")]
         let thread = std::thread::spawn(move || {
             drop(remote);
             drop(receiver);
@@ -130,15 +109,8 @@ fn handles_are_dropped_on_a_foreign_thread_in_any_order() {
             drop(delivery);
         });
         thread.join().expect("dropping does not panic");
-        world
-            .until("nobody is connected", async || {
-                world.server.connections() == 0
-            })
-            .await;
-        assert_eq!(
-            world.memory.queue(&topic("jobs")).await.unwrap().unsettled,
-            0
-        );
+        world.until("nobody is connected", async || world.server.connections() == 0).await;
+        assert_eq!(world.memory.queue(&topic("jobs")).await.unwrap().unsettled, 0);
     });
 }
 
@@ -151,16 +123,10 @@ fn a_drained_remote_has_flushed_and_given_back() {
         for number in 0..10 {
             sender.feed(job("jobs", number.to_string())).await.unwrap();
         }
-        let mut receiver = remote
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         receiver.next_delivery().await.unwrap().ack();
         let kept = receiver.next_delivery().await.unwrap();
-        let report = remote
-            .drain(std::time::Duration::from_millis(50))
-            .await
-            .unwrap();
+        let report = remote.drain(std::time::Duration::from_millis(50)).await.unwrap();
         assert!(report.abandoned >= 1, "{report}");
         assert_eq!(sender.flush().await.unwrap().confirmed, 10);
         drop(kept);

@@ -89,9 +89,7 @@ fn random_bytes_after_a_good_beginning_are_refused() {
             drop(peer);
         }
         works(&world).await;
-        world
-            .until("all are gone", async || world.server.connections() == 0)
-            .await;
+        world.until("all are gone", async || world.server.connections() == 0).await;
     });
 }
 
@@ -145,18 +143,14 @@ fn a_peer_that_falls_silent_is_found_out_by_the_heartbeat() {
         client.swap_output(&mut output);
         let mut peer = world.pipe.connect(&world.here).await.unwrap();
         write(&mut peer, &output.to_vec()).await;
-        world
-            .until("it is connected", async || world.server.connections() == 1)
-            .await;
+        world.until("it is connected", async || world.server.connections() == 1).await;
         let heard = read_to_end(&mut peer).await;
         assert!(String::from_utf8_lossy(&heard).contains("nothing was received"));
         assert_eq!(world.server.connections(), 0);
         // One that is idle and answers stays.
         let remote = world.client().await;
         let idle = world.runtime.now() + heartbeat * 5;
-        world
-            .until("time has passed", async || world.runtime.now() > idle)
-            .await;
+        world.until("time has passed", async || world.runtime.now() > idle).await;
         assert_eq!(world.server.connections(), 1);
         remote.stats().await.unwrap();
     });
@@ -184,8 +178,6 @@ fn a_flood_of_calls_and_links_ends_with_the_connection_and_harms_nobody() {
         links.write().await;
         works(&world).await;
         drop((calls, links));
-        world
-            .until("all are gone", async || world.server.connections() == 0)
-            .await;
+        world.until("all are gone", async || world.server.connections() == 0).await;
     });
 }

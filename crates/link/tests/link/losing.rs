@@ -21,10 +21,7 @@ fn what_was_not_confirmed_comes_back_as_unknown() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client_with(never()).await;
-        remote
-            .declare(Queue::new(topic("full")).capacity(2))
-            .await
-            .unwrap();
+        remote.declare(Queue::new(topic("full")).capacity(2)).await.unwrap();
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         for number in 0..5 {
             sender.feed(job("full", number.to_string())).await.unwrap();
@@ -41,10 +38,7 @@ fn what_was_not_confirmed_comes_back_as_unknown() {
         let mut last = 0;
         while let Some(returned) = sender.take_returned(Seq::FIRST) {
             assert_eq!(returned.error.kind(), ErrorKind::Unknown);
-            assert_eq!(
-                returned.message.payload(),
-                &(returned.seq.get() - 1).to_string()
-            );
+            assert_eq!(returned.message.payload(), &(returned.seq.get() - 1).to_string());
             assert!(returned.seq.get() > last, "oldest first");
             last = returned.seq.get();
         }
@@ -60,10 +54,7 @@ fn every_waiting_future_resolves() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client_with(never()).await;
-        let mut receiver = remote
-            .receiver(Subscription::topic("a").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::topic("a").unwrap()).await.unwrap();
         let waiting = async {
             let error = receiver.recv().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Disconnected);
@@ -84,14 +75,8 @@ fn subscriptions_queues_and_inboxes_go_on_after_a_reconnection() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client().await;
-        let mut events = remote
-            .receiver(Subscription::topic("a.>").unwrap())
-            .await
-            .unwrap();
-        let mut jobs = remote
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut events = remote.receiver(Subscription::topic("a.>").unwrap()).await.unwrap();
+        let mut jobs = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         let (address, mut inbox) = remote.inbox().await.unwrap();
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         sender.send(job("jobs", "one")).await.unwrap();
@@ -99,35 +84,22 @@ fn subscriptions_queues_and_inboxes_go_on_after_a_reconnection() {
         for round in 0..5 {
             world.pipe.cut();
             // A call waits for the connection, and links are opened again before it.
-            world
-                .until("connected", async || remote.stats().await.is_ok())
-                .await;
+            world.until("connected", async || remote.stats().await.is_ok()).await;
             let text = round.to_string();
             let receipt = sender.send(event("a.b", text.clone())).await.unwrap();
             assert_eq!(receipt.matched, 1);
             assert_eq!(events.next_delivery().await.unwrap().payload(), &text);
-            let receipt = sender
-                .send(event(address.as_str(), text.clone()))
-                .await
-                .unwrap();
+            let receipt = sender.send(event(address.as_str(), text.clone())).await.unwrap();
             assert_eq!(receipt.matched, 1, "the inbox has kept its address");
             assert_eq!(inbox.next_delivery().await.unwrap().payload(), &text);
         }
         let again = jobs.next_delivery().await.unwrap();
-        assert!(
-            again.attempt() >= 2,
-            "it was sent again on every connection"
-        );
+        assert!(again.attempt() >= 2, "it was sent again on every connection");
         held.ack();
-        jobs.settled()
-            .await
-            .expect_err("its settlement is not known");
+        jobs.settled().await.expect_err("its settlement is not known");
         again.ack();
         jobs.settled().await.unwrap();
-        assert_eq!(
-            world.memory.queue(&topic("jobs")).await.unwrap().messages,
-            0
-        );
+        assert_eq!(world.memory.queue(&topic("jobs")).await.unwrap().messages, 0);
     });
 }
 
@@ -151,11 +123,7 @@ fn a_sender_waits_for_the_connection_and_goes_on() {
             }
         }
         receipt.merge(&sender.flush().await.unwrap());
-        assert_eq!(
-            receipt.confirmed + receipt.returned,
-            sent,
-            "each has one outcome"
-        );
+        assert_eq!(receipt.confirmed + receipt.returned, sent, "each has one outcome");
         let mut unknown = 0;
         while let Some(returned) = sender.take_returned(Seq::FIRST) {
             assert_eq!(returned.error.kind(), ErrorKind::Unknown);
@@ -163,10 +131,7 @@ fn a_sender_waits_for_the_connection_and_goes_on() {
         }
         assert_eq!(unknown, receipt.returned);
         let held = world.memory.queue(&topic("jobs")).await.unwrap().messages;
-        assert!(
-            held >= receipt.confirmed && held <= sent,
-            "{held} of {sent}, {receipt:?}"
-        );
+        assert!(held >= receipt.confirmed && held <= sent, "{held} of {sent}, {receipt:?}");
     });
 }
 
@@ -179,19 +144,13 @@ fn an_automatic_consumer_never_gets_a_message_twice() {
             local.send(job("jobs", number.to_string())).await.unwrap();
         }
         let remote = world.client().await;
-        let jobs = Subscription::queue("jobs")
-            .unwrap()
-            .ack(Ack::Auto)
-            .prefetch(100);
+        let jobs = Subscription::queue("jobs").unwrap().ack(Ack::Auto).prefetch(100);
         let mut receiver = remote.receiver(jobs).await.unwrap();
         let mut last = -1;
         let mut count = 0;
         while last < 1_999 {
             let delivery = receiver.next_delivery().await.unwrap();
-            let number: i32 = std::str::from_utf8(delivery.payload())
-                .unwrap()
-                .parse()
-                .unwrap();
+            let number: i32 = std::str::from_utf8(delivery.payload()).unwrap().parse().unwrap();
             assert!(number > last, "{number} after {last}");
             (last, count) = (number, count + 1);
             if count % 300 == 0 {
@@ -212,17 +171,8 @@ fn a_server_that_is_dropped_says_so_and_one_that_returns_is_found() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime.clone()).await;
         let remote = world.client().await;
-        let mut receiver = remote
-            .receiver(Subscription::topic("a").unwrap())
-            .await
-            .unwrap();
-        let World {
-            pipe,
-            memory,
-            server,
-            here,
-            ..
-        } = world;
+        let mut receiver = remote.receiver(Subscription::topic("a").unwrap()).await.unwrap();
+        let World { pipe, memory, server, here, .. } = world;
         drop(server);
         let server = Server::new(runtime.clone(), memory.clone(), ServerOptions::new());
         let mut listening = server.listen(pipe.clone(), here.clone()).await;
@@ -247,18 +197,10 @@ fn a_server_that_drains_returns_the_brokers_report() {
         let remote = world.client_with(never()).await;
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         sender.send(job("jobs", "x")).await.unwrap();
-        let report = world
-            .server
-            .drain(Duration::from_millis(200))
-            .await
-            .unwrap();
+        let report = world.server.drain(Duration::from_millis(200)).await.unwrap();
         assert_eq!(report.held, 1);
         assert_eq!(world.server.connections(), 0);
-        world
-            .until("the client has heard it", async || {
-                remote.stats().await.is_err()
-            })
-            .await;
+        world.until("the client has heard it", async || remote.stats().await.is_err()).await;
         let failed = sender.send(job("jobs", "y")).await.unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Disconnected);
     });
@@ -279,12 +221,8 @@ fn connecting_waits_for_a_server_that_starts_and_gives_up_in_time() {
         let error = nobody.await.expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::Disconnected);
         assert!(error.to_string().contains("pipe://later"), "{error}");
-        let connecting = Remote::connect(
-            runtime.clone(),
-            world.pipe.clone(),
-            elsewhere.clone(),
-            options,
-        );
+        let connecting =
+            Remote::connect(runtime.clone(), world.pipe.clone(), elsewhere.clone(), options);
         let starting = async {
             smol::future::yield_now().await;
             world.server.listen(world.pipe.clone(), elsewhere).await
@@ -309,17 +247,10 @@ fn what_never_left_the_server_counts_as_no_attempt() {
         client.subscribe("jobs", 1_000_000).await;
         client.read_until_a_message_comes().await;
         let unsettled = async || world.memory.queue(&topic("jobs")).await.unwrap().unsettled;
-        world
-            .until("the server has filled what it has", async || {
-                unsettled().await > 1_000
-            })
-            .await;
+        world.until("the server has filled what it has", async || unsettled().await > 1_000).await;
         drop(client);
-        let mut consumer = world
-            .memory
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut consumer =
+            world.memory.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         let mut attempts = [0; 3];
         for _ in 0..COUNT {
             let delivery = consumer.next_delivery().await.unwrap();
@@ -338,10 +269,7 @@ fn settling_after_a_loss_is_said_to_be_in_vain() {
         let remote = world.client().await;
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         sender.send(job("jobs", "x")).await.unwrap();
-        let mut jobs = remote
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut jobs = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         let first = jobs.next_delivery().await.unwrap();
         world.pipe.cut();
         let second = jobs.next_delivery().await.unwrap();
@@ -390,13 +318,8 @@ fn a_server_that_falls_silent_is_found_out_by_the_heartbeat() {
             server.write().await;
             std::future::pending::<Result<Remote, posthaste_core::Error>>().await
         };
-        let error = smol::future::or(connecting, serving)
-            .await
-            .expect_err("it has fallen silent");
+        let error = smol::future::or(connecting, serving).await.expect_err("it has fallen silent");
         assert_eq!(error.kind(), ErrorKind::Disconnected);
-        assert!(
-            error.to_string().contains("nothing was received"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("nothing was received"), "{error}");
     });
 }

@@ -40,10 +40,7 @@ fn each_kind_of_settlement_reaches_the_broker() {
         }
         again.sort();
         let expected = [("2", 2), ("3", 1), ("4", 2)].map(|(text, n)| (text.into(), n));
-        assert_eq!(
-            again, expected,
-            "retried and dropped count, released does not"
-        );
+        assert_eq!(again, expected, "retried and dropped count, released does not");
         receiver.settled().await.unwrap();
         let info = world.memory.queue(&topic("jobs")).await.unwrap();
         assert_eq!((info.messages, info.ledger.acked), (0, 4));
@@ -64,10 +61,7 @@ fn a_dropped_receiver_gives_back_what_was_not_seen_uncounted() {
         let mut second = remote.receiver(jobs).await.unwrap();
         for number in 1..20 {
             let delivery = second.next_delivery().await.unwrap();
-            assert_eq!(
-                (delivery.payload(), delivery.attempt()),
-                (&number.to_string().into(), 1)
-            );
+            assert_eq!((delivery.payload(), delivery.attempt()), (&number.to_string().into(), 1));
             delivery.ack();
         }
         // What was handed out is still the application's.
@@ -115,10 +109,7 @@ fn a_limit_is_the_end_and_no_more_is_taken_from_the_queue() {
             receiver.next_delivery().await.unwrap().ack();
         }
         assert!(receiver.recv().await.unwrap().is_none());
-        assert!(
-            receiver.recv().await.unwrap().is_none(),
-            "the end is sticky"
-        );
+        assert!(receiver.recv().await.unwrap().is_none(), "the end is sticky");
         receiver.settled().await.unwrap();
         let info = world.memory.queue(&topic("jobs")).await.unwrap();
         assert_eq!((info.messages, info.unsettled), (6, 0));
@@ -155,10 +146,7 @@ fn a_closed_receiver_gets_no_more_and_its_subscription_is_gone() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client().await;
-        let mut receiver = remote
-            .receiver(Subscription::topic("a.*").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::topic("a.*").unwrap()).await.unwrap();
         receiver.close().await.unwrap();
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         let receipt = sender.send(event("a.b", "x")).await.unwrap();
@@ -173,10 +161,7 @@ fn deleting_a_queue_ends_its_remote_consumers() {
         let world = World::new(runtime).await;
         put(&world, 1).await;
         let remote = world.client().await;
-        let mut receiver = remote
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut receiver = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         receiver.next_delivery().await.unwrap().ack();
         remote.delete(&topic("jobs")).await.unwrap();
         assert!(receiver.recv().await.unwrap().is_none());
@@ -188,17 +173,9 @@ fn large_messages_do_not_hold_up_small_ones() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let (one, other) = (world.client().await, world.client().await);
-        let mut large = other
-            .receiver(Subscription::topic("large").unwrap())
-            .await
-            .unwrap();
-        let mut small = other
-            .receiver(Subscription::topic("small").unwrap())
-            .await
-            .unwrap();
-        let payload: Vec<u8> = (0..3 << 20)
-            .map(|at: usize| at.to_le_bytes()[at % 3])
-            .collect();
+        let mut large = other.receiver(Subscription::topic("large").unwrap()).await.unwrap();
+        let mut small = other.receiver(Subscription::topic("small").unwrap()).await.unwrap();
+        let payload: Vec<u8> = (0..3 << 20).map(|at: usize| at.to_le_bytes()[at % 3]).collect();
         let (mut big, mut little) = (
             one.sender(SenderOptions::new()).await.unwrap(),
             one.sender(SenderOptions::new()).await.unwrap(),
@@ -213,10 +190,7 @@ fn large_messages_do_not_hold_up_small_ones() {
             small.next_delivery().await.unwrap().ack();
         }
         for _ in 0..3 {
-            assert_eq!(
-                large.next_delivery().await.unwrap().payload()[..],
-                payload[..]
-            );
+            assert_eq!(large.next_delivery().await.unwrap().payload()[..], payload[..]);
         }
         assert_eq!(big.flush().await.unwrap().confirmed, 3);
     });
@@ -246,10 +220,7 @@ fn everything_a_message_carries_arrives() {
         assert_eq!((arrived.key(), arrived.id()), (Some("k"), Some("i")));
         assert_eq!(arrived.header("name"), Some("value"));
         assert_eq!((arrived.priority(), arrived.correlation()), (3, 7));
-        assert_eq!(
-            (arrived.kind(), arrived.payload()),
-            (message.kind(), message.payload())
-        );
+        assert_eq!((arrived.kind(), arrived.payload()), (message.kind(), message.payload()));
         assert_eq!(arrived.reply_to(), Some(topic("answers")));
         let arrived = arrived.deadline().expect("it has a deadline");
         // Each hop takes a little, and none adds any.

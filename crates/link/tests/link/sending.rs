@@ -9,16 +9,10 @@ fn a_message_goes_through_and_is_confirmed() {
     on_every_runtime(async |runtime| {
         let world = World::new(runtime).await;
         let remote = world.client().await;
-        let mut orders = remote
-            .receiver(Subscription::topic("orders.>").unwrap())
-            .await
-            .unwrap();
+        let mut orders = remote.receiver(Subscription::topic("orders.>").unwrap()).await.unwrap();
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         let receipt = sender.send(event("orders.eu", "42")).await.unwrap();
-        assert_eq!(
-            (receipt.confirmed, receipt.matched, receipt.upto),
-            (1, 1, Seq::FIRST)
-        );
+        assert_eq!((receipt.confirmed, receipt.matched, receipt.upto), (1, 1, Seq::FIRST));
         assert_eq!((receipt.level, receipt.nodes), (Level::Held, 1));
         let delivery = orders.next_delivery().await.unwrap();
         assert_eq!(delivery.payload(), "42");
@@ -32,17 +26,11 @@ fn many_messages_arrive_in_order_and_are_all_counted() {
         const COUNT: u64 = 50_000;
         let world = World::new(runtime).await;
         let (one, other) = (world.client().await, world.client().await);
-        let mut jobs = other
-            .receiver(Subscription::queue("jobs").unwrap())
-            .await
-            .unwrap();
+        let mut jobs = other.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
         let mut sender = one.sender(SenderOptions::new()).await.unwrap();
         let sending = async {
             for number in 0..COUNT {
-                sender
-                    .feed(job("jobs", number.to_le_bytes().to_vec()))
-                    .await
-                    .unwrap();
+                sender.feed(job("jobs", number.to_le_bytes().to_vec())).await.unwrap();
             }
             sender.flush().await.unwrap()
         };

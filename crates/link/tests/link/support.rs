@@ -34,17 +34,8 @@ impl World {
         let memory = Memory::with_runtime(runtime.clone());
         let server = Server::new(runtime.clone(), memory.clone(), options);
         let here = Endpoint::new("pipe", "server");
-        let here = server
-            .listen(pipe.clone(), here)
-            .await
-            .expect("the address is free");
-        Self {
-            runtime,
-            pipe,
-            memory,
-            server,
-            here,
-        }
+        let here = server.listen(pipe.clone(), here).await.expect("the address is free");
+        Self { runtime, pipe, memory, server, here }
     }
 
     pub(crate) async fn client(&self) -> Remote {
@@ -52,14 +43,9 @@ impl World {
     }
 
     pub(crate) async fn client_with(&self, options: RemoteOptions) -> Remote {
-        Remote::connect(
-            self.runtime.clone(),
-            self.pipe.clone(),
-            self.here.clone(),
-            options,
-        )
-        .await
-        .expect("the server is there")
+        Remote::connect(self.runtime.clone(), self.pipe.clone(), self.here.clone(), options)
+            .await
+            .expect("the server is there")
     }
 
     /// Waits until `fact` holds: a look at every few milliseconds, and a failure after ten seconds.
@@ -82,11 +68,7 @@ pub(crate) fn on_every_runtime<F: Future<Output = ()>>(test: impl Fn(SharedRunti
             1 => tokio::runtime::Builder::new_current_thread(),
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
-        let tokio = builder
-            .worker_threads(threads)
-            .enable_all()
-            .build()
-            .expect("tokio starts");
+        let tokio = builder.worker_threads(threads).enable_all().build().expect("tokio starts");
         let runtime: SharedRuntime = Tokio::new(tokio.handle().clone()).into();
         tokio.block_on(within(&runtime, limit, test(runtime.clone())));
     }
@@ -97,11 +79,7 @@ pub(crate) fn on_every_runtime<F: Future<Output = ()>>(test: impl Fn(SharedRunti
 /// Runs a test on smol alone, where the runtime makes no difference.
 pub(crate) fn on_one_runtime<F: Future<Output = ()>>(test: impl FnOnce(SharedRuntime) -> F) {
     let runtime: SharedRuntime = Smol::global().into();
-    smol::block_on(within(
-        &runtime,
-        Duration::from_secs(30),
-        test(runtime.clone()),
-    ));
+    smol::block_on(within(&runtime, Duration::from_secs(30), test(runtime.clone())));
 }
 
 async fn within<F: Future<Output = ()>>(runtime: &SharedRuntime, limit: Duration, test: F) {
@@ -132,11 +110,7 @@ pub(crate) struct RawPeer {
 impl RawPeer {
     /// One end of a connection.
     pub(crate) fn new(session: Session, connection: BoxConnection, runtime: SharedRuntime) -> Self {
-        Self {
-            session,
-            connection,
-            runtime,
-        }
+        Self { session, connection, runtime }
     }
 
     /// Connects as a client and shakes hands.
@@ -156,10 +130,7 @@ impl RawPeer {
     pub(crate) async fn subscribe(&mut self, queue: &str, messages: u64) {
         let mut options = Vec::new();
         fields::Writer::new(&mut options).str(3, queue).u8(5, 1);
-        let link = self
-            .session
-            .open(Role::Receiver, &options)
-            .expect("a link is free");
+        let link = self.session.open(Role::Receiver, &options).expect("a link is free");
         self.session.grant(link, messages, u64::MAX / 2);
         self.write().await;
     }

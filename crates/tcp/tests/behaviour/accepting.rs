@@ -22,22 +22,12 @@ fn a_dropped_accept_loses_no_connection() {
         let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
         {
             let accept = pin!(listener.accept());
-            assert!(
-                accept
-                    .poll(&mut Context::from_waker(Waker::noop()))
-                    .is_pending()
-            );
+            assert!(accept.poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         let to = listener.endpoint();
         let (client, server) = futures::join!(tcp.connect(&to), listener.accept());
         client.unwrap().write_all(b"x").await.unwrap();
-        server
-            .unwrap()
-            .await
-            .unwrap()
-            .read_exact(&mut [0])
-            .await
-            .unwrap();
+        server.unwrap().await.unwrap().read_exact(&mut [0]).await.unwrap();
     });
 }
 
@@ -62,10 +52,7 @@ fn many_connections_are_each_accepted_once() {
         peers.dedup();
         assert_eq!(peers.len(), 50);
         let next = pin!(listener.accept());
-        assert!(
-            next.poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
+        assert!(next.poll(&mut Context::from_waker(Waker::noop())).is_pending());
     });
 }
 
@@ -79,13 +66,7 @@ fn a_connection_that_is_not_upgraded_holds_up_no_other() {
         let (_client, _server) = pair(&tcp, &mut *listener).await;
         let mut first = first.unwrap();
         first.write_all(b"late").await.unwrap();
-        stalled
-            .unwrap()
-            .await
-            .unwrap()
-            .read_exact(&mut [0; 4])
-            .await
-            .unwrap();
+        stalled.unwrap().await.unwrap().read_exact(&mut [0; 4]).await.unwrap();
     });
 }
 
@@ -117,10 +98,7 @@ fn options_are_set_on_both_ends() {
 fn a_connect_never_ends_up_at_itself() {
     // The kernel goes through the free ports in turn, so that a client that keeps trying a free
     // one meets it in the end. Half of the ports are for connects, which the first try tells.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let tcp = Tcp::new(posthaste_tokio::Tokio::current());
         let listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
@@ -152,10 +130,7 @@ struct Spy {
 
 impl Spy {
     fn over(inner: SharedRuntime) -> Self {
-        Self {
-            inner,
-            seen: Arc::default(),
-        }
+        Self { inner, seen: Arc::default() }
     }
 
     fn shared(&self) -> SharedRuntime {
@@ -167,18 +142,10 @@ impl Spy {
     }
 
     fn look(&self, socket: &StdSocket) {
-        let StdSocket::Tcp(socket) = socket else {
-            panic!("{socket:?} is no TCP socket")
-        };
+        let StdSocket::Tcp(socket) = socket else { panic!("{socket:?} is no TCP socket") };
         let socket = socket2::SockRef::from(socket);
-        let keepalive = socket
-            .keepalive()
-            .unwrap()
-            .then(|| socket.tcp_keepalive_time().unwrap());
-        self.seen
-            .lock()
-            .unwrap()
-            .push((socket.tcp_nodelay().unwrap(), keepalive));
+        let keepalive = socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap());
+        self.seen.lock().unwrap().push((socket.tcp_nodelay().unwrap(), keepalive));
     }
 }
 

@@ -12,9 +12,7 @@ use posthaste_tcp::Tcp;
 /// with it keeps it from everyone else without listening.
 fn silent_address() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
 }
@@ -78,16 +76,8 @@ fn ipv6_addresses_stand_in_brackets() {
         let mut listener = tcp.bind(&endpoint("tcp://[::1]:0")).await.unwrap();
         assert!(listener.endpoint().address().starts_with("[::1]:"));
         let (client, server) = pair(&tcp, &mut *listener).await;
-        assert_eq!(
-            client.peer().address.as_deref(),
-            Some(listener.endpoint().address())
-        );
-        assert!(
-            server
-                .peer()
-                .address
-                .is_some_and(|address| address.starts_with("[::1]:"))
-        );
+        assert_eq!(client.peer().address.as_deref(), Some(listener.endpoint().address()));
+        assert!(server.peer().address.is_some_and(|address| address.starts_with("[::1]:")));
     });
 }
 
@@ -99,36 +89,16 @@ fn an_ipv6_listener_takes_ipv4_only_when_asked() {
     }
     on_every_runtime(async |runtime| {
         let tcp = Tcp::new(runtime);
-        let both = tcp
-            .clone()
-            .dual_stack(true)
-            .bind(&endpoint("tcp://[::]:0"))
-            .await
-            .unwrap();
-        let port = both
-            .endpoint()
-            .address()
-            .rsplit_once(':')
-            .unwrap()
-            .1
-            .to_owned();
-        tcp.connect(&endpoint(&format!("tcp://127.0.0.1:{port}")))
-            .await
-            .unwrap();
-        tcp.connect(&endpoint(&format!("tcp://[::1]:{port}")))
-            .await
-            .unwrap();
+        let both = tcp.clone().dual_stack(true).bind(&endpoint("tcp://[::]:0")).await.unwrap();
+        let port = both.endpoint().address().rsplit_once(':').unwrap().1.to_owned();
+        tcp.connect(&endpoint(&format!("tcp://127.0.0.1:{port}"))).await.unwrap();
+        tcp.connect(&endpoint(&format!("tcp://[::1]:{port}"))).await.unwrap();
         drop(both);
         // With IPv4's twin port held by a socket that does not listen, only a listener that took
         // IPv4 as well could answer there.
         let (_held, silent) = silent_address();
-        let six = tcp
-            .bind(&endpoint(&format!("tcp://[::]:{}", silent.port())))
-            .await
-            .unwrap();
-        tcp.connect(&endpoint(&format!("tcp://[::1]:{}", silent.port())))
-            .await
-            .unwrap();
+        let six = tcp.bind(&endpoint(&format!("tcp://[::]:{}", silent.port()))).await.unwrap();
+        tcp.connect(&endpoint(&format!("tcp://[::1]:{}", silent.port()))).await.unwrap();
         let error = refusal(tcp.connect(&endpoint(&format!("tcp://{silent}"))).await);
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         drop(six);
@@ -143,17 +113,11 @@ fn a_refused_connect_says_where() {
         let error = refusal(tcp.connect(&endpoint(&format!("tcp://{silent}"))).await);
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         let text = error.to_string();
-        assert!(
-            text.starts_with(&format!("cannot connect to {silent}: ")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("cannot connect to {silent}: ")), "{text}");
         assert!(text.to_lowercase().contains("refused"), "{text}");
         let by_name = format!("localhost:{}", silent.port());
         let text = refusal(tcp.connect(&endpoint(&format!("tcp://{by_name}"))).await).to_string();
-        assert!(
-            text.starts_with(&format!("cannot connect to {by_name} (")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("cannot connect to {by_name} (")), "{text}");
         assert!(text.contains(&format!(":{}): ", silent.port())), "{text}");
     });
 }
@@ -164,15 +128,9 @@ fn a_name_that_does_not_resolve_is_named() {
         let tcp = Tcp::new(runtime);
         let nowhere = endpoint("tcp://no-such-host.invalid:7411");
         let text = refusal(tcp.connect(&nowhere).await).to_string();
-        assert!(
-            text.starts_with("cannot look up \"no-such-host.invalid\": "),
-            "{text}"
-        );
+        assert!(text.starts_with("cannot look up \"no-such-host.invalid\": "), "{text}");
         let text = refusal(tcp.bind(&nowhere).await).to_string();
-        assert!(
-            text.starts_with("cannot look up \"no-such-host.invalid\": "),
-            "{text}"
-        );
+        assert!(text.starts_with("cannot look up \"no-such-host.invalid\": "), "{text}");
     });
 }
 

@@ -43,14 +43,8 @@ fn bytes_arrive_in_order_both_ways_at_once() {
         let (client, server) = pair(&tcp, &mut *listener).await;
         let (up, down) = (pattern(1), pattern(2));
         let (at_client, at_server) = futures::join!(exchange(client, &up), exchange(server, &down));
-        assert!(
-            at_server == up,
-            "the server has other bytes than the client sent"
-        );
-        assert!(
-            at_client == down,
-            "the client has other bytes than the server sent"
-        );
+        assert!(at_server == up, "the server has other bytes than the client sent");
+        assert!(at_client == down, "the client has other bytes than the server sent");
     });
 }
 
@@ -79,11 +73,7 @@ fn a_vectored_write_takes_more_than_its_first_slice() {
         let tcp = Tcp::new(runtime);
         let mut listener = tcp.bind(&endpoint("tcp://127.0.0.1:0")).await.unwrap();
         let (mut client, mut server) = pair(&tcp, &mut *listener).await;
-        let slices = [
-            IoSlice::new(b"head"),
-            IoSlice::new(b""),
-            IoSlice::new(b"payload"),
-        ];
+        let slices = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"payload")];
         assert_eq!(client.write_vectored(&slices).await.unwrap(), 11);
         let mut received = [0; 11];
         server.read_exact(&mut received).await.unwrap();

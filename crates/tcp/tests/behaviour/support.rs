@@ -10,15 +10,9 @@ use posthaste_tokio::Tokio;
 /// Runs `test` on tokio with many threads, tokio with one, smol's global executor and one of its
 /// own, one after the other.
 pub(crate) fn on_every_runtime(test: impl AsyncFn(SharedRuntime)) {
-    let many = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     many.block_on(async { test(Tokio::current().into()).await });
-    let one = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     one.block_on(async { test(Tokio::current().into()).await });
     smol::block_on(test(Smol::global().into()));
     let executor = Arc::new(smol::Executor::new());
@@ -31,9 +25,8 @@ pub(crate) async fn pair(
     listener: &mut dyn Listener,
 ) -> (BoxConnection, BoxConnection) {
     let to = listener.endpoint();
-    let (client, server) = futures::join!(transport.connect(&to), async {
-        listener.accept().await?.await
-    });
+    let (client, server) =
+        futures::join!(transport.connect(&to), async { listener.accept().await?.await });
     (client.unwrap(), server.unwrap())
 }
 
@@ -52,10 +45,7 @@ pub(crate) fn refusal<T>(result: std::io::Result<T>) -> std::io::Error {
 }
 
 /// Says why a test could not be run here.
-#[allow(
-    clippy::print_stderr,
-    reason = "a test that silently passes would be a lie"
-)]
+#[allow(clippy::print_stderr, reason = "a test that silently passes would be a lie")]
 pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }

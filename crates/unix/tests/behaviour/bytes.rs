@@ -43,14 +43,8 @@ fn bytes_arrive_in_order_both_ways_at_once() {
         let (client, server) = pair(&unix, &mut *listener).await;
         let (up, down) = (pattern(1), pattern(2));
         let (at_client, at_server) = futures::join!(exchange(client, &up), exchange(server, &down));
-        assert!(
-            at_server == up,
-            "the server has other bytes than the client sent"
-        );
-        assert!(
-            at_client == down,
-            "the client has other bytes than the server sent"
-        );
+        assert!(at_server == up, "the server has other bytes than the client sent");
+        assert!(at_client == down, "the client has other bytes than the server sent");
     });
 }
 
@@ -79,11 +73,7 @@ fn a_vectored_write_takes_more_than_its_first_slice() {
         let (folder, unix) = (folder(), Unix::new(runtime));
         let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
         let (mut client, mut server) = pair(&unix, &mut *listener).await;
-        let slices = [
-            IoSlice::new(b"head"),
-            IoSlice::new(b""),
-            IoSlice::new(b"payload"),
-        ];
+        let slices = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"payload")];
         assert_eq!(client.write_vectored(&slices).await.unwrap(), 11);
         let mut received = [0; 11];
         server.read_exact(&mut received).await.unwrap();
@@ -125,10 +115,7 @@ fn two_runtimes_of_one_program_talk_to_each_other() {
     let on_smol = Unix::new(Smol::global());
     // Everything is polled from outside of tokio: the sockets alone belong to it.
     smol::block_on(async {
-        let mut listener = on_tokio
-            .bind(&endpoint(folder.path().join("one")))
-            .await
-            .unwrap();
+        let mut listener = on_tokio.bind(&endpoint(folder.path().join("one"))).await.unwrap();
         let to = listener.endpoint();
         let (client, server) = futures::join!(on_smol.connect(&to), listener.accept());
         let (up, down) = (pattern(3), pattern(4));
@@ -140,10 +127,7 @@ fn two_runtimes_of_one_program_talk_to_each_other() {
     });
     // And the other way round, as a task of tokio's.
     tokio.block_on(async {
-        let mut listener = on_smol
-            .bind(&endpoint(folder.path().join("two")))
-            .await
-            .unwrap();
+        let mut listener = on_smol.bind(&endpoint(folder.path().join("two"))).await.unwrap();
         let to = listener.endpoint();
         let (client, server) = futures::join!(on_tokio.connect(&to), listener.accept());
         let (up, down) = (pattern(5), pattern(6));

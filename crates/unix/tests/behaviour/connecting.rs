@@ -76,10 +76,7 @@ fn a_connect_waits_for_room_in_the_backlog() {
         let to = listener.endpoint();
         let first = unix.connect(&to).await.unwrap();
         let mut second = pin!(unix.connect(&to));
-        assert!(
-            futures::poll!(second.as_mut()).is_pending(),
-            "the backlog has room for two"
-        );
+        assert!(futures::poll!(second.as_mut()).is_pending(), "the backlog has room for two");
         let accepted = listener.accept().await.unwrap().await.unwrap();
         let mut second = second.await.unwrap();
         second.write_all(b"second").await.unwrap();
@@ -97,30 +94,19 @@ fn a_backlog_that_stays_full_is_an_error_in_the_end() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (folder, unix) = (
-            folder(),
-            Unix::new(posthaste_tokio::Tokio::current()).backlog(0),
-        );
+        let (folder, unix) = (folder(), Unix::new(posthaste_tokio::Tokio::current()).backlog(0));
         let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
         let to = listener.endpoint();
         let first = unix.connect(&to).await.unwrap();
         let began = tokio::time::Instant::now();
         let error = refusal(unix.connect(&to).await);
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(
-            error
-                .to_string()
-                .contains("the backlog stayed full for 2 s"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("the backlog stayed full for 2 s"), "{error}");
         assert_eq!(began.elapsed().as_millis() / 100, 20);
         drop(first);
         // The attempt that was given up left nothing in the backlog.
         listener.accept().await.unwrap().await.unwrap();
         let next = pin!(listener.accept());
-        assert!(
-            next.poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
+        assert!(next.poll(&mut Context::from_waker(Waker::noop())).is_pending());
     });
 }

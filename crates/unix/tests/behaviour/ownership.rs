@@ -50,10 +50,7 @@ fn a_path_with_a_listener_is_in_use() {
         let error = refusal(unix.bind(&endpoint(&path)).await);
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         let text = error.to_string();
-        assert!(
-            text.starts_with(&format!("cannot listen on {}: ", path.display())),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("cannot listen on {}: ", path.display())), "{text}");
         assert!(text.contains("the address is in use"), "{text}");
         pair(&unix, &mut *listener).await;
     });
@@ -79,10 +76,7 @@ fn a_living_socket_without_a_lock_is_never_unlinked() {
         let stranger = UnixListener::bind(&path).unwrap();
         let error = refusal(unix.bind(&endpoint(&path)).await);
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        assert!(
-            error.to_string().contains("someone listens there"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("someone listens there"), "{error}");
         assert_eq!(names_in(folder.path()), ["s"]);
         unix.connect(&endpoint(&path)).await.unwrap();
         drop(stranger);
@@ -110,12 +104,7 @@ fn what_is_no_socket_is_left_alone() {
         let before = names_in(folder.path());
         for path in [&file, &sub, &link, &dangling] {
             let error = refusal(unix.bind(&endpoint(path)).await);
-            assert_eq!(
-                error.kind(),
-                ErrorKind::AlreadyExists,
-                "{}: {error}",
-                path.display()
-            );
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}: {error}", path.display());
             assert!(error.to_string().contains("no socket"), "{error}");
         }
         assert_eq!(names_in(folder.path()), before);
@@ -195,19 +184,13 @@ fn a_server_starts_again_however_often_it_is_killed() {
     let path = folder.path().join("s");
     for _ in 0..25 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "ownership::child_listens_until_it_is_killed",
-                "--nocapture",
-            ])
+            .args(["--exact", "ownership::child_listens_until_it_is_killed", "--nocapture"])
             .env(CHILD_PATH, &path)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let listens = lines
-            .map_while(Result::ok)
-            .any(|line| line.contains("child listens"));
+        let listens = lines.map_while(Result::ok).any(|line| line.contains("child listens"));
         assert!(listens, "the child process could not listen");
         smol::block_on(async {
             let unix = Unix::new(Smol::global());
@@ -228,10 +211,7 @@ fn a_server_starts_again_however_often_it_is_killed() {
 }
 
 #[test]
-#[allow(
-    clippy::print_stdout,
-    reason = "this is how the child tells its parent that it listens"
-)]
+#[allow(clippy::print_stdout, reason = "this is how the child tells its parent that it listens")]
 fn child_listens_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD_PATH).map(PathBuf::from) else {
         return;

@@ -16,16 +16,10 @@ fn a_path_of_107_bytes_works_and_one_of_108_is_refused() {
         let mut listener = unix.bind(&longest).await.unwrap();
         pair(&unix, &mut *listener).await;
         let too_long = endpoint(folder.path().join("s".repeat(room + 1)));
-        for error in [
-            refusal(unix.bind(&too_long).await),
-            refusal(unix.connect(&too_long).await),
-        ] {
+        for error in [refusal(unix.bind(&too_long).await), refusal(unix.connect(&too_long).await)] {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             let text = error.to_string();
-            assert!(
-                text.contains("108 bytes long") && text.contains("107 at most"),
-                "{text}"
-            );
+            assert!(text.contains("108 bytes long") && text.contains("107 at most"), "{text}");
         }
     });
 }
@@ -34,27 +28,15 @@ fn a_path_of_107_bytes_works_and_one_of_108_is_refused() {
 fn what_is_no_path_is_refused_with_the_reason() {
     let cases = [
         (Endpoint::new("unix", ""), "it is empty"),
-        (
-            Endpoint::new("unix", "@name"),
-            "abstract names are not supported",
-        ),
-        (
-            Endpoint::new("unix", "\0name"),
-            "abstract names are not supported",
-        ),
+        (Endpoint::new("unix", "@name"), "abstract names are not supported"),
+        (Endpoint::new("unix", "\0name"), "abstract names are not supported"),
         (Endpoint::new("unix", "/run/a\0b"), "a NUL byte"),
-        (
-            Endpoint::new("tcp", "127.0.0.1:7411"),
-            "its scheme is not unix",
-        ),
+        (Endpoint::new("tcp", "127.0.0.1:7411"), "its scheme is not unix"),
     ];
     on_every_runtime(async |runtime| {
         let unix = Unix::new(runtime);
         for (at, why) in &cases {
-            for error in [
-                refusal(unix.bind(at).await),
-                refusal(unix.connect(at).await),
-            ] {
+            for error in [refusal(unix.bind(at).await), refusal(unix.connect(at).await)] {
                 assert_eq!(error.kind(), ErrorKind::InvalidInput, "{at}");
                 assert!(error.to_string().contains(why), "{at}: {error}");
             }

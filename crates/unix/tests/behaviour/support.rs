@@ -11,15 +11,9 @@ use posthaste_tokio::Tokio;
 /// Runs `test` on tokio with many threads, tokio with one, smol's global executor and one of its
 /// own, one after the other.
 pub(crate) fn on_every_runtime(test: impl AsyncFn(SharedRuntime)) {
-    let many = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     many.block_on(async { test(Tokio::current().into()).await });
-    let one = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     one.block_on(async { test(Tokio::current().into()).await });
     smol::block_on(test(Smol::global().into()));
     let executor = Arc::new(smol::Executor::new());
@@ -32,9 +26,8 @@ pub(crate) async fn pair(
     listener: &mut dyn Listener,
 ) -> (BoxConnection, BoxConnection) {
     let to = listener.endpoint();
-    let (client, server) = futures::join!(transport.connect(&to), async {
-        listener.accept().await?.await
-    });
+    let (client, server) =
+        futures::join!(transport.connect(&to), async { listener.accept().await?.await });
     (client.unwrap(), server.unwrap())
 }
 

@@ -49,10 +49,7 @@ fn transfer(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation
     let word = body.u32()?;
     let [l0, l1, l2, attributes] = word.to_le_bytes();
     let head_len = u32::from_le_bytes([l0, l1, l2, 0]);
-    let mut hop = Hop {
-        attributes,
-        ..Hop::default()
-    };
+    let mut hop = Hop { attributes, ..Hop::default() };
     let mut total = None;
     if flags != 0 {
         if flags & flag::CORRELATION != 0 {
@@ -86,13 +83,7 @@ fn transfer(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation
     if total.is_some_and(|total| usize::try_from(total).is_ok_and(|t| t <= payload.len())) {
         return Err(PIECE);
     }
-    Ok(Frame::Transfer {
-        link,
-        hop,
-        total,
-        head,
-        payload,
-    })
+    Ok(Frame::Transfer { link, hop, total, head, payload })
 }
 
 /// Reads a frame of any other kind.
@@ -105,97 +96,48 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
         kind::OPEN => {
             let link = about_link(header, 0)?;
             let role = Role::from_u8(body.u8()?).ok_or(ROLE)?;
-            Frame::Open {
-                link,
-                role,
-                options: body.rest(),
-            }
+            Frame::Open { link, role, options: body.rest() }
         }
-        kind::OPENED => Frame::Opened {
-            link: about_link(header, 0)?,
-            info: body.rest(),
-        },
+        kind::OPENED => Frame::Opened { link: about_link(header, 0)?, info: body.rest() },
         kind::REFUSED => {
             let link = about_link(header, 0)?;
-            Frame::Refused {
-                link,
-                code: code(&mut body)?,
-                reason: body.reason()?,
-            }
+            Frame::Refused { link, code: code(&mut body)?, reason: body.reason()? }
         }
-        kind::CLOSE => Frame::Close {
-            link: about_link(header, 0)?,
-        },
+        kind::CLOSE => Frame::Close { link: about_link(header, 0)? },
         kind::CLOSED => {
             let link = about_link(header, 0)?;
-            Frame::Closed {
-                link,
-                code: code(&mut body)?,
-                reason: body.reason()?,
-            }
+            Frame::Closed { link, code: code(&mut body)?, reason: body.reason()? }
         }
-        kind::STOP => Frame::Stop {
-            link: about_link(header, 0)?,
-        },
-        kind::STOPPED => Frame::Stopped {
-            link: about_link(header, 0)?,
-        },
+        kind::STOP => Frame::Stop { link: about_link(header, 0)? },
+        kind::STOPPED => Frame::Stopped { link: about_link(header, 0)? },
         kind::FRAGMENT => {
             let link = about_link(header, flag::MORE)?;
             let piece = body.rest();
             if piece.is_empty() {
                 return Err(EMPTY_PIECE);
             }
-            Frame::Fragment {
-                link,
-                more: header.flags & flag::MORE != 0,
-                piece,
-            }
+            Frame::Fragment { link, more: header.flags & flag::MORE != 0, piece }
         }
         kind::CREDIT => {
             let link = about_link(header, 0)?;
-            Frame::Credit {
-                link,
-                messages: body.u64()?,
-                bytes: body.u64()?,
-            }
+            Frame::Credit { link, messages: body.u64()?, bytes: body.u64()? }
         }
         kind::CONFIRM => {
             let link = about_link(header, 0)?;
             let (upto, matched) = (body.u64()?, body.u64()?);
-            Frame::Confirm {
-                link,
-                upto,
-                matched,
-                level: body.u8()?,
-                nodes: body.u32()?,
-            }
+            Frame::Confirm { link, upto, matched, level: body.u8()?, nodes: body.u32()? }
         }
         kind::RETURN => {
             let link = about_link(header, 0)?;
             let (seq, code) = (body.u64()?, code(&mut body)?);
-            Frame::Return {
-                link,
-                seq,
-                code,
-                level: body.u8()?,
-                reason: body.reason()?,
-            }
+            Frame::Return { link, seq, code, level: body.u8()?, reason: body.reason()? }
         }
         kind::SETTLE => settle(header, &mut body)?,
-        kind::SYNC => Frame::Sync {
-            link: about_link(header, 0)?,
-            token: body.u64()?,
-        },
+        kind::SYNC => Frame::Sync { link: about_link(header, 0)?, token: body.u64()? },
         kind::SYNCED => {
             let link = about_link(header, 0)?;
             let (token, code) = (body.u64()?, code(&mut body)?);
-            Frame::Synced {
-                link,
-                token,
-                code,
-                reason: body.reason()?,
-            }
+            Frame::Synced { link, token, code, reason: body.reason()? }
         }
         _ => return unknown(header, body),
     };
@@ -207,16 +149,9 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
 fn connection(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
     about_no_link(header)?;
     let frame = match header.kind {
-        kind::HELLO => Frame::Hello {
-            fields: body.rest(),
-        },
-        kind::WELCOME => Frame::Welcome {
-            fields: body.rest(),
-        },
-        kind::GOODBYE => Frame::Goodbye {
-            code: code(&mut body)?,
-            reason: body.reason()?,
-        },
+        kind::HELLO => Frame::Hello { fields: body.rest() },
+        kind::WELCOME => Frame::Welcome { fields: body.rest() },
+        kind::GOODBYE => Frame::Goodbye { code: code(&mut body)?, reason: body.reason()? },
         kind::PING => Frame::Ping { token: body.u64()? },
         _ => Frame::Pong { token: body.u64()? },
     };
@@ -228,20 +163,11 @@ fn connection(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violati
 fn call(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
     about_no_link(header)?;
     Ok(match header.kind {
-        kind::CALL => Frame::Call {
-            id: body.u32()?,
-            method: body.u16()?,
-            body: body.rest(),
-        },
-        kind::RESULT => Frame::Result {
-            id: body.u32()?,
-            code: code(&mut body)?,
-            body: body.rest(),
-        },
-        _ => Frame::Notice {
-            code: code(&mut body)?,
-            body: body.rest(),
-        },
+        kind::CALL => Frame::Call { id: body.u32()?, method: body.u16()?, body: body.rest() },
+        kind::RESULT => {
+            Frame::Result { id: body.u32()?, code: code(&mut body)?, body: body.rest() }
+        }
+        _ => Frame::Notice { code: code(&mut body)?, body: body.rest() },
     })
 }
 
@@ -260,31 +186,17 @@ fn settle<'a>(header: Header, body: &mut Cursor<'a>) -> Result<Frame<'a>, Violat
             why => why,
         },
     };
-    Ok(Frame::Settle {
-        link,
-        outcome,
-        first,
-        last,
-        after,
-        why,
-    })
+    Ok(Frame::Settle { link, outcome, first, last, after, why })
 }
 
 #[cold]
 fn unknown(header: Header, body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
-    let Header {
-        kind, flags, link, ..
-    } = header;
+    let Header { kind, flags, link, .. } = header;
     if flags & Header::IGNORABLE == 0 {
         let what = format!("a frame is of kind {kind:#04x}, which version 1 does not have");
         return Err(Violation::detailed(Code::Protocol, what));
     }
-    Ok(Frame::Unknown {
-        kind,
-        flags,
-        link,
-        body: body.0,
-    })
+    Ok(Frame::Unknown { kind, flags, link, body: body.0 })
 }
 
 fn code(body: &mut Cursor<'_>) -> Result<Code, Violation> {

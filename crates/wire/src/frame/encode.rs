@@ -35,12 +35,7 @@ impl Frame<'_> {
                 b.extend_from_slice(&code.as_u16().to_le_bytes());
                 b.extend_from_slice(body);
             }),
-            Frame::Unknown {
-                kind,
-                flags,
-                link,
-                body,
-            } => {
+            Frame::Unknown { kind, flags, link, body } => {
                 put(out, kind, flags, link, |b| b.extend_from_slice(body));
             }
             _ => self.encode_link(out),
@@ -50,11 +45,7 @@ impl Frame<'_> {
     /// Appends a frame that is about a link.
     fn encode_link(&self, out: &mut Vec<u8>) {
         match *self {
-            Frame::Open {
-                link,
-                role,
-                options,
-            } => put(out, kind::OPEN, 0, link, |b| {
+            Frame::Open { link, role, options } => put(out, kind::OPEN, 0, link, |b| {
                 b.push(role.as_u8());
                 b.extend_from_slice(options);
             }),
@@ -68,21 +59,8 @@ impl Frame<'_> {
             }),
             Frame::Stop { link } => put(out, kind::STOP, 0, link, |_| ()),
             Frame::Stopped { link } => put(out, kind::STOPPED, 0, link, |_| ()),
-            Frame::Transfer {
-                link,
-                ref hop,
-                total,
-                head,
-                payload,
-            } => {
-                Run {
-                    link,
-                    hop,
-                    total,
-                    head,
-                    piece_len: payload.len(),
-                }
-                .encode(out);
+            Frame::Transfer { link, ref hop, total, head, payload } => {
+                Run { link, hop, total, head, piece_len: payload.len() }.encode(out);
                 out.extend_from_slice(payload);
             }
             Frame::Fragment { link, more, piece } => {
@@ -91,21 +69,11 @@ impl Frame<'_> {
                     b.extend_from_slice(piece);
                 });
             }
-            Frame::Credit {
-                link,
-                messages,
-                bytes,
-            } => put(out, kind::CREDIT, 0, link, |b| {
+            Frame::Credit { link, messages, bytes } => put(out, kind::CREDIT, 0, link, |b| {
                 put_u64(b, messages);
                 put_u64(b, bytes);
             }),
-            Frame::Confirm {
-                link,
-                upto,
-                matched,
-                level,
-                nodes,
-            } => {
+            Frame::Confirm { link, upto, matched, level, nodes } => {
                 put(out, kind::CONFIRM, 0, link, |b| {
                     put_u64(b, upto);
                     put_u64(b, matched);
@@ -113,13 +81,7 @@ impl Frame<'_> {
                     b.extend_from_slice(&nodes.to_le_bytes());
                 });
             }
-            Frame::Return {
-                link,
-                seq,
-                code,
-                level,
-                reason,
-            } => {
+            Frame::Return { link, seq, code, level, reason } => {
                 put(out, kind::RETURN, 0, link, |b| {
                     put_u64(b, seq);
                     b.extend_from_slice(&code.as_u16().to_le_bytes());
@@ -127,14 +89,7 @@ impl Frame<'_> {
                     put_reason(b, reason);
                 });
             }
-            Frame::Settle {
-                link,
-                outcome,
-                first,
-                last,
-                after,
-                why,
-            } => {
+            Frame::Settle { link, outcome, first, last, after, why } => {
                 let after_flag = if after.is_some() { flag::AFTER } else { 0 };
                 let why_flag = if why.is_empty() { 0 } else { flag::WHY };
                 put(out, kind::SETTLE, after_flag | why_flag, link, |b| {
@@ -145,12 +100,7 @@ impl Frame<'_> {
                 });
             }
             Frame::Sync { link, token } => put(out, kind::SYNC, 0, link, |b| put_u64(b, token)),
-            Frame::Synced {
-                link,
-                token,
-                code,
-                reason,
-            } => put(out, kind::SYNCED, 0, link, |b| {
+            Frame::Synced { link, token, code, reason } => put(out, kind::SYNCED, 0, link, |b| {
                 put_u64(b, token);
                 put_why(b, code, reason);
             }),
@@ -189,9 +139,7 @@ impl Run<'_> {
         count(hop.missed > 0, flag::MISSED, 8);
         count(self.total.is_some(), flag::MORE, 4);
 
-        let body_len = fixed_len
-            .saturating_add(self.head.len())
-            .saturating_add(self.piece_len);
+        let body_len = fixed_len.saturating_add(self.head.len()).saturating_add(self.piece_len);
         out.reserve(body_len.saturating_add(Header::LEN));
         let header = Header {
             body_len: u32::try_from(body_len).unwrap_or(u32::MAX),
@@ -231,9 +179,7 @@ impl Run<'_> {
 
 /// The longest prefix of `text` of at most `max` bytes that is still text.
 pub(crate) fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len()))
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
+    let end = (0..=max.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
@@ -241,22 +187,11 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
 #[inline]
 fn put(out: &mut Vec<u8>, kind: u8, flags: u8, link: u16, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend_from_slice(
-        &Header {
-            body_len: 0,
-            kind,
-            flags,
-            link,
-        }
-        .encode(),
-    );
+    out.extend_from_slice(&Header { body_len: 0, kind, flags, link }.encode());
     let body = out.len();
     write(out);
     let len = u32::try_from(out.len().saturating_sub(body)).unwrap_or(u32::MAX);
-    if let Some(place) = out
-        .get_mut(start..)
-        .and_then(|frame| frame.first_chunk_mut::<4>())
-    {
+    if let Some(place) = out.get_mut(start..).and_then(|frame| frame.first_chunk_mut::<4>()) {
         *place = len.to_le_bytes();
     }
 }

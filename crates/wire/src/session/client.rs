@@ -23,15 +23,8 @@ impl Session {
         };
         let state = numbered(&mut self.links, id).ok_or(CommandError::Limit)?;
         state.begin(role);
-        let link = Link {
-            id,
-            life: state.life,
-        };
-        self.control(Frame::Open {
-            link: id,
-            role,
-            options,
-        });
+        let link = Link { id, life: state.life };
+        self.control(Frame::Open { link: id, role, options });
         Ok(link)
     }
 
@@ -83,21 +76,9 @@ impl Session {
         if plain && self.join_tail(link, first, last, outcome) {
             return;
         }
-        self.control(Frame::Settle {
-            link: link.id,
-            outcome,
-            first,
-            last,
-            after,
-            why,
-        });
+        self.control(Frame::Settle { link: link.id, outcome, first, last, after, why });
         let end = self.out.buffer().len();
-        self.tail = plain.then_some(Tail {
-            link,
-            outcome,
-            last,
-            end,
-        });
+        self.tail = plain.then_some(Tail { link, outcome, last, end });
     }
 
     /// Client: asks to be told when every settlement of the link so far is at its queue's own
@@ -105,10 +86,7 @@ impl Session {
     pub fn sync(&mut self, link: Link, token: u64) {
         let state = self.mine(link, Some(Role::Receiver));
         if state.is_some_and(|state| state.stage == Stage::Open) {
-            self.control(Frame::Sync {
-                link: link.id,
-                token,
-            });
+            self.control(Frame::Sync { link: link.id, token });
         }
     }
 

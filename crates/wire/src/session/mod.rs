@@ -273,16 +273,10 @@ impl Session {
         }
         if self.phase != Phase::Established {
             let limit = self.config.handshake.as_secs_f32();
-            self.goodbye(
-                Code::Timeout,
-                &format!("the handshake took longer than {limit} s"),
-            );
+            self.goodbye(Code::Timeout, &format!("the handshake took longer than {limit} s"));
         } else if self.pinged.is_some() {
             let twice = self.heartbeat.saturating_mul(2).as_secs_f32();
-            self.goodbye(
-                Code::Heartbeat,
-                &format!("nothing was received for {twice} s"),
-            );
+            self.goodbye(Code::Heartbeat, &format!("nothing was received for {twice} s"));
         } else {
             // The clock of the peer's last chance starts with the PING, not with what was heard
             // last: a process that was itself suspended must not call its peer dead.
@@ -311,10 +305,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Preface | Phase::Hello => self.deadline,
-            Phase::Established => self
-                .pinged
-                .unwrap_or(self.received)
-                .checked_add(self.heartbeat),
+            Phase::Established => self.pinged.unwrap_or(self.received).checked_add(self.heartbeat),
             Phase::Ended => None,
         }
     }
@@ -344,10 +335,7 @@ impl Session {
                 self.goodbye(Code::Version, &reason);
             }
             Preface::Foreign => {
-                let begins = input
-                    .get(..input.len().min(16))
-                    .unwrap_or_default()
-                    .escape_ascii();
+                let begins = input.get(..input.len().min(16)).unwrap_or_default().escape_ascii();
                 let reason =
                     format!("the peer does not speak Posthaste: it began with \"{begins}\"");
                 if self.side == Side::Server {
@@ -368,12 +356,7 @@ impl Session {
         } else {
             self.config.limits.unauthenticated.saturating_sub(8)
         };
-        let mut scan = Scan {
-            whole: 0,
-            wanted: 0,
-            all: established,
-            violation: None,
-        };
+        let mut scan = Scan { whole: 0, wanted: 0, all: established, violation: None };
         let mut rest = input;
         while let Some((header, after)) = rest.split_first_chunk::<{ Header::LEN }>() {
             let len = Header::decode(header).body_len;
@@ -382,9 +365,8 @@ impl Session {
                 scan.violation = Some(Violation::detailed(Code::TooLarge, what));
                 return scan;
             }
-            let Some((_, after)) = usize::try_from(len)
-                .ok()
-                .and_then(|l| after.split_at_checked(l))
+            let Some((_, after)) =
+                usize::try_from(len).ok().and_then(|l| after.split_at_checked(l))
             else {
                 let have = u32::try_from(after.len()).unwrap_or(u32::MAX);
                 scan.wanted = usize::try_from(len.saturating_sub(have)).unwrap_or(usize::MAX);
@@ -430,11 +412,7 @@ impl Session {
         let written = buffer.len().saturating_sub(before);
         self.control = self.control.saturating_add(written);
         if self.control > CONTROL_MAX {
-            self.end(
-                Code::Limit,
-                "more than 4 MiB of control output wait to be read",
-                false,
-            );
+            self.end(Code::Limit, "more than 4 MiB of control output wait to be read", false);
         }
     }
 
@@ -465,11 +443,7 @@ impl Session {
 
     fn finish(&mut self, code: Code, reason: String, by_peer: bool) {
         self.phase = Phase::Ended;
-        self.events.push_back(Event::Ended {
-            code,
-            reason,
-            by_peer,
-        });
+        self.events.push_back(Event::Ended { code, reason, by_peer });
         self.links = Vec::new();
         self.free.clear();
         self.calls.clear();
@@ -505,11 +479,7 @@ impl Session {
     fn fits(&self, len: usize) -> Result<(), CommandError> {
         let frame = usize::try_from(self.limits.frame).unwrap_or(usize::MAX);
         let limit = frame.saturating_sub(8);
-        if len > limit {
-            Err(CommandError::TooLarge { len, limit })
-        } else {
-            Ok(())
-        }
+        if len > limit { Err(CommandError::TooLarge { len, limit }) } else { Ok(()) }
     }
 
     fn established_as(&self, side: Side) -> bool {

@@ -34,10 +34,8 @@ const LINKS: Violation = Violation::new(Code::Limit, "OPEN exceeds the limit of 
 const SPARSE: Violation = Violation::protocol("OPEN skips link numbers that are free");
 const HEAD: Violation = Violation::new(Code::TooLarge, "a head is over its limit");
 const PAYLOAD: Violation = Violation::new(Code::TooLarge, "a payload is over its limit");
-const BUDGET: Violation = Violation::new(
-    Code::Limit,
-    "fragmented messages exceed the reassembly budget",
-);
+const BUDGET: Violation =
+    Violation::new(Code::Limit, "fragmented messages exceed the reassembly budget");
 const CALLS: Violation = Violation::new(Code::Limit, "more than 1,024 calls are outstanding");
 const SAME_CALL: Violation = Violation::protocol("CALL names a call that is outstanding");
 const NO_CALL: Violation = Violation::protocol("RESULT answers no call");
@@ -46,13 +44,7 @@ impl Session {
     /// Acts on one frame; `block` is the memory that it was decoded from.
     #[inline]
     pub(super) fn receive(&mut self, block: &Bytes, frame: Frame<'_>) -> Result<(), Violation> {
-        if let Frame::Transfer {
-            link,
-            hop,
-            total,
-            head,
-            payload,
-        } = frame
+        if let Frame::Transfer { link, hop, total, head, payload } = frame
             && self.phase == Phase::Established
         {
             return self.on_transfer(block, link, hop, total, head, payload);
@@ -62,11 +54,9 @@ impl Session {
         }
         match frame {
             Frame::Fragment { link, more, piece } => self.on_fragment(link, more, piece),
-            Frame::Credit {
-                link,
-                messages,
-                bytes,
-            } => self.on_credit(link, Credit { messages, bytes }),
+            Frame::Credit { link, messages, bytes } => {
+                self.on_credit(link, Credit { messages, bytes })
+            }
             Frame::Ping { token } => {
                 self.control(Frame::Pong { token });
                 Ok(())
@@ -108,11 +98,7 @@ impl Session {
             self.control(Frame::Welcome { fields: &welcome });
         }
         self.limits = self.config.limits.meet(peer.limits);
-        self.heartbeat = self
-            .config
-            .heartbeat
-            .min(peer.heartbeat)
-            .max(Config::HEARTBEAT_MIN);
+        self.heartbeat = self.config.heartbeat.min(peer.heartbeat).max(Config::HEARTBEAT_MIN);
         self.phase = Phase::Established;
         self.events.push_back(Event::Established { peer });
         Ok(())
@@ -173,17 +159,10 @@ impl Session {
         let cost = charge(head.len(), whole);
         if total.is_none() {
             let seq = state.count(cost);
-            let link = Link {
-                id,
-                life: state.life,
-            };
+            let link = Link { id, life: state.life };
             let (head, payload) = (block.slice_ref(head), block.slice_ref(payload));
             let transfer = Transfer { hop, head, payload };
-            self.events.push_back(Event::Transfer {
-                link,
-                seq,
-                transfer,
-            });
+            self.events.push_back(Event::Transfer { link, seq, transfer });
             return Ok(());
         }
         let assembling = self.assembling.saturating_add(cost);
@@ -195,13 +174,7 @@ impl Session {
         // The head is copied: a slice would keep the whole block alive for as long as the rest of
         // the message takes to come, and that is not in the budget.
         let head = Bytes::copy_from_slice(head);
-        let mut incoming = Incoming {
-            seq,
-            hop,
-            head,
-            payload: Vec::new(),
-            total: whole,
-        };
+        let mut incoming = Incoming { seq, hop, head, payload: Vec::new(), total: whole };
         incoming.push(payload);
         state.incoming = Some(Box::new(incoming));
         Ok(())
@@ -219,11 +192,7 @@ impl Session {
             return if crossed { Ok(()) } else { Err(NO_FIRST) };
         };
         let left = incoming.total.saturating_sub(incoming.payload.len());
-        let adds_up = if more {
-            piece.len() < left
-        } else {
-            piece.len() == left
-        };
+        let adds_up = if more { piece.len() < left } else { piece.len() == left };
         if !adds_up {
             return Err(WRONG_TOTAL);
         }
@@ -231,29 +200,12 @@ impl Session {
         if more {
             return Ok(());
         }
-        let link = Link {
-            id,
-            life: state.life,
-        };
+        let link = Link { id, life: state.life };
         if let Some(whole) = state.incoming.take() {
             self.assembling = self.assembling.saturating_sub(whole.charge());
-            let Incoming {
-                seq,
-                hop,
-                head,
-                payload,
-                ..
-            } = *whole;
-            let transfer = Transfer {
-                hop,
-                head,
-                payload: payload.into(),
-            };
-            self.events.push_back(Event::Transfer {
-                link,
-                seq,
-                transfer,
-            });
+            let Incoming { seq, hop, head, payload, .. } = *whole;
+            let transfer = Transfer { hop, head, payload: payload.into() };
+            self.events.push_back(Event::Transfer { link, seq, transfer });
         }
         Ok(())
     }
@@ -271,10 +223,7 @@ impl Session {
         state.granted = granted;
         if !state.announced && state.stage != Stage::Closing {
             state.announced = true;
-            let link = Link {
-                id,
-                life: state.life,
-            };
+            let link = Link { id, life: state.life };
             self.events.push_back(Event::Credit { link });
         }
         Ok(())
@@ -283,11 +232,7 @@ impl Session {
     /// Server: a frame that only clients send.
     fn on_client_frame(&mut self, block: &Bytes, frame: Frame<'_>) -> Result<(), Violation> {
         let event = match frame {
-            Frame::Open {
-                link,
-                role,
-                options,
-            } => return self.on_open(block, link, role, options),
+            Frame::Open { link, role, options } => return self.on_open(block, link, role, options),
             Frame::Call { id, method, body } => {
                 if self.calls.len() >= CALLS_MAX {
                     return Err(CALLS);
@@ -295,20 +240,13 @@ impl Session {
                 if !self.calls.insert(id) {
                     return Err(SAME_CALL);
                 }
-                Event::Call {
-                    id,
-                    method,
-                    body: block.slice_ref(body),
-                }
+                Event::Call { id, method, body: block.slice_ref(body) }
             }
             Frame::Close { link: id } => {
                 let Some(state) = listening(&mut self.links, self.side, id)? else {
                     return Ok(()); // It crossed this side's CLOSED, which is the answer.
                 };
-                let link = Link {
-                    id,
-                    life: state.life,
-                };
+                let link = Link { id, life: state.life };
                 self.release(id, Stage::Closing);
                 Event::Close { link }
             }
@@ -319,39 +257,17 @@ impl Session {
                 if std::mem::replace(&mut state.stopping, true) {
                     return Err(AGAIN);
                 }
-                Event::Stop {
-                    link: Link {
-                        id,
-                        life: state.life,
-                    },
-                }
+                Event::Stop { link: Link { id, life: state.life } }
             }
-            Frame::Settle {
-                link: id,
-                outcome,
-                first,
-                last,
-                after,
-                why,
-            } => {
+            Frame::Settle { link: id, outcome, first, last, after, why } => {
                 let Some(state) = self.receiver(id)? else {
                     return Ok(());
                 };
                 if first == 0 || first > last || last > state.used.messages {
                     return Err(NOT_SENT);
                 }
-                let link = Link {
-                    id,
-                    life: state.life,
-                };
-                Event::Settle {
-                    link,
-                    first,
-                    last,
-                    outcome,
-                    after,
-                    why: why.to_owned(),
-                }
+                let link = Link { id, life: state.life };
+                Event::Settle { link, first, last, outcome, after, why: why.to_owned() }
             }
             Frame::Sync { link: id, token } => {
                 let Some(state) = self.receiver(id)? else {
@@ -360,13 +276,7 @@ impl Session {
                 if state.stage == Stage::Opening {
                     return Err(NO_LINK);
                 }
-                Event::Sync {
-                    link: Link {
-                        id,
-                        life: state.life,
-                    },
-                    token,
-                }
+                Event::Sync { link: Link { id, life: state.life }, token }
             }
             _ => return Err(WRONG_SIDE),
         };
@@ -401,16 +311,9 @@ impl Session {
             return Err(IN_USE);
         }
         state.begin(role);
-        let link = Link {
-            id,
-            life: state.life,
-        };
+        let link = Link { id, life: state.life };
         let options = block.slice_ref(options);
-        self.events.push_back(Event::Opening {
-            link,
-            role,
-            options,
-        });
+        self.events.push_back(Event::Opening { link, role, options });
         Ok(())
     }
 
@@ -428,24 +331,11 @@ impl Session {
                     _ => return Err(NO_LINK),
                 }
                 state.opened = true;
-                Event::Opened {
-                    link: Link {
-                        id,
-                        life: state.life,
-                    },
-                    info: block.slice_ref(info),
-                }
+                Event::Opened { link: Link { id, life: state.life }, info: block.slice_ref(info) }
             }
-            Frame::Refused {
-                link: id,
-                code,
-                reason,
-            } => {
+            Frame::Refused { link: id, code, reason } => {
                 let state = numbered(&mut self.links, id).ok_or(NO_LINK)?;
-                let link = Link {
-                    id,
-                    life: state.life,
-                };
+                let link = Link { id, life: state.life };
                 let reason = reason.to_owned();
                 let event = match state.stage {
                     Stage::Opening => Event::Refused { link, code, reason },
@@ -457,19 +347,11 @@ impl Session {
                 self.free.insert(id);
                 event
             }
-            Frame::Closed {
-                link: id,
-                code,
-                reason,
-            } => {
+            Frame::Closed { link: id, code, reason } => {
                 let link = self.handle(id)?;
                 self.release(id, Stage::Free);
                 self.free.insert(id);
-                Event::Closed {
-                    link,
-                    code,
-                    reason: reason.to_owned(),
-                }
+                Event::Closed { link, code, reason: reason.to_owned() }
             }
             Frame::Stopped { link: id } => {
                 let link = self.handle(id)?;
@@ -487,69 +369,28 @@ impl Session {
                 }
                 Event::Stopped { link }
             }
-            Frame::Confirm {
-                link: id,
-                upto,
-                matched,
-                level,
-                nodes,
-            } => {
+            Frame::Confirm { link: id, upto, matched, level, nodes } => {
                 let link = self.covered(id, upto)?;
                 if let Some(state) = find(&mut self.links, link) {
                     state.confirmed = upto;
                 }
-                Event::Confirm {
-                    link,
-                    upto,
-                    matched,
-                    level,
-                    nodes,
-                }
+                Event::Confirm { link, upto, matched, level, nodes }
             }
-            Frame::Return {
-                link: id,
-                seq,
-                code,
-                level,
-                reason,
-            } => {
+            Frame::Return { link: id, seq, code, level, reason } => {
                 let link = self.covered(id, seq)?;
-                Event::Returned {
-                    link,
-                    seq,
-                    code,
-                    level,
-                    reason: reason.to_owned(),
-                }
+                Event::Returned { link, seq, code, level, reason: reason.to_owned() }
             }
-            Frame::Synced {
-                link: id,
-                token,
-                code,
-                reason,
-            } => {
+            Frame::Synced { link: id, token, code, reason } => {
                 let link = self.handle(id)?;
-                Event::Synced {
-                    link,
-                    token,
-                    code,
-                    reason: reason.to_owned(),
-                }
+                Event::Synced { link, token, code, reason: reason.to_owned() }
             }
             Frame::Result { id, code, body } => {
                 if !self.calls.remove(&id) {
                     return Err(NO_CALL);
                 }
-                Event::Result {
-                    id,
-                    code,
-                    body: block.slice_ref(body),
-                }
+                Event::Result { id, code, body: block.slice_ref(body) }
             }
-            Frame::Notice { code, body } => Event::Notice {
-                code,
-                body: block.slice_ref(body),
-            },
+            Frame::Notice { code, body } => Event::Notice { code, body: block.slice_ref(body) },
             _ => return Err(WRONG_SIDE),
         };
         self.events.push_back(event);
@@ -559,10 +400,7 @@ impl Session {
     /// Client: the handle of a link that the server may speak about.
     fn handle(&mut self, id: u16) -> Result<Link, Violation> {
         let state = listening(&mut self.links, self.side, id)?.ok_or(NO_LINK)?;
-        Ok(Link {
-            id,
-            life: state.life,
-        })
+        Ok(Link { id, life: state.life })
     }
 
     /// Client: the handle of a sending link, of which `seq` was sent and is not confirmed.
@@ -577,10 +415,7 @@ impl Session {
         if seq <= state.confirmed {
             return Err(CONFIRMED);
         }
-        Ok(Link {
-            id,
-            life: state.life,
-        })
+        Ok(Link { id, life: state.life })
     }
 }
 

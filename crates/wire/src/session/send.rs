@@ -55,13 +55,7 @@ impl Session {
         let cost = charge(head.len(), payload.len());
         let seq = state.count(cost);
         if cost.saturating_add(u64::from(Limits::TRANSFER_FIXED)) <= u64::from(limits.frame) {
-            let run = Run {
-                link: link.id,
-                hop,
-                total: None,
-                head,
-                piece_len: payload.len(),
-            };
+            let run = Run { link: link.id, hop, total: None, head, piece_len: payload.len() };
             run.encode(self.out.buffer());
             self.out.push_payload(payload);
         } else {
@@ -90,14 +84,12 @@ impl Session {
     /// The messages and bytes that the peer still grants on this link, before any is overdrawn.
     #[must_use]
     pub fn credit(&self, link: Link) -> (u64, u64) {
-        self.state(link)
-            .filter(|state| state.role == self.side.sends())
-            .map_or((0, 0), |state| {
-                (
-                    state.granted.messages.saturating_sub(state.used.messages),
-                    state.granted.bytes.saturating_sub(state.used.bytes),
-                )
-            })
+        self.state(link).filter(|state| state.role == self.side.sends()).map_or((0, 0), |state| {
+            (
+                state.granted.messages.saturating_sub(state.used.messages),
+                state.granted.bytes.saturating_sub(state.used.bytes),
+            )
+        })
     }
 
     /// Grants the peer this many more messages and bytes on a link on which it sends.
@@ -188,13 +180,7 @@ impl Session {
         };
         let upto = state.confirmed;
         let (matched, level, nodes) = (confirm.matched, confirm.level, confirm.nodes);
-        self.control(Frame::Confirm {
-            link: id,
-            upto,
-            matched,
-            level,
-            nodes,
-        });
+        self.control(Frame::Confirm { link: id, upto, matched, level, nodes });
     }
 
     fn flush_credit(&mut self, id: u16) {
@@ -208,11 +194,7 @@ impl Session {
         }
         state.stated = state.granted;
         let (messages, bytes) = (state.granted.messages, state.granted.bytes);
-        self.control(Frame::Credit {
-            link: id,
-            messages,
-            bytes,
-        });
+        self.control(Frame::Credit { link: id, messages, bytes });
     }
 
     /// Adds one fragment per link, round after round, until the output is large enough.
@@ -256,27 +238,17 @@ impl Session {
         let Some(mut message) = state.outgoing.take() else {
             return false;
         };
-        let most = usize::try_from(self.limits.frame)
-            .unwrap_or(usize::MAX)
-            .min(PIECE);
+        let most = usize::try_from(self.limits.frame).unwrap_or(usize::MAX).min(PIECE);
         let total = message.payload.len();
         let left = total.saturating_sub(message.at);
         if !std::mem::replace(&mut message.begun, true) {
             let fixed = usize::try_from(Limits::TRANSFER_FIXED).unwrap_or(usize::MAX);
-            let room = most
-                .saturating_sub(fixed)
-                .saturating_sub(message.head.len());
+            let room = most.saturating_sub(fixed).saturating_sub(message.head.len());
             // The message does not fit into a frame, so this is never all of it.
             let len = room.min(left);
             let stated = u32::try_from(total).unwrap_or(u32::MAX);
             let (hop, head) = (&message.hop, &message.head[..]);
-            let run = Run {
-                link: id,
-                hop,
-                total: Some(stated),
-                head,
-                piece_len: len,
-            };
+            let run = Run { link: id, hop, total: Some(stated), head, piece_len: len };
             run.encode(self.out.buffer());
             self.out.push_payload(&message.payload.slice(..len));
             message.at = len;
@@ -285,15 +257,9 @@ impl Session {
             let end = message.at.saturating_add(len);
             let flags = if end < total { flag::MORE } else { 0 };
             let body_len = u32::try_from(len).unwrap_or(u32::MAX);
-            let header = Header {
-                body_len,
-                kind: kind::FRAGMENT,
-                flags,
-                link: id,
-            };
+            let header = Header { body_len, kind: kind::FRAGMENT, flags, link: id };
             self.out.buffer().extend_from_slice(&header.encode());
-            self.out
-                .push_payload(&message.payload.slice(message.at..end));
+            self.out.push_payload(&message.payload.slice(message.at..end));
             message.at = end;
         }
         if message.at < total {
@@ -301,10 +267,7 @@ impl Session {
             return true;
         }
         self.underway = self.underway.saturating_sub(message.charge());
-        let link = Link {
-            id,
-            life: state.life,
-        };
+        let link = Link { id, life: state.life };
         let then = state.then.take();
         self.events.push_back(Event::Writable { link });
         match then {
@@ -327,9 +290,5 @@ fn may_send(state: &State, sends: Role) -> bool {
 
 fn within(len: usize, limit: u32) -> Result<(), TransferError> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if len > limit {
-        Err(TransferError::TooLarge { len, limit })
-    } else {
-        Ok(())
-    }
+    if len > limit { Err(TransferError::TooLarge { len, limit }) } else { Ok(()) }
 }

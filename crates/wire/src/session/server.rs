@@ -19,10 +19,7 @@ impl Session {
             return;
         };
         state.stage = Stage::Open;
-        self.control(Frame::Opened {
-            link: link.id,
-            info,
-        });
+        self.control(Frame::Opened { link: link.id, info });
         self.mark(link.id);
     }
 
@@ -30,11 +27,7 @@ impl Session {
     pub fn refuse(&mut self, link: Link, code: Code, reason: &str) {
         if self.theirs(link, None, &[Stage::Opening]).is_some() {
             self.release(link.id, Stage::Gone);
-            self.control(Frame::Refused {
-                link: link.id,
-                code,
-                reason,
-            });
+            self.control(Frame::Refused { link: link.id, code, reason });
         } else if self.theirs(link, None, &[Stage::Closing]).is_some() {
             self.closed(link, code, reason);
         }
@@ -62,11 +55,7 @@ impl Session {
                 let Some(state) = find(&mut self.links, link) else {
                     return;
                 };
-                state.confirm = Some(Confirm {
-                    matched,
-                    level,
-                    nodes,
-                });
+                state.confirm = Some(Confirm { matched, level, nodes });
                 state.confirmed = upto;
                 self.mark(link.id);
             }
@@ -80,13 +69,7 @@ impl Session {
             return;
         };
         if seq > state.confirmed && seq <= state.used.messages {
-            self.control(Frame::Return {
-                link: link.id,
-                seq,
-                code,
-                level,
-                reason,
-            });
+            self.control(Frame::Return { link: link.id, seq, code, level, reason });
         }
     }
 
@@ -94,12 +77,7 @@ impl Session {
     pub fn synced(&mut self, link: Link, token: u64, code: Code, reason: &str) {
         let stages = [Stage::Open, Stage::Closing];
         if self.theirs(link, Some(Role::Receiver), &stages).is_some() {
-            self.control(Frame::Synced {
-                link: link.id,
-                token,
-                code,
-                reason,
-            });
+            self.control(Frame::Synced { link: link.id, token, code, reason });
         }
     }
 
@@ -132,11 +110,7 @@ impl Session {
         };
         self.flush_confirm(link.id);
         self.release(link.id, next);
-        self.control(Frame::Closed {
-            link: link.id,
-            code,
-            reason,
-        });
+        self.control(Frame::Closed { link: link.id, code, reason });
     }
 
     /// Server: answers [`Event::Call`](crate::Event::Call). What does not fit into a frame is not
@@ -147,11 +121,7 @@ impl Session {
         }
         match self.fits(body.len()) {
             Ok(()) => self.control(Frame::Result { id, code, body }),
-            Err(_) => self.control(Frame::Result {
-                id,
-                code: Code::TooLarge,
-                body: &[],
-            }),
+            Err(_) => self.control(Frame::Result { id, code: Code::TooLarge, body: &[] }),
         }
     }
 

@@ -9,31 +9,18 @@ use crate::support::{Pair, encode, ended, events, feed, frames, output};
 fn a_length_over_the_frame_limit_is_refused_from_the_header_alone() {
     for body_len in [256 * 1024 + 1, u32::MAX] {
         let mut pair = Pair::new();
-        let header = Header {
-            body_len,
-            kind: 0x20,
-            flags: 0,
-            link: 1,
-        };
+        let header = Header { body_len, kind: 0x20, flags: 0, link: 1 };
         let mut input = BytesMut::from(&header.encode()[..]);
         pair.server.handle_input(&mut input, pair.now);
         assert_eq!(ended(&events(&mut pair.server)).0, Code::TooLarge);
-        assert!(
-            input.is_empty() && pair.server.wanted() == 0,
-            "no more is asked for"
-        );
+        assert!(input.is_empty() && pair.server.wanted() == 0, "no more is asked for");
     }
 }
 
 #[test]
 fn the_largest_frame_is_waited_for() {
     let mut pair = Pair::new();
-    let header = Header {
-        body_len: 256 * 1024,
-        kind: 0x20,
-        flags: 0,
-        link: 1,
-    };
+    let header = Header { body_len: 256 * 1024, kind: 0x20, flags: 0, link: 1 };
     let mut input = BytesMut::from(&header.encode()[..]);
     pair.server.handle_input(&mut input, pair.now);
     assert_eq!(pair.server.wanted(), 256 * 1024);
@@ -46,37 +33,22 @@ fn the_largest_frame_is_waited_for() {
 #[test]
 fn part_of_a_header_wants_the_rest_of_it() {
     let mut pair = Pair::new();
-    pair.server
-        .handle_input(&mut BytesMut::from(&[0; 3][..]), pair.now);
+    pair.server.handle_input(&mut BytesMut::from(&[0; 3][..]), pair.now);
     assert_eq!(pair.server.wanted(), 5);
 }
 
 #[test]
 fn what_came_before_a_violation_is_told_and_nothing_after() {
     let mut pair = Pair::new();
-    let call = |id| Frame::Call {
-        id,
-        method: 0,
-        body: b"",
-    };
+    let call = |id| Frame::Call { id, method: 0, body: b"" };
     let (now, bad) = (pair.now, Frame::Pong { token: 0 });
     let mut bytes = encode(&[call(1), bad, call(2)]);
     bytes[14 + 5] = 0x01; // a flag that PONG does not have
-    pair.server
-        .handle_input(&mut BytesMut::from(&bytes[..]), now);
+    pair.server.handle_input(&mut BytesMut::from(&bytes[..]), now);
     let told = events(&mut pair.server);
-    assert!(
-        matches!(told[..], [Event::Call { id: 1, .. }, Event::Ended { .. }]),
-        "{told:?}"
-    );
+    assert!(matches!(told[..], [Event::Call { id: 1, .. }, Event::Ended { .. }]), "{told:?}");
     let said = output(&mut pair.server);
-    assert!(matches!(
-        frames(&said)[..],
-        [Frame::Goodbye {
-            code: Code::Protocol,
-            ..
-        }]
-    ));
+    assert!(matches!(frames(&said)[..], [Frame::Goodbye { code: Code::Protocol, .. }]));
 }
 
 #[test]
@@ -86,8 +58,7 @@ fn a_flood_of_pings_that_nobody_reads_the_answers_of_ends_the_connection() {
     let mut most = 0;
     // A round is 16 kB of answers, so the bound is reached after some 260.
     for _ in 0..400 {
-        pair.server
-            .handle_input(&mut BytesMut::from(&flood[..]), pair.now);
+        pair.server.handle_input(&mut BytesMut::from(&flood[..]), pair.now);
         most = most.max(pair.server.output_len());
     }
     assert_eq!(ended(&events(&mut pair.server)).0, Code::Limit);
@@ -99,8 +70,7 @@ fn pings_whose_answers_are_taken_go_on() {
     let mut pair = Pair::new();
     let flood = encode(&[Frame::Ping { token: 0 }; 1_000]);
     for _ in 0..500 {
-        pair.server
-            .handle_input(&mut BytesMut::from(&flood[..]), pair.now);
+        pair.server.handle_input(&mut BytesMut::from(&flood[..]), pair.now);
         output(&mut pair.server);
     }
     assert!(pair.server.is_established());
@@ -112,13 +82,8 @@ fn empty_messages_cost_credit_like_any_other() {
     let (_, at_server) = pair.open(Role::Sender);
     pair.server.grant(at_server, 10, 1);
     pair.pump();
-    let empty = Frame::Transfer {
-        link: 1,
-        hop: Hop::default(),
-        total: None,
-        head: b"",
-        payload: b"",
-    };
+    let empty =
+        Frame::Transfer { link: 1, hop: Hop::default(), total: None, head: b"", payload: b"" };
     let now = pair.now;
     feed(&mut pair.server, now, &[empty; 11]);
     let told = events(&mut pair.server);
@@ -132,20 +97,9 @@ fn a_flood_of_credit_is_one_event() {
     let (_, at_server) = pair.open(Role::Receiver);
     let now = pair.now;
     for messages in 1..1_000 {
-        feed(
-            &mut pair.server,
-            now,
-            &[Frame::Credit {
-                link: 1,
-                messages,
-                bytes: 0,
-            }],
-        );
+        feed(&mut pair.server, now, &[Frame::Credit { link: 1, messages, bytes: 0 }]);
     }
-    assert_eq!(
-        events(&mut pair.server),
-        [Event::Credit { link: at_server }]
-    );
+    assert_eq!(events(&mut pair.server), [Event::Credit { link: at_server }]);
 }
 
 #[test]
@@ -167,46 +121,14 @@ fn links_that_are_opened_and_closed_all_the_time_take_one_place() {
 fn each_frame_from_the_wrong_side_is_a_violation() {
     let from_server = [
         Frame::Opened { link: 1, info: b"" },
-        Frame::Closed {
-            link: 1,
-            code: Code::Ok,
-            reason: "",
-        },
-        Frame::Refused {
-            link: 1,
-            code: Code::Ok,
-            reason: "",
-        },
+        Frame::Closed { link: 1, code: Code::Ok, reason: "" },
+        Frame::Refused { link: 1, code: Code::Ok, reason: "" },
         Frame::Stopped { link: 1 },
-        Frame::Confirm {
-            link: 1,
-            upto: 1,
-            matched: 0,
-            level: 0,
-            nodes: 0,
-        },
-        Frame::Return {
-            link: 1,
-            seq: 1,
-            code: Code::Ok,
-            level: 0,
-            reason: "",
-        },
-        Frame::Synced {
-            link: 1,
-            token: 0,
-            code: Code::Ok,
-            reason: "",
-        },
-        Frame::Result {
-            id: 1,
-            code: Code::Ok,
-            body: b"",
-        },
-        Frame::Notice {
-            code: Code::Ok,
-            body: b"",
-        },
+        Frame::Confirm { link: 1, upto: 1, matched: 0, level: 0, nodes: 0 },
+        Frame::Return { link: 1, seq: 1, code: Code::Ok, level: 0, reason: "" },
+        Frame::Synced { link: 1, token: 0, code: Code::Ok, reason: "" },
+        Frame::Result { id: 1, code: Code::Ok, body: b"" },
+        Frame::Notice { code: Code::Ok, body: b"" },
         Frame::Welcome { fields: b"" },
     ];
     for frame in from_server {
@@ -214,35 +136,17 @@ fn each_frame_from_the_wrong_side_is_a_violation() {
         pair.open(Role::Sender);
         let now = pair.now;
         feed(&mut pair.server, now, &[frame]);
-        assert_eq!(
-            ended(&events(&mut pair.server)).0,
-            Code::Protocol,
-            "{frame:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol, "{frame:?}");
     }
-    let settle = Frame::Settle {
-        link: 1,
-        outcome: Outcome::Ack,
-        first: 1,
-        last: 1,
-        after: None,
-        why: "",
-    };
+    let settle =
+        Frame::Settle { link: 1, outcome: Outcome::Ack, first: 1, last: 1, after: None, why: "" };
     let from_client = [
-        Frame::Open {
-            link: 2,
-            role: Role::Sender,
-            options: b"",
-        },
+        Frame::Open { link: 2, role: Role::Sender, options: b"" },
         Frame::Close { link: 1 },
         Frame::Stop { link: 1 },
         settle,
         Frame::Sync { link: 1, token: 0 },
-        Frame::Call {
-            id: 1,
-            method: 0,
-            body: b"",
-        },
+        Frame::Call { id: 1, method: 0, body: b"" },
         Frame::Hello { fields: b"" },
     ];
     for frame in from_client {
@@ -250,29 +154,16 @@ fn each_frame_from_the_wrong_side_is_a_violation() {
         pair.open(Role::Receiver);
         let now = pair.now;
         feed(&mut pair.client, now, &[frame]);
-        assert_eq!(
-            ended(&events(&mut pair.client)).0,
-            Code::Protocol,
-            "{frame:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol, "{frame:?}");
     }
 }
 
 #[test]
 fn each_frame_on_a_link_of_the_wrong_role_is_a_violation() {
-    let transfer = Frame::Transfer {
-        link: 1,
-        hop: Hop::default(),
-        total: None,
-        head: b"",
-        payload: b"",
-    };
+    let transfer =
+        Frame::Transfer { link: 1, hop: Hop::default(), total: None, head: b"", payload: b"" };
     let on_sender = [
-        Frame::Credit {
-            link: 1,
-            messages: 9,
-            bytes: 9,
-        },
+        Frame::Credit { link: 1, messages: 9, bytes: 9 },
         Frame::Stop { link: 1 },
         Frame::Sync { link: 1, token: 0 },
     ];
@@ -281,82 +172,35 @@ fn each_frame_on_a_link_of_the_wrong_role_is_a_violation() {
         pair.open(Role::Sender);
         let now = pair.now;
         feed(&mut pair.server, now, &[frame]);
-        assert_eq!(
-            ended(&events(&mut pair.server)).0,
-            Code::Protocol,
-            "{frame:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol, "{frame:?}");
     }
-    let on_receiver = [
-        transfer,
-        Frame::Fragment {
-            link: 1,
-            more: false,
-            piece: b"x",
-        },
-    ];
+    let on_receiver = [transfer, Frame::Fragment { link: 1, more: false, piece: b"x" }];
     for frame in on_receiver {
         let mut pair = Pair::new();
         pair.open(Role::Receiver);
         let now = pair.now;
         feed(&mut pair.server, now, &[frame]);
-        assert_eq!(
-            ended(&events(&mut pair.server)).0,
-            Code::Protocol,
-            "{frame:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol, "{frame:?}");
     }
 }
 
 #[test]
 fn each_frame_on_a_link_that_was_never_open_is_a_violation() {
-    let transfer = Frame::Transfer {
-        link: 9,
-        hop: Hop::default(),
-        total: None,
-        head: b"",
-        payload: b"",
-    };
-    for frame in [
-        transfer,
-        Frame::Close { link: 9 },
-        Frame::Sync {
-            link: 65_535,
-            token: 0,
-        },
-    ] {
+    let transfer =
+        Frame::Transfer { link: 9, hop: Hop::default(), total: None, head: b"", payload: b"" };
+    for frame in [transfer, Frame::Close { link: 9 }, Frame::Sync { link: 65_535, token: 0 }] {
         let mut pair = Pair::new();
         let now = pair.now;
         feed(&mut pair.server, now, &[frame]);
-        assert_eq!(
-            ended(&events(&mut pair.server)).0,
-            Code::Protocol,
-            "{frame:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol, "{frame:?}");
     }
 }
 
 #[test]
 fn a_frame_of_a_later_version_is_skipped_if_it_may_be() {
     let mut pair = Pair::new();
-    let later = Frame::Unknown {
-        kind: 0x7f,
-        flags: Header::IGNORABLE,
-        link: 3,
-        body: b"new",
-    };
+    let later = Frame::Unknown { kind: 0x7f, flags: Header::IGNORABLE, link: 3, body: b"new" };
     let now = pair.now;
-    feed(
-        &mut pair.server,
-        now,
-        &[
-            later,
-            Frame::Call {
-                id: 1,
-                method: 0,
-                body: b"",
-            },
-        ],
-    );
+    feed(&mut pair.server, now, &[later, Frame::Call { id: 1, method: 0, body: b"" }]);
     assert!(matches!(events(&mut pair.server)[..], [Event::Call { .. }]));
 }

@@ -6,11 +6,7 @@ use posthaste_wire::{Code, Config, Event, Frame, Hop, Limits, Outcome, Role, Tra
 use crate::support::{Pair, config, ended, events, feed, output, send};
 
 fn closed(link: posthaste_wire::Link, code: Code, reason: &str) -> Event {
-    Event::Closed {
-        link,
-        code,
-        reason: reason.to_owned(),
-    }
+    Event::Closed { link, code, reason: reason.to_owned() }
 }
 
 #[test]
@@ -18,14 +14,7 @@ fn opening_tells_the_server_what_is_asked_and_the_client_what_is_given() {
     let mut pair = Pair::new();
     let link = pair.client.open(Role::Receiver, b"what").unwrap();
     pair.pump();
-    let [
-        Event::Opening {
-            link: at_server,
-            role,
-            options,
-        },
-    ] = &events(&mut pair.server)[..]
-    else {
+    let [Event::Opening { link: at_server, role, options }] = &events(&mut pair.server)[..] else {
         panic!()
     };
     assert_eq!((*role, &options[..]), (Role::Receiver, &b"what"[..]));
@@ -40,26 +29,11 @@ fn a_refused_link_says_why_and_its_number_is_free() {
     let mut pair = Pair::new();
     let link = pair.client.open(Role::Sender, b"").unwrap();
     pair.pump();
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-    ] = events(&mut pair.server)[..]
-    else {
-        panic!()
-    };
-    pair.server
-        .refuse(at_server, Code::NotFound, "no such queue");
+    let [Event::Opening { link: at_server, .. }] = events(&mut pair.server)[..] else { panic!() };
+    pair.server.refuse(at_server, Code::NotFound, "no such queue");
     pair.pump();
     let reason = "no such queue".to_owned();
-    assert_eq!(
-        events(&mut pair.client),
-        [Event::Refused {
-            link,
-            code: Code::NotFound,
-            reason
-        }]
-    );
+    assert_eq!(events(&mut pair.client), [Event::Refused { link, code: Code::NotFound, reason }]);
     let (again, _) = pair.open(Role::Sender);
     assert_eq!(again.id(), link.id());
     assert_ne!(again, link, "the handle of the refused one is another");
@@ -122,8 +96,7 @@ fn a_handle_of_a_closed_link_has_no_say_over_the_next_one() {
     pair.server.closed(old_at_server, Code::Ok, "");
     pair.server.stopped(old_at_server);
     assert_eq!(
-        pair.server
-            .transfer(old_at_server, &Hop::default(), b"", &Bytes::new()),
+        pair.server.transfer(old_at_server, &Hop::default(), b"", &Bytes::new()),
         Err(TransferError::Closed)
     );
     assert!(!pair.client.wants_output() && !pair.server.wants_output());
@@ -137,32 +110,17 @@ fn close_and_an_unasked_closed_that_cross_are_one_end() {
     pair.client.close(link);
     pair.server.closed(at_server, Code::SlowConsumer, "cut off");
     let (to_server, to_client) = (output(&mut pair.client), output(&mut pair.server));
-    pair.server
-        .handle_input(&mut BytesMut::from(&to_server[..]), pair.now);
-    pair.client
-        .handle_input(&mut BytesMut::from(&to_client[..]), pair.now);
-    assert_eq!(
-        events(&mut pair.server),
-        [],
-        "what was on its way is discarded"
-    );
-    assert_eq!(
-        events(&mut pair.client),
-        [closed(link, Code::SlowConsumer, "cut off")]
-    );
-    assert!(
-        !pair.server.wants_output() && !pair.client.wants_output(),
-        "CLOSED is the answer"
-    );
+    pair.server.handle_input(&mut BytesMut::from(&to_server[..]), pair.now);
+    pair.client.handle_input(&mut BytesMut::from(&to_client[..]), pair.now);
+    assert_eq!(events(&mut pair.server), [], "what was on its way is discarded");
+    assert_eq!(events(&mut pair.client), [closed(link, Code::SlowConsumer, "cut off")]);
+    assert!(!pair.server.wants_output() && !pair.client.wants_output(), "CLOSED is the answer");
 
     let (again, _) = pair.sender();
     assert_eq!(again.id(), link.id());
     send(&mut pair.client, again, b"new life");
     pair.pump();
-    assert_eq!(
-        crate::support::transfers(&events(&mut pair.server)),
-        [(1, 8)]
-    );
+    assert_eq!(crate::support::transfers(&events(&mut pair.server)), [(1, 8)]);
 }
 
 #[test]
@@ -180,10 +138,7 @@ fn everything_that_was_on_its_way_to_a_link_that_the_server_closed_is_discarded(
     pair.flush_client();
     assert_eq!(events(&mut pair.server), []);
     pair.pump();
-    assert_eq!(
-        events(&mut pair.client),
-        [closed(link, Code::NotFound, "deleted")]
-    );
+    assert_eq!(events(&mut pair.client), [closed(link, Code::NotFound, "deleted")]);
     assert!(pair.client.is_established() && pair.server.is_established());
 }
 
@@ -195,15 +150,7 @@ fn opening_can_be_given_up_before_it_is_answered() {
     pair.client.close(link);
     pair.pump();
     let told = events(&mut pair.server);
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-        Event::Close { .. },
-    ] = told[..]
-    else {
-        panic!()
-    };
+    let [Event::Opening { link: at_server, .. }, Event::Close { .. }] = told[..] else { panic!() };
     pair.server.opened(at_server, b"");
     assert!(!pair.server.wants_output(), "it is too late for that");
     pair.server.closed(at_server, Code::Ok, "");
@@ -218,14 +165,7 @@ fn an_answer_that_crosses_the_giving_up_leads_to_one_closed_as_well() {
         let link = pair.client.open(Role::Sender, b"").unwrap();
         pair.pump();
         let told = events(&mut pair.server);
-        let [
-            Event::Opening {
-                link: at_server, ..
-            },
-        ] = told[..]
-        else {
-            panic!()
-        };
+        let [Event::Opening { link: at_server, .. }] = told[..] else { panic!() };
         if refuse {
             pair.server.refuse(at_server, Code::Full, "");
         } else {
@@ -234,8 +174,7 @@ fn an_answer_that_crosses_the_giving_up_leads_to_one_closed_as_well() {
         pair.client.close(link);
         let to_server = output(&mut pair.client);
         pair.flush_server();
-        pair.server
-            .handle_input(&mut BytesMut::from(&to_server[..]), pair.now);
+        pair.server.handle_input(&mut BytesMut::from(&to_server[..]), pair.now);
         pair.server.closed(at_server, Code::Ok, "");
         pair.pump();
         let code = if refuse { Code::Full } else { Code::Ok };
@@ -263,8 +202,7 @@ fn a_client_that_closes_a_receiver_hears_of_no_more_messages_on_it() {
     assert_eq!(events(&mut pair.client), []);
     pair.flush_client();
     assert_eq!(
-        pair.server
-            .transfer(at_server, &Hop::default(), b"", &Bytes::new()),
+        pair.server.transfer(at_server, &Hop::default(), b"", &Bytes::new()),
         Err(TransferError::Closed)
     );
 }
@@ -285,11 +223,7 @@ fn a_sender_that_closes_still_hears_its_outcomes() {
     assert!(
         matches!(
             told[..],
-            [
-                Event::Returned { seq: 1, .. },
-                Event::Confirm { upto: 2, .. },
-                Event::Closed { .. }
-            ]
+            [Event::Returned { seq: 1, .. }, Event::Confirm { upto: 2, .. }, Event::Closed { .. }]
         ),
         "{told:?}"
     );
@@ -322,8 +256,7 @@ fn stop_ends_the_messages_and_leaves_the_settling() {
     send(&mut pair.server, at_server, b"2");
     pair.server.stopped(at_server);
     assert_eq!(
-        pair.server
-            .transfer(at_server, &Hop::default(), b"", &Bytes::new()),
+        pair.server.transfer(at_server, &Hop::default(), b"", &Bytes::new()),
         Err(TransferError::Closed)
     );
     pair.pump();
@@ -332,42 +265,23 @@ fn stop_ends_the_messages_and_leaves_the_settling() {
     assert_eq!(told.last(), Some(&Event::Stopped { link }));
     pair.client.settle(link, 1, 2, Outcome::Release, None, "");
     pair.pump();
-    assert!(matches!(
-        events(&mut pair.server)[..],
-        [Event::Settle {
-            first: 1,
-            last: 2,
-            ..
-        }]
-    ));
+    assert!(matches!(events(&mut pair.server)[..], [Event::Settle { first: 1, last: 2, .. }]));
 }
 
 #[test]
 fn a_message_after_stopped_is_a_violation() {
     let mut pair = Pair::new();
     pair.receiver();
-    let transfer = Frame::Transfer {
-        link: 1,
-        hop: Hop::default(),
-        total: None,
-        head: b"",
-        payload: b"",
-    };
+    let transfer =
+        Frame::Transfer { link: 1, hop: Hop::default(), total: None, head: b"", payload: b"" };
     let now = pair.now;
-    feed(
-        &mut pair.client,
-        now,
-        &[Frame::Stopped { link: 1 }, transfer],
-    );
+    feed(&mut pair.client, now, &[Frame::Stopped { link: 1 }, transfer]);
     assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol);
 }
 
 #[test]
 fn a_client_opens_no_more_links_than_the_limit() {
-    let limits = Limits {
-        links: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { links: 2, ..Limits::default() };
     let mut pair = Pair::with(config(), Config { limits, ..config() });
     pair.open(Role::Sender);
     pair.open(Role::Receiver);
@@ -377,15 +291,8 @@ fn a_client_opens_no_more_links_than_the_limit() {
 
 #[test]
 fn a_server_cuts_off_who_opens_what_may_not_be_opened() {
-    let open = |link| Frame::Open {
-        link,
-        role: Role::Sender,
-        options: b"",
-    };
-    let limits = Limits {
-        links: 3,
-        ..Limits::default()
-    };
+    let open = |link| Frame::Open { link, role: Role::Sender, options: b"" };
+    let limits = Limits { links: 3, ..Limits::default() };
     for (frames, code) in [
         (&[open(2)][..], Code::Protocol),
         (&[open(1), open(1)][..], Code::Protocol),
@@ -430,27 +337,15 @@ fn what_does_not_fit_into_a_frame_is_refused_in_words() {
     pair.client.call(1, 1, b"").unwrap();
     pair.pump();
     let told = events(&mut pair.server);
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-        Event::Call { id, .. },
-    ] = told[..]
-    else {
+    let [Event::Opening { link: at_server, .. }, Event::Call { id, .. }] = told[..] else {
         panic!("{told:?}")
     };
     pair.server.opened(at_server, &huge);
     pair.server.result(id, Code::Ok, &huge);
     pair.pump();
     let told = events(&mut pair.client);
-    let [
-        Event::Refused {
-            link: refused,
-            code: Code::TooLarge,
-            ..
-        },
-        Event::Result { code, .. },
-    ] = told[..]
+    let [Event::Refused { link: refused, code: Code::TooLarge, .. }, Event::Result { code, .. }] =
+        told[..]
     else {
         panic!("{told:?}")
     };

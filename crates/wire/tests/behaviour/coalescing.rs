@@ -29,14 +29,7 @@ fn published(count: usize) -> (Pair, Link, Link) {
 }
 
 fn ack(first: u64, last: u64) -> Frame<'static> {
-    Frame::Settle {
-        link: 1,
-        outcome: Outcome::Ack,
-        first,
-        last,
-        after: None,
-        why: "",
-    }
+    Frame::Settle { link: 1, outcome: Outcome::Ack, first, last, after: None, why: "" }
 }
 
 #[test]
@@ -46,23 +39,10 @@ fn a_thousand_confirms_are_one_frame_with_the_sum_of_their_matches() {
         pair.server.confirm(at_server, upto, 2, 1, 1);
     }
     let said = output(&mut pair.server);
-    let confirm = Frame::Confirm {
-        link: 1,
-        upto: 1_000,
-        matched: 2_000,
-        level: 1,
-        nodes: 1,
-    };
+    let confirm = Frame::Confirm { link: 1, upto: 1_000, matched: 2_000, level: 1, nodes: 1 };
     assert_eq!(frames(&said), [confirm]);
-    pair.client
-        .handle_input(&mut bytes::BytesMut::from(&said[..]), pair.now);
-    let told = Event::Confirm {
-        link,
-        upto: 1_000,
-        matched: 2_000,
-        level: 1,
-        nodes: 1,
-    };
+    pair.client.handle_input(&mut bytes::BytesMut::from(&said[..]), pair.now);
+    let told = Event::Confirm { link, upto: 1_000, matched: 2_000, level: 1, nodes: 1 };
     assert_eq!(events(&mut pair.client), [told]);
 }
 
@@ -73,22 +53,10 @@ fn confirms_of_different_levels_or_nodes_stay_apart() {
     pair.server.confirm(at_server, 2, 1, 3, 1);
     pair.server.confirm(at_server, 3, 1, 3, 2);
     pair.server.confirm(at_server, 4, 1, 3, 2);
-    let confirm = |upto, matched, level, nodes| Frame::Confirm {
-        link: 1,
-        upto,
-        matched,
-        level,
-        nodes,
-    };
+    let confirm =
+        |upto, matched, level, nodes| Frame::Confirm { link: 1, upto, matched, level, nodes };
     let said = output(&mut pair.server);
-    assert_eq!(
-        frames(&said),
-        [
-            confirm(1, 1, 1, 1),
-            confirm(2, 1, 3, 1),
-            confirm(4, 2, 3, 2)
-        ]
-    );
+    assert_eq!(frames(&said), [confirm(1, 1, 1, 1), confirm(2, 1, 3, 1), confirm(4, 2, 3, 2)]);
 }
 
 #[test]
@@ -100,14 +68,7 @@ fn a_return_comes_before_the_confirm_that_covers_it() {
     let said = output(&mut pair.server);
     assert!(matches!(
         frames(&said)[..],
-        [
-            Frame::Return { seq: 2, .. },
-            Frame::Confirm {
-                upto: 3,
-                matched: 2,
-                ..
-            }
-        ]
+        [Frame::Return { seq: 2, .. }, Frame::Confirm { upto: 3, matched: 2, .. }]
     ));
 }
 
@@ -131,24 +92,10 @@ fn grants_are_one_frame_with_the_cumulative_sum() {
         pair.server.grant(at_server, 1, 10);
     }
     let said = output(&mut pair.server);
-    assert_eq!(
-        frames(&said),
-        [Frame::Credit {
-            link: 1,
-            messages: 100,
-            bytes: 1_000
-        }]
-    );
+    assert_eq!(frames(&said), [Frame::Credit { link: 1, messages: 100, bytes: 1_000 }]);
     pair.server.grant(at_server, 1, 10);
     let said = output(&mut pair.server);
-    assert_eq!(
-        frames(&said),
-        [Frame::Credit {
-            link: 1,
-            messages: 101,
-            bytes: 1_010
-        }]
-    );
+    assert_eq!(frames(&said), [Frame::Credit { link: 1, messages: 101, bytes: 1_010 }]);
 }
 
 #[test]
@@ -166,8 +113,7 @@ fn acks_stay_apart_if_anything_is_between_them() {
     pair.client.settle(link, 1, 2, Outcome::Ack, None, "");
     pair.client.settle(link, 4, 4, Outcome::Ack, None, ""); // a gap
     pair.client.settle(link, 5, 5, Outcome::Reject, None, ""); // another outcome
-    pair.client
-        .settle(link, 6, 6, Outcome::Reject, None, "broken"); // a reason
+    pair.client.settle(link, 6, 6, Outcome::Reject, None, "broken"); // a reason
     pair.client.settle(link, 7, 7, Outcome::Reject, None, ""); // after one with a reason
     pair.client.sync(link, 1); // another frame
     pair.client.settle(link, 8, 8, Outcome::Reject, None, "");
@@ -186,11 +132,6 @@ fn settlements_come_before_a_later_sync_and_a_later_close() {
     let said = output(&mut pair.client);
     assert_eq!(
         frames(&said),
-        [
-            ack(1, 1),
-            Frame::Sync { link: 1, token: 5 },
-            ack(2, 2),
-            Frame::Close { link: 1 }
-        ]
+        [ack(1, 1), Frame::Sync { link: 1, token: 5 }, ack(2, 2), Frame::Close { link: 1 }]
     );
 }

@@ -10,9 +10,7 @@ fn nothing_is_sent_without_credit() {
     let mut pair = Pair::new();
     let (link, _) = pair.open(Role::Sender);
     assert!(!pair.client.room(link));
-    let refused = pair
-        .client
-        .transfer(link, &Hop::default(), b"", &Bytes::new());
+    let refused = pair.client.transfer(link, &Hop::default(), b"", &Bytes::new());
     assert_eq!(refused, Err(TransferError::NoCredit));
     assert!(!pair.client.wants_output());
 }
@@ -28,8 +26,7 @@ fn messages_are_numbered_from_one_and_counted_against_the_grant() {
     assert_eq!(pair.client.credit(link), (1, 1_000 - 7));
     assert_eq!(send(&mut pair.client, link, b"abc"), 2);
     assert_eq!(
-        pair.client
-            .transfer(link, &Hop::default(), b"", &Bytes::new()),
+        pair.client.transfer(link, &Hop::default(), b"", &Bytes::new()),
         Err(TransferError::NoCredit)
     );
     pair.pump();
@@ -74,21 +71,10 @@ fn credit_may_be_granted_before_the_link_is_open() {
     let mut pair = Pair::new();
     let link = pair.client.open(Role::Sender, b"").unwrap();
     pair.pump();
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-    ] = events(&mut pair.server)[..]
-    else {
-        panic!()
-    };
+    let [Event::Opening { link: at_server, .. }] = events(&mut pair.server)[..] else { panic!() };
     pair.server.grant(at_server, 5, 500);
     pair.pump();
-    assert_eq!(
-        events(&mut pair.client),
-        [],
-        "credit does not overtake OPENED"
-    );
+    assert_eq!(events(&mut pair.client), [], "credit does not overtake OPENED");
     pair.server.opened(at_server, b"");
     pair.pump();
     assert_eq!(pair.client.credit(link), (5, 500));
@@ -97,18 +83,11 @@ fn credit_may_be_granted_before_the_link_is_open() {
     pair.client.grant(link, 5, 500);
     pair.pump();
     let told = events(&mut pair.server);
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-        Event::Credit { .. },
-    ] = told[..]
-    else {
+    let [Event::Opening { link: at_server, .. }, Event::Credit { .. }] = told[..] else {
         panic!("{told:?}")
     };
     assert_eq!(
-        pair.server
-            .transfer(at_server, &Hop::default(), b"", &Bytes::new()),
+        pair.server.transfer(at_server, &Hop::default(), b"", &Bytes::new()),
         Err(TransferError::Closed)
     );
     pair.server.opened(at_server, b"");
@@ -116,13 +95,7 @@ fn credit_may_be_granted_before_the_link_is_open() {
 }
 
 fn transfer(link: u16, payload: &[u8]) -> Frame<'_> {
-    Frame::Transfer {
-        link,
-        hop: Hop::default(),
-        total: None,
-        head: b"",
-        payload,
-    }
+    Frame::Transfer { link, hop: Hop::default(), total: None, head: b"", payload }
 }
 
 #[test]
@@ -132,11 +105,7 @@ fn a_peer_that_overdraws_is_cut_off_and_told() {
     pair.server.grant(at_server, 1, 100);
     pair.pump();
     let now = pair.now;
-    feed(
-        &mut pair.server,
-        now,
-        &[transfer(1, b"a"), transfer(1, b"b")],
-    );
+    feed(&mut pair.server, now, &[transfer(1, b"a"), transfer(1, b"b")]);
     let told = events(&mut pair.server);
     assert_eq!(transfers(&told), [(1, 1)], "what was in order is told");
     assert_eq!(ended(&told).0, Code::Protocol);
@@ -153,11 +122,7 @@ fn an_overdraft_in_bytes_is_cut_off_too() {
     pair.server.grant(at_server, 9, 2);
     pair.pump();
     let now = pair.now;
-    feed(
-        &mut pair.server,
-        now,
-        &[transfer(1, b"abc"), transfer(1, b"")],
-    );
+    feed(&mut pair.server, now, &[transfer(1, b"abc"), transfer(1, b"")]);
     assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol);
 }
 
@@ -166,14 +131,7 @@ fn credit_that_has_not_been_written_is_not_granted_yet() {
     let mut pair = Pair::new();
     pair.client.open(Role::Sender, b"").unwrap();
     pair.pump();
-    let [
-        Event::Opening {
-            link: at_server, ..
-        },
-    ] = events(&mut pair.server)[..]
-    else {
-        panic!()
-    };
+    let [Event::Opening { link: at_server, .. }] = events(&mut pair.server)[..] else { panic!() };
     pair.server.grant(at_server, 10, 1_000);
     let now = pair.now;
     feed(&mut pair.server, now, &[transfer(1, b"too early")]);
@@ -185,30 +143,17 @@ fn credit_cannot_be_taken_back() {
     let mut pair = Pair::new();
     pair.sender();
     let now = pair.now;
-    feed(
-        &mut pair.client,
-        now,
-        &[Frame::Credit {
-            link: 1,
-            messages: 1,
-            bytes: 1,
-        }],
-    );
+    feed(&mut pair.client, now, &[Frame::Credit { link: 1, messages: 1, bytes: 1 }]);
     assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol);
 }
 
 #[test]
 fn a_head_or_payload_over_its_limit_is_refused_by_both_ends() {
-    let limits = Limits {
-        head: 10,
-        payload: 100,
-        ..Limits::default()
-    };
+    let limits = Limits { head: 10, payload: 100, ..Limits::default() };
     let mut pair = Pair::with(Config { limits, ..config() }, config());
     let (link, _) = pair.sender();
     let try_send = |pair: &mut Pair, head: &[u8], payload: usize| {
-        pair.client
-            .transfer(link, &Hop::default(), head, &Bytes::from(vec![0; payload]))
+        pair.client.transfer(link, &Hop::default(), head, &Bytes::from(vec![0; payload]))
     };
     assert_eq!(try_send(&mut pair, &[0; 10], 100), Ok(1));
     assert_eq!(
@@ -217,10 +162,7 @@ fn a_head_or_payload_over_its_limit_is_refused_by_both_ends() {
     );
     assert_eq!(
         try_send(&mut pair, &[], 101),
-        Err(TransferError::TooLarge {
-            len: 101,
-            limit: 100
-        })
+        Err(TransferError::TooLarge { len: 101, limit: 100 })
     );
     pair.pump();
     assert!(pair.server.is_established());
@@ -240,26 +182,12 @@ fn what_a_hop_carries_arrives_as_it_was() {
         attempt: 3,
         missed: 9,
     };
-    pair.server
-        .transfer(at_server, &hop, b"topic", &Bytes::from_static(b"body"))
-        .unwrap();
+    pair.server.transfer(at_server, &hop, b"topic", &Bytes::from_static(b"body")).unwrap();
     pair.pump();
     let told = events(&mut pair.client);
-    let [
-        Event::Transfer {
-            link: on,
-            seq: 1,
-            transfer,
-        },
-    ] = &told[..]
-    else {
-        panic!("{told:?}")
-    };
+    let [Event::Transfer { link: on, seq: 1, transfer }] = &told[..] else { panic!("{told:?}") };
     assert_eq!((*on, transfer.hop), (link, hop));
-    assert_eq!(
-        (&transfer.head[..], &transfer.payload[..]),
-        (&b"topic"[..], &b"body"[..])
-    );
+    assert_eq!((&transfer.head[..], &transfer.payload[..]), (&b"topic"[..], &b"body"[..]));
 }
 
 #[test]
@@ -271,30 +199,18 @@ fn messages_are_slices_of_what_was_read() {
     let range = input.as_ptr_range();
     pair.server.handle_input(&mut input, pair.now);
     for event in events(&mut pair.server) {
-        let Event::Transfer { transfer, .. } = event else {
-            panic!("{event:?}")
-        };
+        let Event::Transfer { transfer, .. } = event else { panic!("{event:?}") };
         assert!(range.contains(&transfer.payload.as_ptr()));
     }
 }
 
 #[test]
 fn a_peer_that_does_not_read_stops_the_sender_whatever_it_grants() {
-    let mut pair = Pair::with(
-        Config {
-            gather: 10_000,
-            ..config()
-        },
-        config(),
-    );
+    let mut pair = Pair::with(Config { gather: 10_000, ..config() }, config());
     let (link, _) = pair.sender();
     let payload = Bytes::from(vec![0; 1_000]);
     let mut sent = 0;
-    while pair
-        .client
-        .transfer(link, &Hop::default(), b"", &payload)
-        .is_ok()
-    {
+    while pair.client.transfer(link, &Hop::default(), b"", &payload).is_ok() {
         sent += 1;
     }
     assert_eq!(sent, 10);

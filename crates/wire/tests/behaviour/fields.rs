@@ -20,10 +20,7 @@ fn every_type_comes_back_as_it_was() {
             record.u8(1, 1).str(2, "inner");
         });
     let fields: Vec<_> = Fields::new(&bytes).map(|field| field.unwrap()).collect();
-    assert_eq!(
-        fields.iter().map(Field::tag).collect::<Vec<_>>(),
-        (1..=9).collect::<Vec<_>>()
-    );
+    assert_eq!(fields.iter().map(Field::tag).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
     assert_eq!(fields[0].u8(), Ok(200));
     assert_eq!(fields[1].bool(), Ok(true));
     assert_eq!(fields[2].u16(), Ok(60_000));
@@ -39,25 +36,16 @@ fn every_type_comes_back_as_it_was() {
 #[test]
 fn a_value_of_another_length_is_an_error_that_names_its_tag() {
     let mut bytes = Vec::new();
-    Writer::new(&mut bytes)
-        .u16(77, 1)
-        .u8(78, 2)
-        .bytes(79, &[0xff]);
+    Writer::new(&mut bytes).u16(77, 1).u8(78, 2).bytes(79, &[0xff]);
     let fields: Vec<_> = Fields::new(&bytes).map(|field| field.unwrap()).collect();
     let error = fields[0].u32().unwrap_err();
     assert_eq!(error.tag(), 77);
-    assert_eq!(
-        error.to_string(),
-        "the field with tag 77 does not have its type's length"
-    );
+    assert_eq!(error.to_string(), "the field with tag 77 does not have its type's length");
     assert_eq!(
         fields[1].bool().unwrap_err().to_string(),
         "the field with tag 78 is neither 0 nor 1"
     );
-    assert_eq!(
-        fields[2].str().unwrap_err().to_string(),
-        "the field with tag 79 is not UTF-8"
-    );
+    assert_eq!(fields[2].str().unwrap_err().to_string(), "the field with tag 79 is not UTF-8");
 }
 
 #[test]
@@ -67,10 +55,7 @@ fn a_record_that_is_cut_short_ends_with_one_error() {
     for cut in 7..bytes.len() {
         let mut fields = Fields::new(&bytes[..cut]);
         assert!(fields.next().unwrap().is_ok());
-        assert_eq!(
-            fields.next().unwrap().unwrap_err().to_string(),
-            "a record is cut short"
-        );
+        assert_eq!(fields.next().unwrap().unwrap_err().to_string(), "a record is cut short");
         assert!(fields.next().is_none());
     }
 }

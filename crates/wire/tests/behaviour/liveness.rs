@@ -10,13 +10,7 @@ use crate::support::{Pair, config, encode, ended, events, feed, frames, output, 
 const BEAT: Duration = Duration::from_secs(1);
 
 fn pair() -> Pair {
-    Pair::with(
-        Config {
-            heartbeat: BEAT,
-            ..config()
-        },
-        config(),
-    )
+    Pair::with(Config { heartbeat: BEAT, ..config() }, config())
 }
 
 #[test]
@@ -24,11 +18,7 @@ fn a_silent_peer_is_asked_after_one_interval_and_dead_after_two() {
     for client in [true, false] {
         let mut pair = pair();
         let now = pair.now;
-        let side = if client {
-            &mut pair.client
-        } else {
-            &mut pair.server
-        };
+        let side = if client { &mut pair.client } else { &mut pair.server };
         assert_eq!(side.poll_timeout(), Some(now + BEAT));
         side.handle_timeout(now + BEAT - Duration::from_nanos(1));
         assert!(!side.wants_output(), "too early");
@@ -90,10 +80,7 @@ fn a_ping_is_answered_with_its_token() {
     let mut pair = pair();
     let now = pair.now;
     feed(&mut pair.server, now, &[Frame::Ping { token: 42 }]);
-    assert_eq!(
-        frames(&output(&mut pair.server)),
-        [Frame::Pong { token: 42 }]
-    );
+    assert_eq!(frames(&output(&mut pair.server)), [Frame::Pong { token: 42 }]);
 }
 
 #[test]
@@ -109,17 +96,8 @@ fn a_goodbye_is_the_last_thing_that_is_said_and_nothing_is_heard_after_it() {
     assert_eq!(
         frames(&said),
         [
-            Frame::Confirm {
-                link: 1,
-                upto: 1,
-                matched: 1,
-                level: 1,
-                nodes: 1
-            },
-            Frame::Goodbye {
-                code: Code::GoingAway,
-                reason: "restarting"
-            },
+            Frame::Confirm { link: 1, upto: 1, matched: 1, level: 1, nodes: 1 },
+            Frame::Goodbye { code: Code::GoingAway, reason: "restarting" },
         ],
         "confirms that wait are told before"
     );
@@ -128,17 +106,10 @@ fn a_goodbye_is_the_last_thing_that_is_said_and_nothing_is_heard_after_it() {
     feed(&mut pair.server, now, &[Frame::Ping { token: 1 }]);
     assert!(events(&mut pair.server).is_empty() && !pair.server.wants_output());
 
-    pair.client
-        .handle_input(&mut BytesMut::from(&said[..]), now);
+    pair.client.handle_input(&mut BytesMut::from(&said[..]), now);
     let told = events(&mut pair.client);
-    assert_eq!(
-        ended(&told),
-        (Code::GoingAway, "restarting".to_owned(), true)
-    );
-    assert!(
-        pair.client.is_ended() && !pair.client.wants_output(),
-        "it is not answered"
-    );
+    assert_eq!(ended(&told), (Code::GoingAway, "restarting".to_owned(), true));
+    assert!(pair.client.is_ended() && !pair.client.wants_output(), "it is not answered");
     assert!(pair.client.open(Role::Sender, b"").is_err());
 }
 
@@ -160,11 +131,7 @@ fn an_end_after_a_goodbye_is_not_told_again() {
     pair.server.handle_eof();
     assert_eq!(
         events(&mut pair.server),
-        [Event::Ended {
-            code: Code::Ok,
-            reason: String::new(),
-            by_peer: true
-        }]
+        [Event::Ended { code: Code::Ok, reason: String::new(), by_peer: true }]
     );
 }
 
@@ -173,10 +140,7 @@ fn an_end_before_the_handshake_says_so() {
     let mut client = Session::client(config(), start());
     client.handle_eof();
     let (_, reason, _) = ended(&events(&mut client));
-    assert_eq!(
-        reason,
-        "the connection ended before the handshake was complete"
-    );
+    assert_eq!(reason, "the connection ended before the handshake was complete");
 }
 
 #[test]

@@ -13,12 +13,8 @@ fn mixed() -> (Pair, Output, Bytes) {
     let (link, _) = pair.sender();
     let large = Bytes::from(vec![7; 20_000]);
     send(&mut pair.client, link, b"small");
-    pair.client
-        .transfer(link, &Hop::default(), b"h", &large)
-        .unwrap();
-    pair.client
-        .transfer(link, &Hop::default(), b"h", &large)
-        .unwrap();
+    pair.client.transfer(link, &Hop::default(), b"h", &large).unwrap();
+    pair.client.transfer(link, &Hop::default(), b"h", &large).unwrap();
     send(&mut pair.client, link, b"small");
     let mut output = Output::new();
     pair.client.swap_output(&mut output);
@@ -33,13 +29,7 @@ fn large_payloads_are_referred_to_and_small_ones_copied() {
     assert_eq!(filled, 5, "frames, payload, frame, payload, frame");
     assert_eq!(slices[1].as_ptr(), large.as_ptr());
     assert_eq!(slices[3].as_ptr(), large.as_ptr());
-    assert_eq!(
-        slices[..filled]
-            .iter()
-            .map(|slice| slice.len())
-            .sum::<usize>(),
-        output.len()
-    );
+    assert_eq!(slices[..filled].iter().map(|slice| slice.len()).sum::<usize>(), output.len());
 }
 
 #[test]
@@ -52,17 +42,14 @@ fn any_division_of_the_writes_writes_the_same_bytes() {
             let mut slices = [IoSlice::new(&[]); 2];
             let filled = output.io_slices(&mut slices);
             assert!(filled > 0, "what is not empty has slices");
-            let available = slices[..filled]
-                .iter()
-                .flat_map(|slice| slice.iter().copied());
+            let available = slices[..filled].iter().flat_map(|slice| slice.iter().copied());
             let before = written.len();
             written.extend(available.take(step));
             let taken = written.len() - before;
             output.advance(taken);
         }
         assert!(written == whole, "in steps of {step}");
-        pair.server
-            .handle_input(&mut bytes::BytesMut::from(&written[..]), pair.now);
+        pair.server.handle_input(&mut bytes::BytesMut::from(&written[..]), pair.now);
         assert_eq!(transfers(&events(&mut pair.server)).len(), 4);
     }
 }
@@ -74,10 +61,7 @@ fn an_output_that_still_holds_something_is_not_swapped() {
     pair.client.goodbye(posthaste_wire::Code::Ok, "");
     pair.client.swap_output(&mut output);
     assert_eq!(output.len(), held);
-    assert!(
-        pair.client.wants_output(),
-        "the goodbye waits for the next swap"
-    );
+    assert!(pair.client.wants_output(), "the goodbye waits for the next swap");
 }
 
 #[test]

@@ -13,8 +13,7 @@ fn a_settlement_carries_its_delay_and_reason() {
     send(&mut pair.server, at_server, b"x");
     pair.pump();
     let after = Some(Duration::from_millis(250));
-    pair.client
-        .settle(link, 1, 1, Outcome::Retry, after, "later");
+    pair.client.settle(link, 1, 1, Outcome::Retry, after, "later");
     pair.pump();
     let settle = Event::Settle {
         link: at_server,
@@ -51,27 +50,16 @@ fn only_what_has_come_can_be_settled() {
     assert!(!pair.client.wants_output(), "it has not come yet");
     pair.pump();
     for (first, last) in [(0, 1), (1, 2), (2, 1), (1, u64::MAX)] {
-        pair.client
-            .settle(link, first, last, Outcome::Ack, None, "");
+        pair.client.settle(link, first, last, Outcome::Ack, None, "");
         assert!(!pair.client.wants_output(), "{first} to {last}");
         let mut pair = Pair::new();
         let (_, at_server) = pair.receiver();
         send(&mut pair.server, at_server, b"x");
-        let settle = Frame::Settle {
-            link: 1,
-            outcome: Outcome::Ack,
-            first,
-            last,
-            after: None,
-            why: "",
-        };
+        let settle =
+            Frame::Settle { link: 1, outcome: Outcome::Ack, first, last, after: None, why: "" };
         let now = pair.now;
         feed(&mut pair.server, now, &[settle]);
-        assert_eq!(
-            ended(&events(&mut pair.server)).0,
-            Code::Protocol,
-            "{first} to {last}"
-        );
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol, "{first} to {last}");
     }
 }
 
@@ -81,23 +69,11 @@ fn sync_is_answered_with_its_token_and_the_result() {
     let (link, at_server) = pair.receiver();
     pair.client.sync(link, 11);
     pair.pump();
-    assert_eq!(
-        events(&mut pair.server),
-        [Event::Sync {
-            link: at_server,
-            token: 11
-        }]
-    );
-    pair.server
-        .synced(at_server, 11, Code::Internal, "disk full");
+    assert_eq!(events(&mut pair.server), [Event::Sync { link: at_server, token: 11 }]);
+    pair.server.synced(at_server, 11, Code::Internal, "disk full");
     pair.pump();
     let reason = "disk full".to_owned();
-    let synced = Event::Synced {
-        link,
-        token: 11,
-        code: Code::Internal,
-        reason,
-    };
+    let synced = Event::Synced { link, token: 11, code: Code::Internal, reason };
     assert_eq!(events(&mut pair.client), [synced]);
 }
 
@@ -107,8 +83,7 @@ fn a_return_says_which_message_why_and_how_far_it_got() {
     let (link, at_server) = pair.sender();
     send(&mut pair.client, link, b"x");
     pair.pump();
-    pair.server
-        .return_(at_server, 1, Code::Unconfirmed, 2, "written, not stored");
+    pair.server.return_(at_server, 1, Code::Unconfirmed, 2, "written, not stored");
     pair.pump();
     let returned = Event::Returned {
         link,
@@ -122,20 +97,8 @@ fn a_return_says_which_message_why_and_how_far_it_got() {
 
 #[test]
 fn confirms_and_returns_of_what_was_not_sent_or_was_confirmed_are_violations() {
-    let confirm = |upto| Frame::Confirm {
-        link: 1,
-        upto,
-        matched: 0,
-        level: 1,
-        nodes: 1,
-    };
-    let give_back = |seq| Frame::Return {
-        link: 1,
-        seq,
-        code: Code::Full,
-        level: 0,
-        reason: "",
-    };
+    let confirm = |upto| Frame::Confirm { link: 1, upto, matched: 0, level: 1, nodes: 1 };
+    let give_back = |seq| Frame::Return { link: 1, seq, code: Code::Full, level: 0, reason: "" };
     for frames in [
         &[confirm(2)][..],
         &[confirm(1), confirm(1)][..],
@@ -148,10 +111,6 @@ fn confirms_and_returns_of_what_was_not_sent_or_was_confirmed_are_violations() {
         send(&mut pair.client, link, b"x");
         let now = pair.now;
         feed(&mut pair.client, now, frames);
-        assert_eq!(
-            ended(&events(&mut pair.client)).0,
-            Code::Protocol,
-            "{frames:?}"
-        );
+        assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol, "{frames:?}");
     }
 }

@@ -11,10 +11,7 @@ pub(crate) fn config() -> Config {
 }
 
 /// An instant to count from; no test lets time pass.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "an origin can only be had from the machine"
-)]
+#[allow(clippy::disallowed_methods, reason = "an origin can only be had from the machine")]
 pub(crate) fn start() -> Instant {
     Instant::now()
 }
@@ -67,25 +64,15 @@ impl Pair {
     /// Two sessions before the handshake.
     pub(crate) fn fresh(client: Config, server: Config) -> Self {
         let now = start();
-        Self {
-            client: Session::client(client, now),
-            server: Session::server(server, now),
-            now,
-        }
+        Self { client: Session::client(client, now), server: Session::server(server, now), now }
     }
 
     /// Two sessions after the handshake, with all events told.
     pub(crate) fn with(client: Config, server: Config) -> Self {
         let mut pair = Self::fresh(client, server);
         pair.pump();
-        assert!(matches!(
-            events(&mut pair.client)[..],
-            [Event::Established { .. }]
-        ));
-        assert!(matches!(
-            events(&mut pair.server)[..],
-            [Event::Established { .. }]
-        ));
+        assert!(matches!(events(&mut pair.client)[..], [Event::Established { .. }]));
+        assert!(matches!(events(&mut pair.server)[..], [Event::Established { .. }]));
         pair
     }
 
@@ -96,15 +83,13 @@ impl Pair {
     /// Carries what the client has to say to the server.
     pub(crate) fn flush_client(&mut self) {
         let bytes = output(&mut self.client);
-        self.server
-            .handle_input(&mut BytesMut::from(&bytes[..]), self.now);
+        self.server.handle_input(&mut BytesMut::from(&bytes[..]), self.now);
     }
 
     /// Carries what the server has to say to the client.
     pub(crate) fn flush_server(&mut self) {
         let bytes = output(&mut self.server);
-        self.client
-            .handle_input(&mut BytesMut::from(&bytes[..]), self.now);
+        self.client.handle_input(&mut BytesMut::from(&bytes[..]), self.now);
     }
 
     /// Carries everything until neither has anything to say.
@@ -152,9 +137,7 @@ impl Pair {
 /// Sends a message without anything special; returns its number.
 pub(crate) fn send(session: &mut Session, link: Link, payload: &[u8]) -> u64 {
     let payload = Bytes::copy_from_slice(payload);
-    session
-        .transfer(link, &Hop::default(), b"head", &payload)
-        .expect("room")
+    session.transfer(link, &Hop::default(), b"head", &payload).expect("room")
 }
 
 /// The numbers and payload lengths of the transfers among events.
@@ -169,11 +152,7 @@ pub(crate) fn transfers(events: &[Event]) -> Vec<(u64, usize)> {
 /// The end among events, which has to be the last one: its code, reason, and who said it.
 pub(crate) fn ended(events: &[Event]) -> (posthaste_wire::Code, String, bool) {
     match events.last() {
-        Some(Event::Ended {
-            code,
-            reason,
-            by_peer,
-        }) => (*code, reason.clone(), *by_peer),
+        Some(Event::Ended { code, reason, by_peer }) => (*code, reason.clone(), *by_peer),
         other => panic!("not the end: {other:?}"),
     }
 }

@@ -41,11 +41,7 @@ impl Work {
                 until: None,
                 taken: 0,
             },
-            Self::Time(time) => Quota {
-                left: u64::MAX,
-                until: Some(time),
-                taken: 0,
-            },
+            Self::Time(time) => Quota { left: u64::MAX, until: Some(time), taken: 0 },
         }
     }
 }
@@ -88,10 +84,7 @@ pub(super) struct Target {
 impl Target {
     /// Connects every sender and receiver.
     pub(super) async fn connect(url: &str, args: &BenchArgs) -> Result<Self, Failure> {
-        let broker = BrokerArgs {
-            url: url.to_owned(),
-            connect: args.connect.clone(),
-        };
+        let broker = BrokerArgs { url: url.to_owned(), connect: args.connect.clone() };
         let first = connect::connect(&broker, Reconnect::Never).await?;
         // A broker in this process is only shared by sharing its bus.
         let shared = first.capabilities().backend() == "memory";

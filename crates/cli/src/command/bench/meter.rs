@@ -73,8 +73,6 @@ impl Clock {
 
     /// Nanoseconds since the start, which are never 0.
     pub(super) fn stamp(&self) -> u64 {
-        u64::try_from(self.elapsed().as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1)
+        u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 }

@@ -196,10 +196,7 @@ impl<'a> Record<'a> {
             pattern: pattern.map_or_else(String::new, |value| value.get_name().to_owned()),
             size: args.size,
             messages: samples.iter().map(|sample| sample.sent).sum(),
-            seconds: samples
-                .iter()
-                .map(|sample| sample.elapsed.as_secs_f64())
-                .sum(),
+            seconds: samples.iter().map(|sample| sample.elapsed.as_secs_f64()).sum(),
             msgs_per_s: rate,
             mb_per_s: rate * args.size as f64 / 1e6,
             p50_us: micros(0.5),

@@ -31,14 +31,7 @@ pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> 
         let quota = plan.work.share(nth, requesters);
         let payload = Bytes::from(vec![0; plan.size]);
         let address = target.address.clone();
-        asking.spawn(ask(
-            bus.clone(),
-            address,
-            payload,
-            plan.in_flight,
-            quota,
-            clock,
-        ));
+        asking.spawn(ask(bus.clone(), address, payload, plan.in_flight, quota, clock));
     }
     let (mut sent, mut latency) = (0, histogram());
     while let Some(one) = asking.join_next().await {
@@ -50,12 +43,7 @@ pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> 
     let elapsed = clock.elapsed();
     // The responders wait for requests that no longer come.
     answering.shutdown().await;
-    Ok(Sample {
-        sent,
-        received: sent,
-        elapsed,
-        latency,
-    })
+    Ok(Sample { sent, received: sent, elapsed, latency })
 }
 
 async fn answer(responder: Responder) -> Result<(), Error> {

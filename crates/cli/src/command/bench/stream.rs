@@ -41,12 +41,7 @@ pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> 
     let mut receiving = JoinSet::new();
     for bus in &target.receivers {
         let receiver = bus.receiver(subscription(target, &plan)?).await?;
-        receiving.spawn(receive(
-            receiver,
-            clock,
-            Arc::clone(&arrived),
-            finished.clone(),
-        ));
+        receiving.spawn(receive(receiver, clock, Arc::clone(&arrived), finished.clone()));
     }
     let mut senders = Vec::with_capacity(target.senders.len());
     for bus in &target.senders {
@@ -75,12 +70,7 @@ pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> 
         let _ = latency.add(&latencies);
         ended = ended.max(at);
     }
-    Ok(Sample {
-        sent,
-        received: expected,
-        elapsed: ended - began,
-        latency,
-    })
+    Ok(Sample { sent, received: expected, elapsed: ended - began, latency })
 }
 
 fn subscription(target: &Target, plan: &Plan) -> Result<Subscription, Error> {
@@ -245,9 +235,6 @@ pub(super) fn joined<T>(
 ) -> Result<T, Failure> {
     match task {
         Ok(outcome) => Ok(outcome?),
-        Err(error) => Err(Failure::new(
-            Code::Failed,
-            format!("a task was lost: {error}"),
-        )),
+        Err(error) => Err(Failure::new(Code::Failed, format!("a task was lost: {error}"))),
     }
 }
