@@ -41,10 +41,7 @@ impl Aftermath {
 
     /// Keeps `cx`'s waker in `slot`, cloning only when it is another task's.
     pub(crate) fn remember(&mut self, slot: &mut Option<Waker>, cx: &Context<'_>) {
-        if slot
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
+        if slot.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.discard(slot.replace(cx.waker().clone()));
         }
     }
@@ -60,10 +57,7 @@ impl Aftermath {
 
 impl<T> Default for Few<T> {
     fn default() -> Self {
-        Self {
-            first: None,
-            rest: Vec::new(),
-        }
+        Self { first: None, rest: Vec::new() }
     }
 }
 

@@ -23,9 +23,8 @@ pub(crate) async fn drain(
     waiting: &Drains,
     within: Duration,
 ) -> DrainReport {
-    let (inboxes, others): (Vec<_>, Vec<_>) = mailboxes
-        .into_iter()
-        .partition(|mailbox| mailbox.role() == Role::Inbox);
+    let (inboxes, others): (Vec<_>, Vec<_>) =
+        mailboxes.into_iter().partition(|mailbox| mailbox.role() == Role::Inbox);
     let before = Outstanding::of(&others);
     others.iter().for_each(|mailbox| mailbox.start_drain());
     let work = async {
@@ -62,19 +61,12 @@ impl Drains {
 
     /// Resolves once `is_done`, which is asked again at every [`wake`](Self::wake).
     fn until(&self, is_done: impl Fn() -> bool) -> impl Future<Output = ()> {
-        let mut place = Place {
-            list: &self.0,
-            ticket: None,
-        };
+        let mut place = Place { list: &self.0, ticket: None };
         poll_fn(move |cx| {
             place.renew(cx);
             // Before the look at what was handed out of a batch, which takes no lock.
             fence(Ordering::SeqCst);
-            if is_done() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if is_done() { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 }

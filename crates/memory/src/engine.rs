@@ -167,9 +167,7 @@ impl Engine {
             return;
         };
         let mut targets = Vec::new();
-        lock(&self.registry)
-            .routes
-            .find(reply.topic_bytes(), &mut targets);
+        lock(&self.registry).routes.find(reply.topic_bytes(), &mut targets);
         if targets.is_empty() {
             self.count_unmatched();
         }
@@ -304,10 +302,7 @@ impl Engine {
 
     pub(crate) fn delete(&self, name: &Topic) -> Result<(), Error> {
         let mut registry = lock(&self.registry);
-        let mailbox = registry
-            .queues
-            .remove(name)
-            .ok_or_else(|| not_found(name))?;
+        let mailbox = registry.queues.remove(name).ok_or_else(|| not_found(name))?;
         for binding in mailbox.bindings() {
             registry.routes.remove(&binding, &mailbox);
         }
@@ -319,11 +314,7 @@ impl Engine {
 
     pub(crate) fn queue(&self, name: &Topic) -> Result<QueueInfo, Error> {
         let registry = lock(&self.registry);
-        registry
-            .queues
-            .get(name)
-            .map(|queue| queue.info())
-            .ok_or_else(|| not_found(name))
+        registry.queues.get(name).map(|queue| queue.info()).ok_or_else(|| not_found(name))
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -366,9 +357,7 @@ impl Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 

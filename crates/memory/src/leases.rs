@@ -32,10 +32,7 @@ impl Leases {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.slots.push(LeaseSlot {
-                    use_count: 0,
-                    lease: None,
-                });
+                self.slots.push(LeaseSlot { use_count: 0, lease: None });
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };

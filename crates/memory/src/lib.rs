@@ -67,17 +67,13 @@ impl Memory {
     /// A broker without a clock.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            engine: Engine::new(None),
-        }
+        Self { engine: Engine::new(None) }
     }
 
     /// A broker with the clock and the randomness of `runtime`.
     #[must_use]
     pub fn with_runtime(runtime: SharedRuntime) -> Self {
-        Self {
-            engine: Engine::new(Some(runtime)),
-        }
+        Self { engine: Engine::new(Some(runtime)) }
     }
 
     /// Opens a sender of its concrete type, for those who want no dynamic dispatch.

@@ -186,8 +186,7 @@ impl Mailbox {
     /// The exclusive automatic receiver handed one more out.
     pub(crate) fn handed_out(&self) {
         // One writer, so no read-modify-write is needed.
-        self.handed
-            .store(self.handed.load(Ordering::Relaxed) + 1, Ordering::Release);
+        self.handed.store(self.handed.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     /// Copies in a batch were too old to be handed out.
@@ -230,9 +229,7 @@ impl Mailbox {
         bindings: Vec<Pattern>,
         after: &mut Aftermath,
     ) -> Vec<Pattern> {
-        self.with_held(after, |state, after| {
-            state.update(messages, bytes, bindings, after)
-        })
+        self.with_held(after, |state, after| state.update(messages, bytes, bindings, after))
     }
 
     /// Lets nothing more out of a queue, and nothing more into anything.
@@ -250,13 +247,12 @@ impl Mailbox {
         lock(&self.state).settings().bindings.clone()
     }
 
-    /// How many copies are handed out and not settled, and how many are not handed out.
+    /// How many copies are handed out and not settled, and how many are not handed out, those
+    /// included that are about to come.
     pub(crate) fn outstanding(&self) -> (u64, u64) {
         let state = lock(&self.state);
-        (
-            state.leased(),
-            state.waiting() + state.unhanded(self.handed.load(Ordering::Acquire)),
-        )
+        let unhanded = state.unhanded(self.handed.load(Ordering::Acquire));
+        (state.leased(), state.waiting() + state.promised() + unhanded)
     }
 
     pub(crate) fn ledger(&self) -> Ledger {

@@ -50,9 +50,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("mailbox", &self.mailbox.name())
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("mailbox", &self.mailbox.name()).finish_non_exhaustive()
     }
 }
 
@@ -63,17 +61,10 @@ impl MemoryReceiver {
         let manual = subscription.ack == Ack::Manual;
         let exclusive = mailbox.role().is_exclusive();
         Ok(Self {
-            shared: Arc::new(Shared {
-                engine,
-                mailbox,
-                failed: Mutex::default(),
-            }),
+            shared: Arc::new(Shared { engine, mailbox, failed: Mutex::default() }),
             consumer,
             manual,
-            prefetch: subscription
-                .prefetch
-                .filter(|_| manual)
-                .unwrap_or(usize::MAX),
+            prefetch: subscription.prefetch.filter(|_| manual).unwrap_or(usize::MAX),
             left: subscription.limit.unwrap_or(u64::MAX),
             batch: (exclusive && !manual).then(Batch::default),
             registered: Registered::Nowhere,
@@ -121,20 +112,9 @@ impl MemoryReceiver {
     ) -> Poll<usize> {
         let (consumer, manual, prefetch) = (self.consumer, self.manual, self.prefetch);
         let now = self.shared.engine.now();
-        let taking = Taking {
-            consumer,
-            manual,
-            prefetch,
-            limit,
-            now,
-        };
+        let taking = Taking { consumer, manual, prefetch, limit, now };
         let shared = &self.shared;
-        let lease = &mut |Handed {
-                              message,
-                              attempt,
-                              missed,
-                              tag,
-                          }| {
+        let lease = &mut |Handed { message, attempt, missed, tag }| {
             let delivery = if manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
             } else {
@@ -193,9 +173,7 @@ impl MemoryReceiver {
         if !std::mem::replace(&mut self.joined, false) {
             return;
         }
-        let Shared {
-            engine, mailbox, ..
-        } = &*self.shared;
+        let Shared { engine, mailbox, .. } = &*self.shared;
         let waiting = std::mem::replace(&mut self.registered, Registered::Nowhere).ticket();
         if let Some(mut batch) = self.batch.take()
             && !batch.is_empty()
@@ -209,8 +187,7 @@ impl MemoryReceiver {
 impl Receiver for MemoryReceiver {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
         let mut one = None;
-        self.poll_take(cx, 1, &mut |delivery| one = Some(delivery))
-            .map(|_| one.map(Ok))
+        self.poll_take(cx, 1, &mut |delivery| one = Some(delivery)).map(|_| one.map(Ok))
     }
 
     fn poll_recv_many(
@@ -219,8 +196,7 @@ impl Receiver for MemoryReceiver {
         into: &mut Vec<Delivery>,
         limit: NonZeroUsize,
     ) -> Poll<Result<usize, Error>> {
-        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery))
-            .map(Ok)
+        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery)).map(Ok)
     }
 
     fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

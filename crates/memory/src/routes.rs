@@ -47,11 +47,7 @@ impl Routes {
     /// Appends every mailbox that `topic` goes to, each once, in a fixed order.
     pub(crate) fn find(&self, topic: &[u8], into: &mut Vec<Arc<Mailbox>>) {
         let start = into.len();
-        self.root.find(
-            Some(topic),
-            topic.starts_with(RESERVED_PREFIX.as_bytes()),
-            into,
-        );
+        self.root.find(Some(topic), topic.starts_with(RESERVED_PREFIX.as_bytes()), into);
         let found = &mut into[start..];
         if found.len() > 1 {
             found.sort_unstable_by_key(|mailbox| mailbox.id());
@@ -95,21 +91,13 @@ impl Node {
             [] => self.here.retain(|this| this.id() != mailbox.id()),
             [">"] => self.tail.retain(|this| this.id() != mailbox.id()),
             ["*", rest @ ..] => {
-                if self
-                    .any
-                    .as_mut()
-                    .is_some_and(|node| node.remove(rest, mailbox))
-                {
+                if self.any.as_mut().is_some_and(|node| node.remove(rest, mailbox)) {
                     self.any = None;
                 }
             }
             [word, rest @ ..] => {
                 let word = word.as_bytes();
-                if self
-                    .words
-                    .get_mut(word)
-                    .is_some_and(|node| node.remove(rest, mailbox))
-                {
+                if self.words.get_mut(word).is_some_and(|node| node.remove(rest, mailbox)) {
                     self.words.remove(word);
                 }
             }
@@ -165,11 +153,8 @@ mod tests {
             let mut found = Vec::new();
             routes.find(topic.as_bytes(), &mut found);
             let found: Vec<u64> = found.iter().map(|mailbox| mailbox.id()).collect();
-            let expected: Vec<u64> = (0..)
-                .zip(&patterns)
-                .filter(|(_, p)| p.matches(&topic))
-                .map(|(id, _)| id)
-                .collect();
+            let expected: Vec<u64> =
+                (0..).zip(&patterns).filter(|(_, p)| p.matches(&topic)).map(|(id, _)| id).collect();
             assert_eq!(found, expected, "{topic}");
         }
     }

@@ -86,10 +86,7 @@ impl MemorySender {
         let same = route.generation == generation
             && !(to_queue && route.targets.is_empty())
             && route.to_queue == to_queue
-            && route
-                .topic
-                .as_ref()
-                .is_some_and(|topic| topic.as_bytes() == message.topic_bytes());
+            && route.topic.as_ref().is_some_and(|topic| topic.as_bytes() == message.topic_bytes());
         if same {
             return Ok(());
         }
@@ -100,8 +97,7 @@ impl MemorySender {
         let declare = message.kind() != Kind::Request || message.waits();
         let queue = to_queue.then_some(&topic);
         route.generation =
-            self.engine
-                .route(message.topic_bytes(), queue, declare, &mut route.targets)?;
+            self.engine.route(message.topic_bytes(), queue, declare, &mut route.targets)?;
         route.to_queue = to_queue;
         route.topic = Some(topic);
         Ok(())
@@ -110,9 +106,8 @@ impl MemorySender {
     /// Puts the message into every target or into none, and says what became of it. One that has
     /// to wait, or found a target gone, is still in the slot.
     fn put(&mut self, cx: &Context<'_>, slot: &mut Option<Message>) -> Put {
-        let impatient = slot
-            .as_ref()
-            .is_some_and(|this| this.kind() == Kind::Request && !this.waits());
+        let impatient =
+            slot.as_ref().is_some_and(|this| this.kind() == Kind::Request && !this.waits());
         let (target, admission) = match self.route.willing(impatient) {
             [] => return Put::Into(0),
             [target] => (target, target.admit(slot, Some(cx))),
@@ -120,7 +115,10 @@ impl MemorySender {
                 let Some(message) = slot.as_ref() else {
                     return Put::Into(0);
                 };
-                match put_everywhere(targets, message, cx) {
+                let put = put_everywhere(targets, message, cx);
+                // A drain waits for what room was kept for, wherever that went.
+                self.engine.wake_drain();
+                match put {
                     Ok(matched) => return Put::Into(matched),
                     Err(refused) => refused,
                 }
@@ -181,8 +179,7 @@ impl Route {
             return &self.targets;
         }
         self.busy.clear();
-        self.busy
-            .extend(self.targets.iter().filter(|this| !idle(this)).cloned());
+        self.busy.extend(self.targets.iter().filter(|this| !idle(this)).cloned());
         &self.busy
     }
 }
@@ -198,9 +195,7 @@ fn put_everywhere<'a>(
     for (index, target) in targets.iter().enumerate() {
         let reserved = target.reserve(size, cx);
         if reserved != Admission::Taken {
-            targets[..index]
-                .iter()
-                .for_each(|this| this.unreserve(size));
+            targets[..index].iter().for_each(|this| this.unreserve(size));
             return Err((target, reserved));
         }
     }

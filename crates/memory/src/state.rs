@@ -184,10 +184,7 @@ impl Entry {
     }
 
     fn into_unanswered(self) -> Unanswered {
-        Unanswered {
-            begun: self.attempts > 0,
-            request: self.message,
-        }
+        Unanswered { begun: self.attempts > 0, request: self.message }
     }
 }
 
@@ -348,12 +345,7 @@ impl State {
         let position = self.next_position;
         self.next_position += 1;
         let missed = std::mem::take(&mut self.missed);
-        self.waiting.push_back(Entry {
-            message,
-            position,
-            attempts: 0,
-            missed,
-        });
+        self.waiting.push_back(Entry { message, position, attempts: 0, missed });
         self.idle.notify_one(after);
     }
 
@@ -417,10 +409,7 @@ impl State {
         if let Some(ticket) = waiting {
             self.idle.leave(ticket, after);
         }
-        let unsettled = self
-            .consumers
-            .get(&taking.consumer)
-            .map_or(0, |this| this.unsettled);
+        let unsettled = self.consumers.get(&taking.consumer).map_or(0, |this| this.unsettled);
         let room = taking.prefetch.saturating_sub(unsettled);
         let taken = if self.is_over() {
             Taken::End
@@ -454,11 +443,7 @@ impl State {
         }
         let count = self.waiting.len();
         if count == 0 {
-            return if self.is_over() {
-                Taken::End
-            } else {
-                Taken::Wait(self.idle.wait(cx, 0))
-            };
+            return if self.is_over() { Taken::End } else { Taken::Wait(self.idle.wait(cx, 0)) };
         }
         std::mem::swap(&mut self.waiting, &mut batch.entries);
         self.batched += count as u64;
@@ -522,12 +507,7 @@ impl State {
         while count < limit
             && let Some(mut entry) = self.waiting.pop_front()
         {
-            if entry
-                .message
-                .deadline()
-                .zip(taking.now)
-                .is_some_and(|(due, now)| due <= now)
-            {
+            if entry.message.deadline().zip(taking.now).is_some_and(|(due, now)| due <= now) {
                 self.books.expired += 1;
                 self.free(&entry);
                 // What was missed before it was missed before the next.
@@ -545,21 +525,11 @@ impl State {
             if taking.manual {
                 let message = entry.message.clone();
                 let tag = self.leases.insert(entry, taking.consumer);
-                hand(Handed {
-                    message,
-                    attempt,
-                    missed,
-                    tag,
-                });
+                hand(Handed { message, attempt, missed, tag });
             } else {
                 self.books.auto += 1;
                 self.free(&entry);
-                hand(Handed {
-                    message: entry.message,
-                    attempt,
-                    missed,
-                    tag: 0,
-                });
+                hand(Handed { message: entry.message, attempt, missed, tag: 0 });
             }
         }
         if taking.manual
@@ -590,10 +560,7 @@ impl State {
         }
         let unanswered = self.close_lease(lease.entry, outcome, after);
         let drained = self.leases.len() == 0 && self.ending != Ending::Open;
-        Settlement {
-            unanswered,
-            drained,
-        }
+        Settlement { unanswered, drained }
     }
 
     /// Ends a lease: the copy is gone, or back in its old place. A request that is gone without
@@ -639,9 +606,7 @@ impl State {
                 true
             }
             _ => {
-                let place = self
-                    .waiting
-                    .partition_point(|this| this.position < entry.position);
+                let place = self.waiting.partition_point(|this| this.position < entry.position);
                 self.waiting.insert(place, entry);
                 self.wake_idle(after);
                 return None;
@@ -746,6 +711,11 @@ impl State {
         self.waiting.len() as u64
     }
 
+    /// Copies that are about to come: their senders keep room at several places first.
+    pub(crate) fn promised(&self) -> u64 {
+        self.reserved as u64
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes as u64
     }
@@ -758,12 +728,8 @@ impl State {
     /// The books: what went is counted when it goes, what is held is counted where it lies.
     pub(crate) fn ledger(&self, handed: u64) -> Ledger {
         let unhanded = self.unhanded(handed);
-        let dropped_by: BTreeMap<_, _> = self
-            .books
-            .dropped
-            .iter()
-            .map(|(why, count)| ((*why).to_owned(), *count))
-            .collect();
+        let dropped_by: BTreeMap<_, _> =
+            self.books.dropped.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
         Ledger {
             accepted: self.books.accepted,
             acked: self.books.acked,

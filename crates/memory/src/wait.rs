@@ -149,10 +149,7 @@ impl WaitList {
     }
 
     fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
-        self.slots
-            .get_mut(ticket.index)?
-            .as_mut()
-            .filter(|slot| slot.serial == ticket.serial)
+        self.slots.get_mut(ticket.index)?.as_mut().filter(|slot| slot.serial == ticket.serial)
     }
 
     /// Drops the ticket from the order: at once where that is cheap, else when it comes up.
@@ -276,12 +273,7 @@ mod tests {
             (count, list.wait(&Context::from_waker(&waker), bytes))
         };
         let waiting = [wait(80), wait(30), wait(20), wait(30)];
-        let room = Room {
-            messages: 1,
-            bytes: 40,
-            capacity_messages: 9,
-            capacity_bytes: 100,
-        };
+        let room = Room { messages: 1, bytes: 40, capacity_messages: 9, capacity_bytes: 100 };
         let mut after = Aftermath::default();
         list.notify_fitting(room, &mut after);
         list.notify_fitting(room, &mut after);

@@ -22,10 +22,7 @@ async fn exchange<S: Sender + ?Sized, R: Receiver + ?Sized>(
         assert_eq!((receipt.confirmed, receipt.matched), (64, 64));
         deliveries.push(receiver.next_delivery().await.expect("one is there"));
         while deliveries.len() < 64 {
-            receiver
-                .recv_many(&mut deliveries, 64)
-                .await
-                .expect("the rest is there");
+            receiver.recv_many(&mut deliveries, 64).await.expect("the rest is there");
         }
         for delivery in deliveries.drain(..) {
             delivery.ack();
@@ -58,10 +55,7 @@ fn a_message_allocates_nothing_once_warm() {
     for ack in [Ack::Auto, Ack::Manual] {
         for (message, subscription) in [
             (&to_topic, Subscription::topic(&topic).unwrap().ack(ack)),
-            (
-                &to_topic,
-                Subscription::shared(&topic, "group").unwrap().ack(ack),
-            ),
+            (&to_topic, Subscription::shared(&topic, "group").unwrap().ack(ack)),
             (&to_queue, Subscription::queue("a-queue").unwrap().ack(ack)),
         ] {
             let mut sender = memory.open_sender(SenderOptions::new()).unwrap();
@@ -78,9 +72,5 @@ fn a_message_allocates_nothing_once_warm() {
         }
     }
     let stats = pollster::block_on(memory.stats()).unwrap();
-    assert!(
-        stats.ledger.is_balanced() && stats.ledger.held == 0,
-        "{}",
-        stats.ledger
-    );
+    assert!(stats.ledger.is_balanced() && stats.ledger.held == 0, "{}", stats.ledger);
 }

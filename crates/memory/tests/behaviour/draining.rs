@@ -21,18 +21,10 @@ fn a_drain_waits_for_what_was_handed_out_and_lets_nothing_in() {
     let mut drain = pin!(memory.drain(Duration::from_secs(30)));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(drain.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(
-        sending.try_send(job("q", "late")).unwrap_err().kind(),
-        ErrorKind::Closed
-    );
-    assert!(
-        pollster::block_on(consumer.recv()).unwrap().is_none(),
-        "a drained queue has ended"
-    );
+    assert_eq!(sending.try_send(job("q", "late")).unwrap_err().kind(), ErrorKind::Closed);
+    assert!(pollster::block_on(consumer.recv()).unwrap().is_none(), "a drained queue has ended");
     delivery.ack();
-    let Poll::Ready(Ok(report)) = drain.as_mut().poll(&mut cx) else {
-        panic!("all is settled")
-    };
+    let Poll::Ready(Ok(report)) = drain.as_mut().poll(&mut cx) else { panic!("all is settled") };
     assert_eq!((report.finished, report.abandoned, report.held), (1, 0, 1));
     assert_eq!(ledger(&memory).held, 1);
 }
@@ -67,19 +59,12 @@ fn drains_at_the_same_time_are_all_told() {
     sender(&memory).try_send(job("q", "1")).unwrap();
     let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap());
     let delivery = consumer.try_recv().unwrap().unwrap();
-    let mut drains = [
-        pin!(memory.drain(Duration::from_secs(30))),
-        pin!(memory.drain(Duration::from_secs(30))),
-    ];
+    let mut drains =
+        [pin!(memory.drain(Duration::from_secs(30))), pin!(memory.drain(Duration::from_secs(30)))];
     let woken = [Woken::new(), Woken::new()];
     for (drain, woken) in drains.iter_mut().zip(&woken) {
         let waker = woken.waker();
-        assert!(
-            drain
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(drain.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     delivery.ack();
     assert_eq!(woken.map(|woken| woken.take()), [true, true]);
@@ -110,26 +95,17 @@ fn a_request_that_is_under_way_is_answered_while_the_broker_drains() {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(drain.as_mut().poll(&mut cx).is_pending());
     assert!(inbox.try_recv().unwrap().is_none());
-    assert!(
-        super::is_pending(inbox.recv()),
-        "the answer is still to come"
-    );
+    assert!(super::is_pending(inbox.recv()), "the answer is still to come");
 
     let reply = delivery.message().reply("done").unwrap();
     assert_eq!(reply.kind(), Kind::Reply);
     sender(&memory).try_send(reply).unwrap();
     delivery.ack();
-    assert!(
-        drain.as_mut().poll(&mut cx).is_pending(),
-        "it is not delivered yet"
-    );
+    assert!(drain.as_mut().poll(&mut cx).is_pending(), "it is not delivered yet");
     let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
     assert_eq!(answer.payload(), "done");
     assert!(drain.as_mut().poll(&mut cx).is_ready());
-    assert!(
-        pollster::block_on(inbox.recv()).unwrap().is_none(),
-        "drained"
-    );
+    assert!(pollster::block_on(inbox.recv()).unwrap().is_none(), "drained");
 }
 
 #[test]

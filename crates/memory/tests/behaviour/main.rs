@@ -51,9 +51,7 @@ fn ledger(memory: &Memory) -> Ledger {
 }
 
 fn is_pending(future: impl Future) -> bool {
-    pin!(future)
-        .poll(&mut Context::from_waker(Waker::noop()))
-        .is_pending()
+    pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 fn with_clock() -> (SharedRuntime, Memory) {
@@ -64,10 +62,7 @@ fn with_clock() -> (SharedRuntime, Memory) {
 /// An inbox and a request to `to` that asks for an answer there.
 fn request(memory: &Memory, to: &str) -> (posthaste_core::BoxReceiver, Message) {
     let (address, inbox) = pollster::block_on(memory.inbox()).unwrap();
-    let request = Message::builder(topic(to))
-        .reply_to(address, 7)
-        .build()
-        .unwrap();
+    let request = Message::builder(topic(to)).reply_to(address, 7).build().unwrap();
     (inbox, request)
 }
 
@@ -79,14 +74,8 @@ fn a_copy_goes_to_each_subscription_each_group_and_each_bound_queue_once() {
         .bind(Pattern::new("orders.eu.*").unwrap());
     pollster::block_on(memory.declare(queue)).unwrap();
     let mut one = receiver(&memory, &Subscription::topic("orders.*.new").unwrap());
-    let mut group = receiver(
-        &memory,
-        &Subscription::shared("orders.>", "billing").unwrap(),
-    );
-    let mut other = receiver(
-        &memory,
-        &Subscription::shared("orders.>", "billing").unwrap(),
-    );
+    let mut group = receiver(&memory, &Subscription::shared("orders.>", "billing").unwrap());
+    let mut other = receiver(&memory, &Subscription::shared("orders.>", "billing").unwrap());
     let receipt = pollster::block_on(sender(&memory).send(event("orders.eu.new", "7"))).unwrap();
     assert_eq!(receipt.matched, 3);
     assert_eq!(now(&mut one, payload), "7");
@@ -101,10 +90,7 @@ fn a_copy_goes_to_each_subscription_each_group_and_each_bound_queue_once() {
 #[test]
 fn one_full_subscription_keeps_the_message_from_all_and_its_room_lets_it_go_to_all() {
     let memory = Memory::new();
-    let mut small = receiver(
-        &memory,
-        &Subscription::topic("a").unwrap().capacity(1, 1 << 20),
-    );
+    let mut small = receiver(&memory, &Subscription::topic("a").unwrap().capacity(1, 1 << 20));
     let mut large = receiver(&memory, &Subscription::topic("a").unwrap());
     let mut sending = sender(&memory);
     sending.try_send(event("a", "1")).unwrap();
@@ -112,10 +98,7 @@ fn one_full_subscription_keeps_the_message_from_all_and_its_room_lets_it_go_to_a
     let mut cx = Context::from_waker(Waker::noop());
     assert!(sending.poll_send(&mut cx, &mut slot).is_pending());
     assert_eq!(now(&mut large, payload), "1");
-    assert!(
-        large.try_recv().unwrap().is_none(),
-        "nobody has a copy before all have room"
-    );
+    assert!(large.try_recv().unwrap().is_none(), "nobody has a copy before all have room");
     assert_eq!(now(&mut small, payload), "1");
     assert!(sending.poll_send(&mut cx, &mut slot).is_ready());
     assert_eq!(now(&mut large, payload), "2");
@@ -125,20 +108,11 @@ fn one_full_subscription_keeps_the_message_from_all_and_its_room_lets_it_go_to_a
 #[test]
 fn room_kept_for_a_message_that_cannot_go_is_given_to_the_next_sender() {
     let memory = Memory::new();
-    let open = receiver(
-        &memory,
-        &Subscription::topic("a").unwrap().capacity(1, 1 << 20),
-    );
-    let _full = receiver(
-        &memory,
-        &Subscription::topic("*").unwrap().capacity(1, 1 << 20),
-    );
+    let open = receiver(&memory, &Subscription::topic("a").unwrap().capacity(1, 1 << 20));
+    let _full = receiver(&memory, &Subscription::topic("*").unwrap().capacity(1, 1 << 20));
     let mut first = sender(&memory);
     first.try_send(event("b", "fills the second")).unwrap();
-    assert_eq!(
-        first.try_send(event("a", "waits")).unwrap_err().kind(),
-        ErrorKind::Full
-    );
+    assert_eq!(first.try_send(event("a", "waits")).unwrap_err().kind(), ErrorKind::Full);
     drop(_full);
     let mut second = sender(&memory);
     second.try_send(event("a", "has the room")).unwrap();
@@ -161,10 +135,7 @@ fn a_released_copy_goes_back_to_its_old_place_without_counting() {
     let again = consumer.try_recv().unwrap().unwrap();
     assert_eq!((again.payload().as_ref(), again.attempt()), (&b"1"[..], 1));
     let retried = consumer.try_recv().unwrap().unwrap();
-    assert_eq!(
-        (retried.payload().as_ref(), retried.attempt()),
-        (&b"2"[..], 2)
-    );
+    assert_eq!((retried.payload().as_ref(), retried.attempt()), (&b"2"[..], 2));
 }
 
 #[test]
@@ -203,10 +174,7 @@ fn a_limit_ends_the_receiver_and_takes_no_more_than_that() {
     }
     let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap().limit(2));
     let mut got = Vec::new();
-    assert_eq!(
-        pollster::block_on(consumer.recv_many(&mut got, 10)).unwrap(),
-        2
-    );
+    assert_eq!(pollster::block_on(consumer.recv_many(&mut got, 10)).unwrap(), 2);
     assert!(pollster::block_on(consumer.recv()).unwrap().is_none());
     got.into_iter().for_each(Delivery::ack);
     let info = pollster::block_on(memory.queue(&topic("q"))).unwrap();
@@ -227,11 +195,7 @@ fn a_request_that_nobody_takes_is_answered_at_once() {
 fn a_request_does_not_wait_in_a_queue_that_nobody_reads_unless_it_says_so() {
     let memory = Memory::new();
     let (address, mut inbox) = pollster::block_on(memory.inbox()).unwrap();
-    let build = || {
-        Message::builder(topic("work"))
-            .to_queue()
-            .reply_to(address.clone(), 1)
-    };
+    let build = || Message::builder(topic("work")).to_queue().reply_to(address.clone(), 1);
     let mut sending = sender(&memory);
     sending.try_send(build().build().unwrap()).unwrap();
     let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
@@ -251,10 +215,7 @@ fn a_dropped_request_is_answered_and_not_run_again() {
     sender(&memory).try_send(request).unwrap();
     drop(responder.try_recv().unwrap().unwrap());
     let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
-    assert_eq!(
-        (answer.kind(), answer.status()),
-        (Kind::Status, Some(Status::NoResponders))
-    );
+    assert_eq!((answer.kind(), answer.status()), (Kind::Status, Some(Status::NoResponders)));
     assert!(responder.try_recv().unwrap().is_none());
     assert_eq!(ledger(&memory).dropped_by["responder_lost"], 1);
 }
@@ -267,10 +228,7 @@ fn requests_that_wait_for_a_group_are_answered_when_its_last_member_goes() {
     let (mut inbox, request) = request(&memory, "work");
     sender(&memory).try_send(request).unwrap();
     drop(first);
-    assert!(
-        inbox.try_recv().unwrap().is_none(),
-        "another member may still take it"
-    );
+    assert!(inbox.try_recv().unwrap().is_none(), "another member may still take it");
     drop(second);
     let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
     assert_eq!(answer.status(), Some(Status::NoResponders));
@@ -285,10 +243,7 @@ fn a_full_inbox_drops_the_newest_and_counts_it() {
     for payload in ["1", "2", "3"] {
         sending.try_send(event("a", payload)).unwrap();
     }
-    assert_eq!(
-        (now(&mut inbox, payload), now(&mut inbox, payload)),
-        ("1".into(), "2".into())
-    );
+    assert_eq!((now(&mut inbox, payload), now(&mut inbox, payload)), ("1".into(), "2".into()));
     assert_eq!(ledger(&memory).dropped_by["full"], 1);
 }
 
@@ -304,10 +259,7 @@ fn what_a_subscription_had_not_handed_out_is_dropped_with_it_and_counted() {
     assert_eq!((ledger(&memory).auto, ledger(&memory).held), (1, 2));
     drop(subscriber);
     let ledger = ledger(&memory);
-    assert_eq!(
-        (ledger.auto, ledger.held, ledger.dropped_by["unsubscribed"]),
-        (1, 0, 2)
-    );
+    assert_eq!((ledger.auto, ledger.held, ledger.dropped_by["unsubscribed"]), (1, 0, 2));
 }
 
 #[test]
@@ -327,10 +279,7 @@ fn a_lease_that_outlives_its_subscription_stays_in_the_books_until_it_ends() {
 fn what_needs_a_clock_says_so_without_one() {
     let (runtime, _) = with_clock();
     let memory = Memory::new();
-    let late = Message::builder(topic("a"))
-        .deadline(runtime.now())
-        .build()
-        .unwrap();
+    let late = Message::builder(topic("a")).deadline(runtime.now()).build().unwrap();
     let refused = sender(&memory).try_send(late).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     let drained = pollster::block_on(memory.drain(Duration::ZERO)).unwrap_err();
@@ -345,12 +294,8 @@ fn a_message_past_its_deadline_is_counted_and_not_handed_out() {
     let mut sending = sender(&memory);
     let late =
         |builder: posthaste_core::MessageBuilder| builder.deadline(runtime.now()).build().unwrap();
-    sending
-        .try_send(late(Message::builder(topic("a"))))
-        .unwrap();
-    sending
-        .try_send(late(Message::builder(topic("a")).to_queue()))
-        .unwrap();
+    sending.try_send(late(Message::builder(topic("a")))).unwrap();
+    sending.try_send(late(Message::builder(topic("a")).to_queue())).unwrap();
     assert!(live.try_recv().unwrap().is_none() && queue.try_recv().unwrap().is_none());
     assert_eq!((ledger(&memory).expired, ledger(&memory).held), (2, 0));
 }
@@ -361,11 +306,7 @@ fn deleting_a_queue_ends_its_consumers_and_drops_what_it_held() {
     sender(&memory).try_send(job("q", "1")).unwrap();
     let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap());
     pollster::block_on(memory.delete(&topic("q"))).unwrap();
-    assert!(
-        consumer
-            .poll_recv(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
-    );
+    assert!(consumer.poll_recv(&mut Context::from_waker(Waker::noop())).is_ready());
     assert_eq!(ledger(&memory).dropped_by["queue_deleted"], 1);
     let missing = pollster::block_on(memory.delete(&topic("q"))).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
@@ -386,10 +327,7 @@ fn a_lowered_capacity_holds_from_then_on_and_a_raised_one_lets_senders_go_on() {
     declare(2);
     assert!(sending.poll_send(&mut cx, &mut slot).is_ready());
     declare(1);
-    assert_eq!(
-        sending.try_send(job("q", "3")).unwrap_err().kind(),
-        ErrorKind::Full
-    );
+    assert_eq!(sending.try_send(job("q", "3")).unwrap_err().kind(), ErrorKind::Full);
 }
 
 #[test]
@@ -399,31 +337,21 @@ fn queues_are_listed_in_the_order_of_their_names() {
         pollster::block_on(memory.declare(Queue::new(topic(name)))).unwrap();
     }
     let stats = pollster::block_on(memory.stats()).unwrap();
-    let names: Vec<_> = stats
-        .queues
-        .iter()
-        .map(|queue| queue.name.as_str())
-        .collect();
+    let names: Vec<_> = stats.queues.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(names, ["aaa", "ab", "b", "c.d"]);
 }
 
 #[test]
 fn a_limit_lets_go_of_the_source_with_the_last_delivery() {
     let memory = Memory::new();
-    let one = Subscription::topic("a")
-        .unwrap()
-        .limit(1)
-        .capacity(1, 1 << 20);
+    let one = Subscription::topic("a").unwrap().limit(1).capacity(1, 1 << 20);
     let mut subscriber = receiver(&memory, &one);
     let mut sending = sender(&memory);
     sending.try_send(event("a", "1")).unwrap();
     assert_eq!(now(&mut subscriber, payload), "1");
     sending.try_send(event("a", "2")).unwrap();
     sending.try_send(event("a", "nobody is held up")).unwrap();
-    assert_eq!(
-        (ledger(&memory).accepted, ledger(&memory).unmatched),
-        (1, 2)
-    );
+    assert_eq!((ledger(&memory).accepted, ledger(&memory).unmatched), (1, 2));
 }
 
 #[test]
@@ -442,19 +370,13 @@ fn a_group_keeps_its_members_whatever_it_is_called() {
 fn what_was_missed_before_an_expired_message_is_told_with_the_next() {
     let (runtime, memory) = with_clock();
     for ack in [Ack::Auto, Ack::Manual] {
-        let lossy = Subscription::topic("a")
-            .unwrap()
-            .ack(ack)
-            .capacity(1, 1 << 20);
+        let lossy = Subscription::topic("a").unwrap().ack(ack).capacity(1, 1 << 20);
         let mut inbox = receiver(&memory, &lossy.overflow(Overflow::DropNewest));
         let mut sending = sender(&memory);
         sending.try_send(event("a", "1")).unwrap();
         sending.try_send(event("a", "missed")).unwrap();
         assert_eq!(now(&mut inbox, payload), "1");
-        let late = Message::builder(topic("a"))
-            .deadline(runtime.now())
-            .build()
-            .unwrap();
+        let late = Message::builder(topic("a")).deadline(runtime.now()).build().unwrap();
         sending.try_send(late).unwrap();
         assert!(inbox.try_recv().unwrap().is_none(), "it has expired");
         sending.try_send(event("a", "3")).unwrap();
@@ -466,11 +388,8 @@ fn what_was_missed_before_an_expired_message_is_told_with_the_next() {
 fn requests_that_wait_in_a_queue_are_answered_when_its_last_consumer_goes() {
     let memory = Memory::new();
     let (address, mut inbox) = pollster::block_on(memory.inbox()).unwrap();
-    let build = |number| {
-        Message::builder(topic("work"))
-            .to_queue()
-            .reply_to(address.clone(), number)
-    };
+    let build =
+        |number| Message::builder(topic("work")).to_queue().reply_to(address.clone(), number);
     let worker = Subscription::queue("work").unwrap();
     let (first, second) = (receiver(&memory, &worker), receiver(&memory, &worker));
     let mut sending = sender(&memory);
@@ -480,14 +399,8 @@ fn requests_that_wait_in_a_queue_are_answered_when_its_last_consumer_goes() {
     assert!(inbox.try_recv().unwrap().is_none(), "another may take it");
     drop(second);
     let answer = inbox.try_recv().unwrap().unwrap().ack_into_message();
-    assert_eq!(
-        (answer.status(), answer.correlation()),
-        (Some(Status::NoResponders), 1)
-    );
-    assert!(
-        inbox.try_recv().unwrap().is_none(),
-        "the other says that it waits"
-    );
+    assert_eq!((answer.status(), answer.correlation()), (Some(Status::NoResponders), 1));
+    assert!(inbox.try_recv().unwrap().is_none(), "the other says that it waits");
     assert_eq!(ledger(&memory).held, 1);
 }
 
@@ -495,9 +408,7 @@ fn requests_that_wait_in_a_queue_are_answered_when_its_last_consumer_goes() {
 fn a_request_that_is_given_back_to_a_queue_that_nobody_reads_is_answered() {
     let memory = Memory::new();
     let (address, mut inbox) = pollster::block_on(memory.inbox()).unwrap();
-    let request = Message::builder(topic("work"))
-        .to_queue()
-        .reply_to(address, 1);
+    let request = Message::builder(topic("work")).to_queue().reply_to(address, 1);
     let mut worker = receiver(&memory, &Subscription::queue("work").unwrap());
     sender(&memory).try_send(request.build().unwrap()).unwrap();
     let delivery = worker.try_recv().unwrap().unwrap();

@@ -47,20 +47,14 @@ struct Pending {
 
 impl Pending {
     fn new(memory: &Memory, message: Message) -> Self {
-        let mut this = Self {
-            sender: sender(memory),
-            slot: Some(message),
-            woken: Woken::new(),
-        };
+        let mut this = Self { sender: sender(memory), slot: Some(message), woken: Woken::new() };
         this.poll();
         this
     }
 
     fn poll(&mut self) {
         let waker = self.woken.waker();
-        let polled = self
-            .sender
-            .poll_send(&mut Context::from_waker(&waker), &mut self.slot);
+        let polled = self.sender.poll_send(&mut Context::from_waker(&waker), &mut self.slot);
         assert_eq!(polled.is_pending(), self.slot.is_some());
     }
 
@@ -120,10 +114,7 @@ fn a_large_message_that_does_not_fit_yet_holds_up_no_small_one() {
     let memory = full_queue(Queue::new(topic("q")).capacity_bytes(100), "a small one");
     let mut filling = sender(&memory);
     filling
-        .try_send(job(
-            "q",
-            "sixty bytes sixty bytes sixty bytes sixty bytes sixty bytes",
-        ))
+        .try_send(job("q", "sixty bytes sixty bytes sixty bytes sixty bytes sixty bytes"))
         .unwrap();
     let large = "eighty bytes eighty bytes eighty bytes eighty bytes eighty bytes eighty bytes";
     let mut waiting = [
@@ -176,14 +167,8 @@ fn a_wake_up_that_came_before_it_was_shared_is_shared_too() {
     let waker = woken.waker();
     let noop = &mut Context::from_waker(Waker::noop());
     assert!(stream.poll_recv(noop).is_pending());
-    assert!(
-        other
-            .poll_recv(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    sender(&memory)
-        .try_send(job("q", "between the two calls of a stream's poll"))
-        .unwrap();
+    assert!(other.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+    sender(&memory).try_send(job("q", "between the two calls of a stream's poll")).unwrap();
     stream.share_wakeup();
     assert!(woken.take(), "the stream may never be polled again");
 }
@@ -230,76 +215,38 @@ fn a_waker_may_use_the_broker_when_it_is_woken_and_when_it_is_dropped() {
     let mut other = receiver(&memory, &of);
     // A consumer's waker: replaced, woken, and dropped with the handle.
     for _ in 0..2 {
-        assert!(
-            consumer
-                .poll_recv(&mut Context::from_waker(&meddler(&memory)))
-                .is_pending()
-        );
+        assert!(consumer.poll_recv(&mut Context::from_waker(&meddler(&memory))).is_pending());
     }
     sending.try_send(job("q", "1")).unwrap();
     let delivery = consumer.try_recv().unwrap().unwrap();
     // One that waits for a settlement of its own: replaced and given up.
     for _ in 0..2 {
-        assert!(
-            consumer
-                .poll_recv(&mut Context::from_waker(&meddler(&memory)))
-                .is_pending()
-        );
+        assert!(consumer.poll_recv(&mut Context::from_waker(&meddler(&memory))).is_pending());
     }
     consumer.disarm();
     // A sender's waker: replaced, given up, and woken by room that was made.
     let mut slot = Some(job("q", "2"));
     for _ in 0..2 {
         let waker = meddler(&memory);
-        assert!(
-            sending
-                .poll_send(&mut Context::from_waker(&waker), &mut slot)
-                .is_pending()
-        );
+        assert!(sending.poll_send(&mut Context::from_waker(&waker), &mut slot).is_pending());
     }
     sending.disarm();
     let waker = meddler(&memory);
-    assert!(
-        sending
-            .poll_send(&mut Context::from_waker(&waker), &mut slot)
-            .is_pending()
-    );
+    assert!(sending.poll_send(&mut Context::from_waker(&waker), &mut slot).is_pending());
     pollster::block_on(memory.declare(Queue::new(topic("q")).capacity(2))).unwrap();
     // A consumer that leaves passes its wake-up on.
-    assert!(
-        consumer
-            .poll_recv(&mut Context::from_waker(&meddler(&memory)))
-            .is_pending()
-    );
+    assert!(consumer.poll_recv(&mut Context::from_waker(&meddler(&memory))).is_pending());
     delivery.ack();
-    assert!(
-        consumer
-            .poll_recv(&mut Context::from_waker(&meddler(&memory)))
-            .is_pending()
-    );
-    assert!(
-        other
-            .poll_recv(&mut Context::from_waker(&meddler(&memory)))
-            .is_pending()
-    );
+    assert!(consumer.poll_recv(&mut Context::from_waker(&meddler(&memory))).is_pending());
+    assert!(other.poll_recv(&mut Context::from_waker(&meddler(&memory))).is_pending());
     sending.try_send(job("q", "3")).unwrap();
     drop(consumer);
     let delivery = other.try_recv().unwrap().unwrap();
     // A drain's waker.
     let mut drain = Box::pin(memory.drain(Duration::from_secs(30)));
     for _ in 0..2 {
-        assert!(
-            drain
-                .as_mut()
-                .poll(&mut Context::from_waker(&meddler(&memory)))
-                .is_pending()
-        );
+        assert!(drain.as_mut().poll(&mut Context::from_waker(&meddler(&memory))).is_pending());
     }
     delivery.ack();
-    assert!(
-        drain
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
-    );
+    assert!(drain.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }
