@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use posthaste_core::{
@@ -227,13 +228,124 @@ fn senders_to_two_full_queues_that_give_up_now_and_then_fill_both_alike() {
     assert_empty(&memory);
 }
 
+/// A handle that waits once, gives up, and then stays where it is until the round is over.
+fn fickle(random: &mut Random) -> Patience {
+    if random.one_in(2) { Patience::None } else { Patience::UntilWoken }
+}
+
+#[test]
+fn a_wake_up_of_a_consumer_that_gave_up_goes_to_one_that_still_waits() {
+    let mut random = Random::new(7);
+    for _ in 0..400 {
+        let memory = Memory::new();
+        let over = Barrier::new(4);
+        let start = Barrier::new(4);
+        let patiences = [Patience::Endless, fickle(&mut random), fickle(&mut random)];
+        let got = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for patience in patiences {
+                let mut consumer = consumer(&memory, "q");
+                let (got, memory, start, over) = (&got, &memory, &start, &over);
+                scope.spawn(move || {
+                    start.wait();
+                    while let Some(Some(delivery)) =
+                        wait(consumer.recv(), patience).map(Result::unwrap)
+                    {
+                        delivery.ack();
+                        if got.fetch_add(1, Ordering::SeqCst) + 1 == 3 {
+                            pollster::block_on(memory.delete(&topic("q"))).unwrap();
+                        }
+                        if patience != Patience::Endless {
+                            break;
+                        }
+                    }
+                    over.wait();
+                });
+            }
+            let mut sending = sender(&memory);
+            start.wait();
+            for _ in 0..3 {
+                sending.try_send(Message::to_queue(topic("q"), "x")).unwrap();
+            }
+            over.wait();
+        });
+        assert_eq!(got.into_inner(), 3);
+        assert_empty(&memory);
+    }
+}
+
+#[test]
+fn room_for_a_sender_that_gave_up_goes_to_one_that_still_waits() {
+    let mut random = Random::new(11);
+    for _ in 0..400 {
+        let memory = Memory::new();
+        declare(&memory, Queue::new(topic("q")).capacity(1));
+        let mut consumer = consumer(&memory, "q");
+        sender(&memory).try_send(Message::to_queue(topic("q"), "fills it")).unwrap();
+        let (start, over) = (Barrier::new(4), Barrier::new(4));
+        let patiences = [Patience::Endless, fickle(&mut random), fickle(&mut random)];
+        std::thread::scope(|scope| {
+            for patience in patiences {
+                let mut sending = sender(&memory);
+                let (start, over) = (&start, &over);
+                scope.spawn(move || {
+                    let mut slot = Some(Message::to_queue(topic("q"), "x"));
+                    start.wait();
+                    drop(wait(sending.send_from(&mut slot), patience));
+                    assert!(slot.is_none() || patience != Patience::Endless);
+                    over.wait();
+                });
+            }
+            start.wait();
+            let freeing = scope.spawn(move || {
+                // Whoever else sent, the patient one finds room behind it.
+                while let Some(delivery) = pollster::block_on(consumer.recv()).unwrap() {
+                    delivery.ack();
+                }
+            });
+            over.wait();
+            pollster::block_on(memory.delete(&topic("q"))).unwrap();
+            freeing.join().unwrap();
+        });
+        assert_empty(&memory);
+    }
+}
+
+#[test]
+fn room_that_is_kept_for_a_message_that_cannot_go_keeps_nobody_waiting() {
+    const EACH: u64 = 20_000;
+    let memory = Memory::new();
+    for (queue, pattern) in [("one", "*"), ("two", "both")] {
+        let queue = Queue::new(topic(queue)).bind(Pattern::new(pattern).unwrap());
+        declare(&memory, queue.capacity(1));
+    }
+    sender(&memory).try_send(Message::to_queue(topic("two"), "fills it for good")).unwrap();
+    let tries = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stuck = sender(&memory);
+            while tries.fetch_add(1, Ordering::SeqCst) < EACH {
+                let refused = stuck.try_send(Message::new(topic("both"), "x"));
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::Full);
+            }
+        });
+        let (mut sending, mut consumer) = (sender(&memory), consumer(&memory, "one"));
+        while tries.load(Ordering::SeqCst) < EACH {
+            pollster::block_on(sending.send(Message::new(topic("one"), "x"))).unwrap();
+            pollster::block_on(consumer.next_delivery()).unwrap().ack();
+        }
+    });
+    pollster::block_on(memory.delete(&topic("two"))).unwrap();
+    assert_empty(&memory);
+}
+
 #[test]
 fn what_is_sent_to_a_queue_that_is_deleted_meanwhile_goes_into_it_or_the_next_of_its_name() {
-    const EACH: u64 = 2_000;
+    const EACH: u64 = 20_000;
     let memory = Memory::new();
-    let (start, done) = (Barrier::new(3), AtomicU64::new(0));
+    let start = Barrier::new(3);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        let senders = [(); 2].map(|()| {
             scope.spawn(|| {
                 let mut sending = sender(&memory);
                 start.wait();
@@ -241,11 +353,10 @@ fn what_is_sent_to_a_queue_that_is_deleted_meanwhile_goes_into_it_or_the_next_of
                     let sent = sending.send(Message::to_queue(topic("q"), "kept or deleted"));
                     assert_eq!(pollster::block_on(sent).unwrap().matched, 1);
                 }
-                done.fetch_add(1, Ordering::SeqCst);
-            });
-        }
+            })
+        });
         start.wait();
-        while done.load(Ordering::SeqCst) < 2 {
+        while !senders.iter().all(ScopedJoinHandle::is_finished) {
             let _not_there_again_yet = pollster::block_on(memory.delete(&topic("q")));
             let ledger = pollster::block_on(memory.stats()).unwrap().ledger;
             assert!(ledger.is_balanced(), "at every moment: {ledger}");
@@ -268,7 +379,6 @@ fn the_books_balance_at_every_moment() {
         open(&manual.capacity(4, 1 << 20)),
         open(&Subscription::shared("*", "g").unwrap()),
     ];
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let all = receivers.map(|mut receiver| {
             scope.spawn(move || {
@@ -284,21 +394,17 @@ fn the_books_balance_at_every_moment() {
                 assert_eq!(pollster::block_on(sent).unwrap().matched, 3);
             }
         });
-        scope.spawn(|| {
-            while !done.load(Ordering::SeqCst) {
-                let ledger = pollster::block_on(memory.stats()).unwrap().ledger;
-                assert!(ledger.is_balanced(), "{ledger}");
-            }
-        });
-        all.into_iter().for_each(|this| this.join().unwrap());
-        done.store(true, Ordering::SeqCst);
+        while !all.iter().all(ScopedJoinHandle::is_finished) {
+            let ledger = pollster::block_on(memory.stats()).unwrap().ledger;
+            assert!(ledger.is_balanced(), "{ledger}");
+        }
     });
     assert_empty(&memory);
 }
 
 #[test]
 fn whatever_was_confirmed_before_a_drain_is_received_and_everybody_ends() {
-    for _ in 0..100 {
+    for _ in 0..200 {
         let memory = Memory::with_runtime(Arc::new(Smol::global()));
         let start = Barrier::new(5);
         let of = || Subscription::topic("a").unwrap();
