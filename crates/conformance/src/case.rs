@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthaste_core::Capability;
+use posthaste_core::{Capability, SharedRuntime};
 
 use crate::failure::{Failure, Outcome};
 use crate::poll::LocalFuture;
@@ -25,6 +25,8 @@ pub struct Case<C> {
 pub type BrokerCase = Case<Context>;
 /// A case that is run with a transport and a place to listen at.
 pub type TransportCase = Case<Medium>;
+/// A case that is run with a runtime.
+pub type RuntimeCase = Case<SharedRuntime>;
 
 /// What a subject has to have for a case to be applicable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Need {
     Alone,
     /// The broker hands a message to a consumer that polls, not ahead of its polls.
     Pull,
+    /// The runtime has real sockets, which a simulated one has not.
+    Sockets,
 }
 
 impl fmt::Display for Need {
@@ -47,6 +51,7 @@ impl fmt::Display for Need {
             Self::Clock => f.write_str("a clock: give the executor a runtime"),
             Self::Alone => f.write_str("a broker that nobody else uses"),
             Self::Pull => f.write_str("a broker that hands out to polls, not ahead of them"),
+            Self::Sockets => f.write_str("a runtime with real sockets"),
         }
     }
 }
@@ -92,4 +97,5 @@ pub(crate) mod needs {
     pub(crate) const CLOCK: Need = Need::Clock;
     pub(crate) const ALONE: Need = Need::Alone;
     pub(crate) const PULL: Need = Need::Pull;
+    pub(crate) const SOCKETS: Need = Need::Sockets;
 }

@@ -68,4 +68,8 @@ laws! {
     T2: "A peer that stalls in its handshake does not hold up `accept`.",
     T3: "Reads and writes may be cut at any byte boundary.",
     T4: "What a listener says it listens at can be connected to, and only while it is there.",
+    X1: "`spawn` may be called from any thread, also one that is not the executor's own.",
+    X2: "`now` never goes back.",
+    X3: "A timer is never early; once it has fired it is pending until `reset` arms it again.",
+    X4: "A registered socket is woken by this runtime's own reactor.",
 }

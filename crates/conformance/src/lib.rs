@@ -1,10 +1,11 @@
-//! The laws of Posthaste brokers and transports as tests that anyone can run on their own.
+//! The laws of Posthaste brokers, transports and runtimes as tests that anyone can run on their own.
 //!
 //! Every law in the documentation of [`Sender`](posthaste_core::Sender),
-//! [`Receiver`](posthaste_core::Receiver), [`Broker`](posthaste_core::Broker) and
-//! [`Transport`](posthaste_core::transport::Transport) has cases here that bear its number. A
-//! broker says how it is opened ([`BrokerSubject`]) and [`broker_suite!`] makes a test of every
-//! case:
+//! [`Receiver`](posthaste_core::Receiver), [`Broker`](posthaste_core::Broker),
+//! [`Transport`](posthaste_core::transport::Transport) and
+//! [`Runtime`](posthaste_core::Runtime) has cases here that bear its number. A broker says how it
+//! is opened ([`BrokerSubject`]) and [`broker_suite!`] makes a test of every case, as
+//! [`transport_suite!`] does for a transport and [`runtime_suite!`] for an executor:
 //!
 //! ```
 //! use posthaste_conformance::{BrokerSubject, Executor, Fixture};
@@ -42,15 +43,16 @@ mod random;
 mod run;
 mod subject;
 mod suite;
+mod watchdog;
 
-pub use case::{BrokerCase, Case, Need, TransportCase, Verdict};
-pub use cases::{BROKER_CASES, TRANSPORT_CASES};
+pub use case::{BrokerCase, Case, Need, RuntimeCase, TransportCase, Verdict};
+pub use cases::{BROKER_CASES, RUNTIME_CASES, TRANSPORT_CASES};
 pub use context::Context;
 pub use failure::{Failure, Outcome};
 pub use law::Law;
 pub use poll::{LocalFuture, block_on};
 pub use run::{
-    Report, Row, assert_broker_case, assert_transport_case, run_broker, run_broker_case,
-    run_transport, run_transport_case,
+    Report, Row, assert_broker_case, assert_runtime_case, assert_transport_case, run_broker,
+    run_broker_case, run_runtime, run_runtime_case, run_transport, run_transport_case,
 };
-pub use subject::{BrokerSubject, Executor, Fixture, Medium, TransportSubject};
+pub use subject::{BrokerSubject, Executor, Fixture, Medium, RuntimeSubject, TransportSubject};

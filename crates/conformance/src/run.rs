@@ -11,11 +11,12 @@ use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
 use posthaste_core::{Capabilities, Capability, Support};
 
-use crate::case::{BrokerCase, Case, Need, TransportCase, Verdict};
-use crate::cases::{BROKER_CASES, TRANSPORT_CASES};
+use crate::case::{BrokerCase, Case, Need, RuntimeCase, TransportCase, Verdict};
+use crate::cases::{BROKER_CASES, RUNTIME_CASES, TRANSPORT_CASES, has_sockets};
 use crate::failure::Failure;
 use crate::poll::LocalFuture;
-use crate::subject::{BrokerSubject, Executor, TransportSubject};
+use crate::subject::{BrokerSubject, Executor, RuntimeSubject, TransportSubject};
+use crate::watchdog::Watchdog;
 use crate::{Context, Law};
 
 /// Runs every broker case against `subject`.
@@ -36,6 +37,13 @@ pub fn run_transport(subject: &(impl TransportSubject + ?Sized)) -> Report {
     Report { card: None, verdicts: verdicts.collect() }
 }
 
+/// Runs every runtime case against `subject`.
+pub fn run_runtime(subject: &(impl RuntimeSubject + ?Sized)) -> Report {
+    let verdicts =
+        RUNTIME_CASES.iter().map(|case| (Row::of(case), run_runtime_case(subject, case)));
+    Report { card: None, verdicts: verdicts.collect() }
+}
+
 /// Runs one broker case against `subject`.
 pub fn run_broker_case(subject: &(impl BrokerSubject + ?Sized), case: &BrokerCase) -> Verdict {
     broker_case(subject, case, &Mutex::new(None))
@@ -47,6 +55,25 @@ pub fn run_transport_case(
     case: &TransportCase,
 ) -> Verdict {
     transport_case(subject, case)
+}
+
+/// Runs one runtime case against `subject`.
+pub fn run_runtime_case(subject: &(impl RuntimeSubject + ?Sized), case: &RuntimeCase) -> Verdict {
+    let watchdog = Watchdog::default();
+    let watched = watchdog.guard(async {
+        let runtime = subject.open();
+        if case.needs.contains(&Need::Sockets) && !has_sockets(&*runtime)? {
+            return Ok(Verdict::NotApplicable(Need::Sockets));
+        }
+        (case.run)(runtime).await?;
+        Ok(Verdict::Passed)
+    });
+    let patience = subject.patience();
+    // Without patience the executor itself knows when nothing can go on.
+    if patience.is_zero() {
+        return block_on(subject, watched);
+    }
+    watchdog.beside(patience, || block_on(subject, watched))
 }
 
 /// Runs the broker case of that name as a test: panics if it fails.
@@ -66,6 +93,16 @@ pub fn assert_broker_case(subject: &(impl BrokerSubject + ?Sized), suite: &str, 
 pub fn assert_transport_case(subject: &(impl TransportSubject + ?Sized), suite: &str, name: &str) {
     let case = TRANSPORT_CASES.iter().find(|case| case.name == name);
     let verdict = case.map(|case| (case.law, run_transport_case(subject, case)));
+    assert_passed(verdict, suite, name);
+}
+
+/// Runs the runtime case of that name as a test: panics if it fails.
+///
+/// # Panics
+/// If the law is broken, or if there is no case of that name.
+pub fn assert_runtime_case(subject: &(impl RuntimeSubject + ?Sized), suite: &str, name: &str) {
+    let case = RUNTIME_CASES.iter().find(|case| case.name == name);
+    let verdict = case.map(|case| (case.law, run_runtime_case(subject, case)));
     assert_passed(verdict, suite, name);
 }
 
@@ -99,6 +136,7 @@ fn broker_case(
             Need::Clock => subject.runtime().is_none(),
             Need::Alone => fixture.shared.is_some(),
             Need::Pull => fixture.pushes,
+            Need::Sockets => false,
         });
         *lock(card) = Some(capabilities);
         if let Some(need) = missing {
@@ -119,18 +157,32 @@ fn transport_case(subject: &(impl TransportSubject + ?Sized), case: &TransportCa
     })
 }
 
-/// Runs a case under its watchdog; a panic, of the case or of the subject, is a failure as well.
+/// Runs a case under a watchdog that goes by the subject's clock.
 fn block_on_watched(
     executor: &(impl Executor + ?Sized),
     case: impl Future<Output = Result<Verdict, Failure>>,
 ) -> Verdict {
+    block_on(executor, async {
+        match executor.runtime() {
+            Some(runtime) => {
+                let deadline = runtime.now() + executor.patience();
+                timeout_at(&*runtime, deadline, case).await
+            }
+            None => Some(case.await),
+        }
+    })
+}
+
+/// Runs a case that its watchdog ends with `None`; a panic, of the case or of the subject, is a
+/// failure as well.
+fn block_on(
+    executor: &(impl Executor + ?Sized),
+    watched: impl Future<Output = Option<Result<Verdict, Failure>>>,
+) -> Verdict {
     let verdict = Mutex::new(None);
     let patience = executor.patience();
     let watched: LocalFuture<'_, ()> = Box::pin(async {
-        let ended = match executor.runtime() {
-            Some(runtime) => timeout_at(&*runtime, runtime.now() + patience, case).await,
-            None => Some(case.await),
-        };
+        let ended = watched.await;
         *lock(&verdict) = ended;
     });
     let ran = catch_unwind(AssertUnwindSafe(|| executor.block_on(watched)));

@@ -1,5 +1,5 @@
-//! What is put to the test: an executor, and a broker or a transport that is opened fresh for
-//! every case.
+//! What is put to the test: an executor, and a broker, a transport or a runtime that is opened
+//! fresh for every case.
 
 use std::any::Any;
 use std::fmt;
@@ -85,6 +85,36 @@ pub trait BrokerSubject: Executor {
 pub trait TransportSubject: Executor {
     /// Opens the transport for one case, with a place to listen at.
     fn open(&self) -> BoxFuture<'_, io::Result<Medium>>;
+}
+
+/// A runtime put to the test.
+///
+/// Its cases end by themselves or by a thread that watches them, never by the clock of the runtime
+/// that is tested; [`Executor::runtime`] is not asked. An executor that leaves
+/// [`block_on`](Executor::block_on) as it is tests the runtime from outside of it.
+///
+/// ```
+/// use posthaste_conformance::{Executor, RUNTIME_CASES, RuntimeSubject, Verdict};
+/// use posthaste_conformance::run_runtime_case;
+/// use posthaste_core::SharedRuntime;
+/// use posthaste_smol::Smol;
+///
+/// struct FromOutside;
+///
+/// impl Executor for FromOutside {}
+///
+/// impl RuntimeSubject for FromOutside {
+///     fn open(&self) -> SharedRuntime {
+///         Smol::global().into()
+///     }
+/// }
+///
+/// let first = &RUNTIME_CASES[0];
+/// assert!(matches!(run_runtime_case(&FromOutside, first), Verdict::Passed));
+/// ```
+pub trait RuntimeSubject: Executor {
+    /// The runtime for one case.
+    fn open(&self) -> SharedRuntime;
 }
 
 /// A broker for one case, and what has to live as long.

@@ -43,6 +43,26 @@ macro_rules! transport_suite {
     };
 }
 
+/// Makes a module of tests, one for every runtime case.
+///
+/// The first argument names the module, the second is an expression of a
+/// [`RuntimeSubject`](crate::RuntimeSubject), evaluated once per test.
+///
+/// ```text
+/// test my_runtime::x1_a_task_may_be_spawned_from_any_thread ... ok
+/// test my_runtime::x3_a_timer_is_never_early ... ok
+/// ```
+#[macro_export]
+macro_rules! runtime_suite {
+    ($name:ident, $subject:expr $(,)?) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the subject may be named by a path")]
+            use super::*;
+            $crate::__runtime_cases!(__runtime_tests $name, $subject);
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __broker_tests {
@@ -67,6 +87,20 @@ macro_rules! __transport_tests {
         $(#[test]
         fn $name() {
             $crate::assert_transport_case(&$subject, stringify!($suite), stringify!($name));
+        })+
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __runtime_tests {
+    (
+        [$suite:ident, $subject:expr]
+        $($law:ident $module:ident $name:ident [$($need:ident),*];)+
+    ) => {
+        $(#[test]
+        fn $name() {
+            $crate::assert_runtime_case(&$subject, stringify!($suite), stringify!($name));
         })+
     };
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::{Bare, On, OnSmol, OnTokio};
 use posthaste_conformance::{
-    BROKER_CASES, BrokerSubject, Executor, Fixture, Law, LocalFuture, Need, TRANSPORT_CASES,
-    Verdict, block_on, run_broker, run_broker_case,
+    BROKER_CASES, BrokerSubject, Executor, Fixture, Law, LocalFuture, Need, RUNTIME_CASES,
+    TRANSPORT_CASES, Verdict, block_on, run_broker, run_broker_case,
 };
 use posthaste_core::{
     BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Queue,
@@ -20,8 +20,9 @@ use posthaste_memory::Memory;
 #[test]
 fn every_law_has_a_case_and_every_case_bears_its_laws_number() {
     let cases = BROKER_CASES.iter().map(|case| (case.law, case.name));
-    let cases: Vec<_> =
-        cases.chain(TRANSPORT_CASES.iter().map(|case| (case.law, case.name))).collect();
+    let cases = cases.chain(TRANSPORT_CASES.iter().map(|case| (case.law, case.name)));
+    let cases = cases.chain(RUNTIME_CASES.iter().map(|case| (case.law, case.name)));
+    let cases: Vec<_> = cases.collect();
     let shown: BTreeSet<Law> = cases.iter().map(|(law, _)| *law).collect();
     let all: BTreeSet<Law> = Law::ALL.iter().copied().collect();
     assert_eq!(shown, all);

@@ -1,146 +1,63 @@
-//! The laws of a runtime, on smol's global executor and on one's own.
+//! Smol under the laws of a runtime, and what is smol's own.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::{AsyncReadExt, AsyncWriteExt};
-use posthaste_core::Runtime;
-use posthaste_core::runtime::{BoxTimer, StdListener, StdSocket, blocking, timeout_at};
+use posthaste_conformance::{Executor, LocalFuture, RuntimeSubject, runtime_suite};
+use posthaste_core::runtime::{BoxTimer, Runtime, SharedRuntime, StdListener, StdSocket};
 use posthaste_smol::Smol;
-use smol::Executor;
 
-/// Runs `test` on both kinds of executor.
-fn on_both(test: impl AsyncFn(Smol)) {
-    smol::block_on(test(Smol::global()));
-    let executor = Arc::new(Executor::new());
-    smol::block_on(executor.run(test(Smol::new(Arc::clone(&executor)))));
+runtime_suite!(on_the_global_executor, Global);
+runtime_suite!(on_an_executor_of_ones_own, Own::default());
+runtime_suite!(from_outside, Outside);
+
+/// Cases that run beside smol's global executor.
+struct Global;
+
+impl Executor for Global {
+    fn block_on(&self, case: LocalFuture<'_, ()>) {
+        smol::block_on(case);
+    }
 }
 
-fn is_pending(timer: &mut BoxTimer) -> bool {
-    timer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+impl RuntimeSubject for Global {
+    fn open(&self) -> SharedRuntime {
+        Smol::global().into()
+    }
 }
 
-#[test]
-fn x1_a_task_may_be_spawned_from_any_thread() {
-    on_both(async |runtime| {
-        let (done, finished) = oneshot::channel();
-        // The scope waits for the thread, not for the task.
-        std::thread::scope(|scope| {
-            scope.spawn(|| runtime.spawn(Box::pin(async move { done.send("ran").unwrap() })));
-        });
-        assert_eq!(finished.await, Ok("ran"));
-    });
+/// Cases that run on an executor which nobody else runs.
+#[derive(Default)]
+struct Own(Arc<smol::Executor<'static>>);
+
+impl Executor for Own {
+    fn block_on(&self, case: LocalFuture<'_, ()>) {
+        smol::block_on(self.0.run(case));
+    }
 }
 
-#[test]
-fn x2_now_never_goes_back() {
-    on_both(async |runtime| {
-        let outside = std::thread::scope(|scope| scope.spawn(|| runtime.now()).join().unwrap());
-        let mut last = outside;
-        for _ in 0..10_000 {
-            let now = runtime.now();
-            assert!(now >= last);
-            last = now;
-        }
-    });
+impl RuntimeSubject for Own {
+    fn open(&self) -> SharedRuntime {
+        Smol::new(Arc::clone(&self.0)).into()
+    }
 }
 
-#[test]
-fn x3_a_timer_is_never_early_and_can_be_set_again() {
-    on_both(async |runtime| {
-        let mut timer = runtime.timer();
-        for _ in 0..5 {
-            let deadline = runtime.now() + Duration::from_micros(1_700);
-            timer.as_mut().reset(deadline);
-            timer.as_mut().await;
-            assert!(runtime.now() >= deadline);
-            assert!(is_pending(&mut timer), "a timer that has fired waits for its next deadline");
-        }
-    });
-}
+/// Cases that run on a thread which drives no reactor.
+struct Outside;
 
-#[test]
-fn x3_a_later_deadline_takes_the_place_of_an_earlier_one() {
-    on_both(async |runtime| {
-        let mut timer = runtime.timer();
-        let start = runtime.now();
-        timer.as_mut().reset(start + Duration::from_millis(1));
-        assert!(is_pending(&mut timer));
-        timer.as_mut().reset(start + Duration::from_millis(30));
-        timer.as_mut().await;
-        assert!(runtime.now() >= start + Duration::from_millis(30));
-        timer.as_mut().reset(start + Duration::from_secs(3_600));
-        assert!(is_pending(&mut timer));
-        timer.as_mut().reset(start);
-        timer.await;
-    });
-}
+impl Executor for Outside {}
 
-#[test]
-fn x3_a_timer_that_was_never_armed_stays_pending() {
-    on_both(async |runtime| {
-        let deadline = runtime.now() + Duration::from_millis(5);
-        let never = runtime.timer();
-        assert_eq!(timeout_at(&runtime, deadline, never).await, None);
-    });
-}
-
-#[test]
-fn x4_sockets_are_woken_by_their_own_reactor_under_any_executor() {
-    let runtime = Smol::global();
-    pollster::block_on(async {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut acceptor = runtime.register_listener(StdListener::Tcp(listener)).unwrap();
-        let waiting = acceptor.poll_accept(&mut Context::from_waker(Waker::noop()));
-        assert!(waiting.is_pending());
-        let client = std::net::TcpStream::connect(address).unwrap();
-        let mut client = runtime.register_connecting(StdSocket::Tcp(client)).await.unwrap();
-        let accepted = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
-        let mut server = runtime.register(accepted).unwrap();
-        let mut byte = [0];
-        let mut read = server.read_exact(&mut byte);
-        assert!(futures::poll!(Pin::new(&mut read)).is_pending());
-        client.write_all(b"x").await.unwrap();
-        read.await.unwrap();
-        assert_eq!(&byte, b"x");
-    });
-}
-
-#[test]
-fn timers_work_under_any_executor() {
-    let runtime = Smol::global();
-    pollster::block_on(async {
-        let deadline = runtime.now() + Duration::from_millis(3);
-        let mut timer = runtime.timer();
-        timer.as_mut().reset(deadline);
-        timer.await;
-        assert!(runtime.now() >= deadline);
-    });
-}
-
-#[test]
-fn blocking_work_holds_up_no_task_and_gives_its_result() {
-    on_both(async |runtime| {
-        let (go, wait) = std::sync::mpsc::sync_channel(0);
-        let work = blocking(&runtime, move || wait.recv().unwrap());
-        let (result, ()) = futures::join!(work, async {
-            let (done, finished) = oneshot::channel();
-            runtime.spawn(Box::pin(async move { done.send(()).unwrap() }));
-            finished.await.unwrap();
-            go.send(42).unwrap();
-        });
-        assert_eq!(result, 42);
-    });
+impl RuntimeSubject for Outside {
+    fn open(&self) -> SharedRuntime {
+        Smol::global().into()
+    }
 }
 
 #[test]
 fn nothing_panics_or_blocks_when_it_is_dropped_outside_a_runtime() {
-    let executor = Arc::new(Executor::new());
+    let executor = Arc::new(smol::Executor::new());
     let runtime = Smol::new(Arc::clone(&executor));
     let mut timer = runtime.timer();
     timer.as_mut().reset(runtime.now() + Duration::from_secs(3_600));
@@ -163,7 +80,7 @@ fn nothing_panics_or_blocks_when_it_is_dropped_outside_a_runtime() {
 
 #[test]
 fn a_task_runs_on_the_executor_that_was_given() {
-    let executor = Arc::new(Executor::new());
+    let executor = Arc::new(smol::Executor::new());
     let (done, finished) = oneshot::channel();
     Smol::new(Arc::clone(&executor)).spawn(Box::pin(async move { done.send(7).unwrap() }));
     assert!(executor.try_tick(), "the task is on another executor");
@@ -172,13 +89,16 @@ fn a_task_runs_on_the_executor_that_was_given() {
 
 #[test]
 fn randomness_and_the_wall_clock_come_from_the_machine() {
-    on_both(async |runtime| {
-        let (mut one, mut other) = ([0; 32], [0; 32]);
-        runtime.fill_random(&mut one);
-        runtime.fill_random(&mut other);
-        assert!(one != other && one != [0; 32]);
-        runtime.fill_random(&mut []);
-        // 2020 is behind us.
-        assert!(runtime.unix_time() > Duration::from_secs(1_577_836_800));
-    });
+    let runtime = Smol::global();
+    let (mut one, mut other) = ([0; 32], [0; 32]);
+    runtime.fill_random(&mut one);
+    runtime.fill_random(&mut other);
+    assert!(one != other && one != [0; 32]);
+    runtime.fill_random(&mut []);
+    // 2020 is behind us.
+    assert!(runtime.unix_time() > Duration::from_secs(1_577_836_800));
+}
+
+fn is_pending(timer: &mut BoxTimer) -> bool {
+    timer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -8,12 +8,15 @@ mod messages;
 mod queues;
 mod receiver;
 mod requests;
+mod runtime;
 mod sender;
 mod streams;
 mod transport;
 mod wakeups;
 
-use crate::case::{BrokerCase, TransportCase};
+use crate::case::{BrokerCase, RuntimeCase, TransportCase};
+
+pub(crate) use runtime::has_sockets;
 
 /// Names every broker case to the macro `$then`, after the tokens that it is given.
 #[doc(hidden)]
@@ -183,6 +186,33 @@ macro_rules! __transport_cases {
     };
 }
 
+/// Names every runtime case to the macro `$then`, after the tokens that it is given.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __runtime_cases {
+    ($then:ident $($args:tt)*) => {
+        $crate::$then! { [$($args)*]
+            X1 runtime x1_a_task_may_be_spawned_from_any_thread [];
+            X1 runtime x1_a_task_may_spawn_another [];
+            X1 runtime x1_a_task_is_woken_from_any_thread [];
+            X1 runtime x1_blocking_work_may_spawn_and_holds_up_no_task [];
+            X2 runtime x2_now_never_goes_back [];
+            X2 runtime x2_now_is_one_clock_on_every_thread [];
+            X3 runtime x3_a_timer_is_never_early [];
+            X3 runtime x3_a_timer_that_has_fired_waits_for_its_next_deadline [];
+            X3 runtime x3_a_later_deadline_takes_the_place_of_an_earlier_one [];
+            X3 runtime x3_an_earlier_deadline_takes_the_place_of_a_later_one [];
+            X3 runtime x3_a_timer_that_was_never_armed_stays_pending [];
+            X3 runtime x3_a_timer_wakes_who_polled_it_last [];
+            X4 runtime x4_an_acceptor_is_woken_by_a_connection [SOCKETS];
+            X4 runtime x4_a_reader_is_woken_by_bytes [SOCKETS];
+            X4 runtime x4_a_writer_is_woken_by_room [SOCKETS];
+            X4 runtime x4_a_socket_that_was_connecting_carries_bytes [SOCKETS];
+            X4 runtime x4_sockets_work_in_tasks_of_the_runtime [SOCKETS];
+        }
+    };
+}
+
 /// Makes the table of the cases that are named.
 #[doc(hidden)]
 #[macro_export]
@@ -202,3 +232,6 @@ pub static BROKER_CASES: &[BrokerCase] = __broker_cases!(__case_table);
 
 /// Every transport case, in the order of the laws.
 pub static TRANSPORT_CASES: &[TransportCase] = __transport_cases!(__case_table);
+
+/// Every runtime case, in the order of the laws.
+pub static RUNTIME_CASES: &[RuntimeCase] = __runtime_cases!(__case_table);

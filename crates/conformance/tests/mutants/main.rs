@@ -1,4 +1,4 @@
-//! The kit put to the test: brokers and transports that are broken on purpose, each of which has
+//! The kit put to the test: brokers, transports and runtimes that are broken on purpose, each of which has
 //! to fail exactly the laws that it breaks.
 
 #[path = "../common/mod.rs"]
@@ -7,6 +7,7 @@ mod common;
 mod broker;
 mod fault;
 mod handles;
+mod runtime;
 mod transport;
 
 use std::collections::BTreeSet;
