@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll};
 use std::thread::ScopedJoinHandle;
@@ -320,20 +320,24 @@ fn room_that_is_kept_for_a_message_that_cannot_go_keeps_nobody_waiting() {
         declare(&memory, queue.capacity(1));
     }
     sender(&memory).try_send(Message::to_queue(topic("two"), "fills it for good")).unwrap();
-    let tries = AtomicU64::new(0);
+    let (tries, done) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut stuck = sender(&memory);
-            while tries.fetch_add(1, Ordering::SeqCst) < EACH {
+            while !done.load(Ordering::SeqCst) {
+                tries.fetch_add(1, Ordering::SeqCst);
                 let refused = stuck.try_send(Message::new(topic("both"), "x"));
                 assert_eq!(refused.unwrap_err().kind(), ErrorKind::Full);
             }
         });
         let (mut sending, mut consumer) = (sender(&memory), consumer(&memory, "one"));
-        while tries.load(Ordering::SeqCst) < EACH {
+        let mut sent = 0;
+        while sent < EACH || tries.load(Ordering::SeqCst) < EACH {
+            sent += 1;
             pollster::block_on(sending.send(Message::new(topic("one"), "x"))).unwrap();
             pollster::block_on(consumer.next_delivery()).unwrap().ack();
         }
+        done.store(true, Ordering::SeqCst);
     });
     pollster::block_on(memory.delete(&topic("two"))).unwrap();
     assert_empty(&memory);
