@@ -62,6 +62,10 @@ pub enum Outcome {
     Release,
     /// Its handle was dropped unsettled.
     Dropped,
+    /// Done with, because an automatic consumer's application took it.
+    Taken,
+    /// An automatic consumer was lost before it said what it took: never again.
+    Lost,
 }
 
 impl Outcome {
@@ -72,6 +76,8 @@ impl Outcome {
             2 => Some(Self::Reject),
             3 => Some(Self::Release),
             4 => Some(Self::Dropped),
+            5 => Some(Self::Taken),
+            6 => Some(Self::Lost),
             _ => None,
         }
     }
@@ -83,6 +89,8 @@ impl Outcome {
             Self::Reject => 2,
             Self::Release => 3,
             Self::Dropped => 4,
+            Self::Taken => 5,
+            Self::Lost => 6,
         }
     }
 }

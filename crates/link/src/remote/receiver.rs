@@ -378,9 +378,10 @@ impl Settle for Lease {
 
 fn on_the_wire(outcome: Outcome<'_>) -> (wire::Outcome, Option<Duration>, &str) {
     match outcome {
-        // What an automatic consumer behind a gateway took, or was lost with, is final here too.
-        Outcome::Ack | Outcome::Taken => (wire::Outcome::Ack, None, ""),
-        Outcome::Lost => (wire::Outcome::Reject, None, "the consumer's connection was lost"),
+        Outcome::Ack => (wire::Outcome::Ack, None, ""),
+        // What a gateway's automatic consumer took, or was lost with.
+        Outcome::Taken => (wire::Outcome::Taken, None, ""),
+        Outcome::Lost => (wire::Outcome::Lost, None, ""),
         Outcome::Retry { after, why } => {
             (wire::Outcome::Retry, (!after.is_zero()).then_some(after), why)
         }

@@ -327,5 +327,7 @@ pub(super) fn outcome_of(
         wire::Outcome::Reject => Outcome::Reject { why },
         wire::Outcome::Release => Outcome::Release,
         wire::Outcome::Dropped => Outcome::Dropped,
+        wire::Outcome::Taken => Outcome::Taken,
+        wire::Outcome::Lost => Outcome::Lost,
     }
 }

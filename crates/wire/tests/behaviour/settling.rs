@@ -28,10 +28,10 @@ fn a_settlement_carries_its_delay_and_reason() {
 
 #[test]
 fn every_outcome_arrives_as_itself() {
-    use Outcome::{Ack, Dropped, Reject, Release, Retry};
+    use Outcome::{Ack, Dropped, Lost, Reject, Release, Retry, Taken};
     let mut pair = Pair::new();
     let (link, at_server) = pair.receiver();
-    for outcome in [Ack, Retry, Reject, Release, Dropped] {
+    for outcome in [Ack, Retry, Reject, Release, Dropped, Taken, Lost] {
         let seq = send(&mut pair.server, at_server, b"x");
         pair.pump();
         pair.client.settle(link, seq, seq, outcome, None, "");
