@@ -3,4 +3,5 @@
 mod accepting;
 mod addresses;
 mod bytes;
+mod laws;
 mod support;

@@ -1,7 +1,6 @@
-//! Bytes over Unix sockets: in order, both ways, and with each direction ending by itself.
+//! Bytes over Unix sockets: slices leave together, and runtimes of one program talk to each other.
 
 use std::io::IoSlice;
-use std::pin::Pin;
 
 use crate::support::{endpoint, folder, on_every_runtime, pair};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -36,38 +35,6 @@ async fn exchange(connection: BoxConnection, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_arrive_in_order_both_ways_at_once() {
-    on_every_runtime(async |runtime| {
-        let (folder, unix) = (folder(), Unix::new(runtime));
-        let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
-        let (client, server) = pair(&unix, &mut *listener).await;
-        let (up, down) = (pattern(1), pattern(2));
-        let (at_client, at_server) = futures::join!(exchange(client, &up), exchange(server, &down));
-        assert!(at_server == up, "the server has other bytes than the client sent");
-        assert!(at_client == down, "the client has other bytes than the server sent");
-    });
-}
-
-#[test]
-fn the_end_of_one_direction_is_seen_while_the_other_still_runs() {
-    on_every_runtime(async |runtime| {
-        let (folder, unix) = (folder(), Unix::new(runtime));
-        let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
-        let (mut client, mut server) = pair(&unix, &mut *listener).await;
-        client.write_all(b"last").await.unwrap();
-        client.close().await.unwrap();
-        let mut received = Vec::new();
-        server.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, b"last");
-        server.write_all(b"still here").await.unwrap();
-        server.close().await.unwrap();
-        received.clear();
-        client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, b"still here");
-    });
-}
-
-#[test]
 fn a_vectored_write_takes_more_than_its_first_slice() {
     on_every_runtime(async |runtime| {
         let (folder, unix) = (folder(), Unix::new(runtime));
@@ -78,32 +45,6 @@ fn a_vectored_write_takes_more_than_its_first_slice() {
         let mut received = [0; 11];
         server.read_exact(&mut received).await.unwrap();
         assert_eq!(&received, b"headpayload");
-    });
-}
-
-#[test]
-fn a_dropped_connection_is_the_end_for_its_peer() {
-    on_every_runtime(async |runtime| {
-        let (folder, unix) = (folder(), Unix::new(runtime));
-        let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
-        let (client, mut server) = pair(&unix, &mut *listener).await;
-        drop(client);
-        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
-    });
-}
-
-#[test]
-fn a_read_that_waits_is_woken_by_the_bytes() {
-    on_every_runtime(async |runtime| {
-        let (folder, unix) = (folder(), Unix::new(runtime));
-        let mut listener = unix.bind(&endpoint(folder.path().join("s"))).await.unwrap();
-        let (mut client, mut server) = pair(&unix, &mut *listener).await;
-        let mut byte = [0];
-        let mut read = server.read_exact(&mut byte);
-        assert!(futures::poll!(Pin::new(&mut read)).is_pending());
-        client.write_all(b"x").await.unwrap();
-        read.await.unwrap();
-        assert_eq!(&byte, b"x");
     });
 }
 

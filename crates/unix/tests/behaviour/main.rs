@@ -2,6 +2,7 @@
 
 mod bytes;
 mod connecting;
+mod laws;
 mod ownership;
 mod paths;
 mod support;
