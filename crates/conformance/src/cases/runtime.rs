@@ -21,7 +21,7 @@ use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{Probe, both};
 
 /// How long blocking work waits for a task before it says that none came.
-const WORK_TIME_MAX: Duration = Duration::from_secs(20);
+const WORK_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often the clock is read in a row.
 const READINGS: usize = 10_000;
 /// Shorter than a reactor's tick, where rounding to ticks is early if it rounds down.

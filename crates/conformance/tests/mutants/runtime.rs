@@ -26,6 +26,8 @@ use super::common::{On, OnTokio};
 enum Fault {
     /// What is spawned on another thread than the runtime's own is gone.
     LosesSpawnsFromElsewhere,
+    /// Blocking work runs as a task and holds up all others.
+    BlocksItsTasks,
     /// Now and then the clock goes back a little.
     ClockGoesBack,
     /// Timers are rounded down.
@@ -92,7 +94,10 @@ impl Runtime for Faulty {
     }
 
     fn spawn_blocking(&self, work: BoxWork) {
-        self.inner.spawn_blocking(work);
+        match self.fault {
+            Fault::BlocksItsTasks => self.inner.spawn(Box::pin(async move { work() })),
+            _ => self.inner.spawn_blocking(work),
+        }
     }
 
     fn timer(&self) -> BoxTimer {
@@ -234,6 +239,7 @@ macro_rules! mutants {
 
 mutants! {
     a_runtime_that_loses_spawns: LosesSpawnsFromElsewhere breaks [X1];
+    a_runtime_whose_work_blocks_its_tasks: BlocksItsTasks breaks [X1];
     a_runtime_whose_clock_goes_back: ClockGoesBack breaks [X2];
     a_runtime_whose_timers_are_early: FiresEarly breaks [X3];
     a_runtime_whose_timers_never_rearm: NeverRearms breaks [X3];
