@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use posthaste_core::limits::{QUEUE_BYTES, QUEUE_MESSAGES};
 use posthaste_core::task::lock;
 use posthaste_core::{
-    DrainReport, Error, ErrorKind, Ledger, Message, Overflow, Pattern, Queue, QueueInfo,
+    DrainReport, Error, ErrorKind, Ledger, Message, Overflow, Pattern, Queue, QueueInfo, Runtime,
     SharedRuntime, Source, Stats, Status, Subscription, Topic,
 };
 
 use crate::aftermath::Aftermath;
+use crate::copies::Unanswered;
 use crate::drain::{self, Drains};
 use crate::mailbox::{Mailbox, Role, Settings};
 use crate::routes::Routes;
-use crate::state::{Unanswered, reason};
+use crate::state::reason;
 use crate::wait::Ticket;
 
 /// The most queues, groups and subscriptions that a broker has at a time.
@@ -79,6 +80,10 @@ impl Engine {
 
     pub(crate) fn now(&self) -> Option<Instant> {
         self.runtime.as_ref().map(|runtime| runtime.now())
+    }
+
+    pub(crate) fn clock(&self) -> Option<&dyn Runtime> {
+        self.runtime.as_deref()
     }
 
     pub(crate) fn has_clock(&self) -> bool {

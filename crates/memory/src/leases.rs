@@ -1,6 +1,6 @@
 //! Copies that are handed out and not settled yet.
 
-use crate::state::Entry;
+use crate::copies::Entry;
 
 /// Copies that are handed out and not settled, by tag. A tag names a slot and how often it was
 /// used, so that a late settlement never hits another's copy.

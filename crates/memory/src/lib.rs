@@ -22,6 +22,7 @@
 //! broker a runtime ([`Memory::with_runtime`]) for those two.
 
 mod aftermath;
+mod copies;
 mod drain;
 mod engine;
 mod leases;

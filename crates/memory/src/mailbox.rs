@@ -9,9 +9,8 @@ use posthaste_core::task::lock;
 use posthaste_core::{Ledger, Message, Outcome, Overflow, Pattern, QueueInfo, Topic};
 
 use crate::aftermath::Aftermath;
-use crate::state::{
-    Admission, Batch, Handed, Leftovers, Settlement, State, Taken, Taking, Unanswered,
-};
+use crate::copies::{Admission, Batch, Handed, Leftovers, Settlement, Taken, Taking, Unanswered};
+use crate::state::State;
 use crate::wait::Ticket;
 
 /// What kind of place a mailbox is.
@@ -164,7 +163,7 @@ impl Mailbox {
     /// Hands copies to a consumer; `waiting` is its place on the list from an earlier call.
     pub(crate) fn take(
         &self,
-        taking: Taking,
+        taking: Taking<'_>,
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),

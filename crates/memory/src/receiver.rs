@@ -9,9 +9,9 @@ use std::time::Duration;
 use posthaste_core::task::lock;
 use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
 
+use crate::copies::{Batch, Handed, Taken, Taking};
 use crate::engine::Engine;
 use crate::mailbox::Mailbox;
-use crate::state::{Batch, Handed, Taken, Taking};
 use crate::wait::Ticket;
 
 /// A receiver of the in-process broker.
@@ -111,9 +111,8 @@ impl MemoryReceiver {
         hand: &mut impl FnMut(Delivery),
     ) -> Poll<usize> {
         let (consumer, manual, prefetch) = (self.consumer, self.manual, self.prefetch);
-        let now = self.shared.engine.now();
-        let taking = Taking { consumer, manual, prefetch, limit, now };
         let shared = &self.shared;
+        let taking = Taking { consumer, manual, prefetch, limit, clock: shared.engine.clock() };
         let lease = &mut |Handed { message, attempt, missed, tag }| {
             let delivery = if manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)

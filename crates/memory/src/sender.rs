@@ -8,9 +8,9 @@ use posthaste_core::{
     Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
 };
 
+use crate::copies::Admission;
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Role};
-use crate::state::Admission;
 use crate::wait::Ticket;
 
 /// A sender of the in-process broker. Every message is confirmed as it is taken.

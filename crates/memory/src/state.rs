@@ -1,12 +1,14 @@
 //! What a mailbox holds and who waits at it: plain data and single steps, under the mailbox's lock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::task::{Context, Waker};
 
-use posthaste_core::{Kind, Ledger, Message, Outcome, Overflow, Pattern};
+use posthaste_core::{Ledger, Message, Outcome, Overflow, Pattern};
 
 use crate::aftermath::Aftermath;
+use crate::copies::{
+    Admission, Batch, Entry, Handed, Leftovers, Settlement, Taken, Taking, Unanswered,
+};
 use crate::leases::Leases;
 use crate::mailbox::{Role, Settings};
 use crate::room::Room;
@@ -58,18 +60,6 @@ enum Ending {
     Closed(&'static str),
 }
 
-/// A copy of a message.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) message: Message,
-    /// Where in the order of arrival; a copy that comes back goes to its old place.
-    position: u64,
-    /// How often it has been handed out.
-    attempts: u32,
-    /// How many were dropped right before it.
-    missed: u32,
-}
-
 #[derive(Debug, Default)]
 struct Consumer {
     unsettled: usize,
@@ -89,133 +79,6 @@ struct Books {
 impl Books {
     fn drop_copy(&mut self, reason: &'static str) {
         *self.dropped.entry(reason).or_default() += 1;
-    }
-}
-
-/// What a mailbox said to a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// It holds a copy (or counted its drop, as its policy says).
-    Taken,
-    /// It is full: the sender has to wait, at this place on the list if it asked for one.
-    Full(Option<Ticket>),
-    /// It is gone: the message may have to go elsewhere now.
-    Gone,
-    /// It takes nothing more, because the broker drains.
-    Draining,
-}
-
-/// A copy that was handed to a consumer.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) message: Message,
-    pub(crate) attempt: u32,
-    pub(crate) missed: u32,
-    /// The lease to settle, of a manual consumer.
-    pub(crate) tag: u64,
-}
-
-/// How a consumer takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Taking {
-    pub(crate) consumer: u64,
-    pub(crate) manual: bool,
-    pub(crate) prefetch: usize,
-    pub(crate) limit: usize,
-    pub(crate) now: Option<Instant>,
-}
-
-/// What a consumer got.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// This many.
-    Some(usize),
-    /// None now; the consumer was put on the list.
-    Wait(Ticket),
-    /// None until it settles something; its waker is kept.
-    Stalled,
-    /// None ever again.
-    End,
-}
-
-impl Taken {
-    pub(crate) fn into_poll(self) -> Poll<usize> {
-        match self {
-            Self::Some(count) => Poll::Ready(count),
-            Self::End => Poll::Ready(0),
-            Self::Wait(_) | Self::Stalled => Poll::Pending,
-        }
-    }
-}
-
-/// What settling a lease led to.
-#[derive(Debug, Default)]
-pub(crate) struct Settlement {
-    /// A request that nobody will answer: its requester has to be told.
-    pub(crate) unanswered: Option<Unanswered>,
-    /// It was the last lease of a mailbox that is on its way out.
-    pub(crate) drained: bool,
-}
-
-/// A request that nobody will answer.
-#[derive(Debug)]
-pub(crate) struct Unanswered {
-    pub(crate) request: Message,
-    /// A responder has had it, and may have begun.
-    pub(crate) begun: bool,
-}
-
-/// What waited in a mailbox that was closed. Looked through and dropped without the lock, because
-/// it may be much.
-#[derive(Debug, Default)]
-pub(crate) struct Leftovers(VecDeque<Entry>);
-
-impl Leftovers {
-    /// The requests among it.
-    pub(crate) fn into_unanswered(self) -> impl Iterator<Item = Unanswered> {
-        let requests = self.0.into_iter().filter(Entry::is_request);
-        requests.map(Entry::into_unanswered)
-    }
-}
-
-impl Entry {
-    fn is_request(&self) -> bool {
-        self.message.kind() == Kind::Request
-    }
-
-    fn into_unanswered(self) -> Unanswered {
-        Unanswered { begun: self.attempts > 0, request: self.message }
-    }
-}
-
-/// Copies that an exclusive automatic receiver took out and hands out one by one.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    entries: VecDeque<Entry>,
-    /// What was missed before copies that were too old to be handed out.
-    missed: u32,
-}
-
-impl Batch {
-    /// The next copy that `is_expired` lets through, and how many were dropped right before it;
-    /// `None` at the end. `expired` counts those it did not let through.
-    pub(crate) fn pop(
-        &mut self,
-        mut is_expired: impl FnMut(&Message) -> bool,
-        expired: &mut u64,
-    ) -> Option<(Message, u32)> {
-        while let Some(entry) = self.entries.pop_front() {
-            self.missed = self.missed.saturating_add(entry.missed);
-            if !is_expired(&entry.message) {
-                return Some((entry.message, std::mem::take(&mut self.missed)));
-            }
-            *expired += 1;
-        }
-        None
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -400,7 +263,7 @@ impl State {
 
     pub(crate) fn take(
         &mut self,
-        taking: Taking,
+        taking: Taking<'_>,
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),
@@ -498,16 +361,19 @@ impl State {
 
     fn hand_out(
         &mut self,
-        taking: Taking,
+        taking: Taking<'_>,
         limit: usize,
         hand: &mut impl FnMut(Handed),
         after: &mut Aftermath,
     ) -> usize {
-        let mut count = 0;
+        let (mut count, mut now) = (0, None);
         while count < limit
             && let Some(mut entry) = self.waiting.pop_front()
         {
-            if entry.message.deadline().zip(taking.now).is_some_and(|(due, now)| due <= now) {
+            if let Some(due) = entry.message.deadline()
+                && let Some(clock) = taking.clock
+                && due <= *now.get_or_insert_with(|| clock.now())
+            {
                 self.books.expired += 1;
                 self.free(&entry);
                 // What was missed before it was missed before the next.
