@@ -315,6 +315,12 @@ impl Run<'_> {
         }
         let blocked = self.pump.wants_write();
         let mut state = self.shared.lock();
+        if state.session.is_ended() && self.ended.is_none() {
+            drop(state);
+            // A command ended it; what that has to say is an event.
+            self.input(|_, _, _| {});
+            return false;
+        }
         if !blocked && state.session.wants_output() && self.ended.is_none() {
             return false;
         }

@@ -73,12 +73,14 @@ impl State {
                 if let Some(receiver) = self.receiver_by_link(link) {
                     receiver.stopped();
                     wakers.add(receiver.take_waker());
+                    wakers.add(self.drainer.take());
                 }
             }
             Event::Synced { link, token, code, reason } => {
                 if let Some(receiver) = self.receiver_by_link(link) {
                     receiver.synced(token, (code != Code::Ok).then(|| error_of(code, &reason)));
                     wakers.add(receiver.take_waker());
+                    wakers.add(self.drainer.take());
                 }
             }
             Event::Result { id, code, body } => {

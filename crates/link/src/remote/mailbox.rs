@@ -160,6 +160,9 @@ impl ReceiverState {
             From::Connection { first }
         } else {
             std::mem::swap(batch, &mut self.stale);
+            // They were in the way of as much new.
+            self.owed_messages += wide(batch.len());
+            self.owed_bytes += bytes(batch);
             From::Lost
         };
         self.delivered += wide(batch.len());
@@ -209,8 +212,11 @@ impl ReceiverState {
         }
         (self.received, self.received_bytes) = (0, 0);
         (self.owed_messages, self.owed_bytes) = (0, 0);
-        self.granted = self.may_grant(self.window_messages);
-        self.granted_bytes = self.window_bytes;
+        // What is still here from before takes its part of the window: a connection that is lost
+        // again and again must not fill the memory.
+        let free = self.window_messages.saturating_sub(wide(self.stale.len()));
+        self.granted = self.may_grant(free);
+        self.granted_bytes = self.window_bytes.saturating_sub(bytes(&self.stale));
         (self.granted, self.granted_bytes)
     }
 
@@ -292,6 +298,11 @@ impl ReceiverState {
         self.dirty = true;
     }
 
+    /// Whether the server has been asked about settlements and has not answered.
+    pub(super) fn is_asking(&self) -> bool {
+        self.sync_done < self.sync_sent
+    }
+
     /// Asks whether everything that was settled is at its queue's own level.
     pub(super) fn poll_synced(
         &mut self,
@@ -299,7 +310,10 @@ impl ReceiverState {
         link: Option<wire::Link>,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if let Some(link) = link.filter(|_| self.dirty) {
+        // One question at a time, however often this is asked: the answer wakes whoever waits, and
+        // what was settled meanwhile is asked about then.
+        let may_ask = self.dirty && !self.is_asking();
+        if let Some(link) = link.filter(|_| may_ask) {
             self.dirty = false;
             self.sync_sent += 1;
             session.sync(link, self.sync_sent);
@@ -308,7 +322,7 @@ impl ReceiverState {
         if let Some(error) = self.sync_error.take() {
             return Poll::Ready(Err(error));
         }
-        if self.sync_done >= self.sync_sent {
+        if !self.dirty && !self.is_asking() {
             return Poll::Ready(Ok(()));
         }
         self.wait(cx);
@@ -345,22 +359,27 @@ impl ReceiverState {
         }
     }
 
-    /// Gives back what is unseen, `more` included, which came right before the mailbox; nothing
-    /// more is wanted. Says how many that were.
-    pub(crate) fn give_back(
+    /// Gives back what is in the mailbox; nothing more is wanted. Says how many that were.
+    pub(crate) fn give_back(&mut self, session: &mut wire::Session, link: wire::Link) -> u64 {
+        self.stop();
+        let unseen = wide(std::mem::take(&mut self.mailbox).len());
+        self.release(session, link, self.received + 1 - unseen, unseen);
+        unseen
+    }
+
+    /// Gives back `count` messages that nobody has seen, from number `first` on.
+    pub(super) fn release(
         &mut self,
         session: &mut wire::Session,
         link: wire::Link,
-        more: usize,
-    ) -> u64 {
-        self.stop();
-        let unseen = wide(std::mem::take(&mut self.mailbox).len() + more);
-        if self.settles && unseen > 0 {
-            let first = self.received + 1 - unseen;
-            session.settle(link, first, self.received, wire::Outcome::Release, None, "");
-            self.settled(unseen);
+        first: u64,
+        count: u64,
+    ) {
+        if self.settles && count > 0 {
+            let last = first + count - 1;
+            session.settle(link, first, last, wire::Outcome::Release, None, "");
+            self.settled(count);
         }
-        unseen
     }
 
     /// The connection, or the link, is gone.
@@ -370,7 +389,7 @@ impl ReceiverState {
             // They will not come again.
             self.stale.extend(unseen);
         }
-        if self.dirty || self.sync_done < self.sync_sent {
+        if self.dirty || self.is_asking() {
             self.dirty = false;
             self.sync_done = self.sync_sent;
             self.sync_error = Some(Error::new(
@@ -383,6 +402,10 @@ impl ReceiverState {
         (self.granted, self.granted_bytes) = (0, 0);
         (self.received, self.received_bytes) = (0, 0);
     }
+}
+
+fn bytes(arrived: &VecDeque<Arrived>) -> u64 {
+    arrived.iter().map(Arrived::size).fold(0, u64::saturating_add)
 }
 
 fn window(subscription: &Subscription) -> u64 {

@@ -261,7 +261,7 @@ impl Remote {
         let (session, entries) = state.entries_and_session();
         for entry in entries {
             if let (RoleState::Receiver(receiver), Some(link)) = (&mut entry.role, entry.wire) {
-                report.requeued += receiver.give_back(session, link, 0);
+                report.requeued += receiver.give_back(session, link);
                 session.stop(link);
                 report.abandoned += receiver.unsettled();
             }
@@ -276,17 +276,23 @@ impl Remote {
         std::future::poll_fn(|cx| {
             let mut state = shared.lock();
             let mut left = 0;
-            let mut sent = true;
+            let mut quiet = true;
             for entry in state.entries() {
                 match &entry.role {
-                    RoleState::Sender(sender) => sent &= sender.is_settled(),
-                    RoleState::Receiver(receiver) => left += receiver.unsettled(),
+                    RoleState::Sender(sender) => quiet &= sender.is_settled(),
+                    RoleState::Receiver(receiver) => {
+                        left += receiver.unsettled();
+                        // What is still on its way here goes back as unseen, unless the goodbye is
+                        // faster.
+                        let stopped = receiver.is_stopped() || entry.wire.is_none();
+                        quiet &= (stopped || entry.orphaned) && !receiver.is_asking();
+                    }
                 }
             }
             // What is not settled when time runs out is abandoned.
             report.finished += report.abandoned.saturating_sub(left);
             report.abandoned = left;
-            if sent && left == 0 {
+            if quiet && left == 0 {
                 return std::task::Poll::Ready(());
             }
             state.drainer = Some(cx.waker().clone());

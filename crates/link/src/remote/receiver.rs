@@ -30,7 +30,7 @@ pub(crate) struct RemoteReceiver {
     auto: bool,
     /// How many may still be handed out.
     left: u64,
-    /// What is wrong with the message after the last batch.
+    /// What is wrong with the message after the last that was handed out.
     failed: Option<Error>,
     closed: bool,
     ended: bool,
@@ -82,24 +82,24 @@ impl RemoteReceiver {
 
     /// Makes sure that the batch is not empty, or waits, or says that this is the end.
     fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Result<bool, Error>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         if !self.batch.is_empty() {
             return Poll::Ready(Ok(true));
         }
         if self.ended || self.left == 0 {
             return Poll::Ready(Ok(false));
         }
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Err(error));
-        }
         let alive = Arc::clone(&self.alive);
         let mut state = alive.0.lock();
         self.tell(&mut state);
         let epoch = state.epoch;
-        let Some((_, entry)) = state.entry(self.key) else {
+        let Some((session, entry)) = state.entry(self.key) else {
             self.ended = true;
             return Poll::Ready(Ok(false));
         };
-        let ended = entry.ended.clone();
+        let (ended, wire) = (entry.ended.clone(), entry.wire.filter(|_| entry.open));
         let Some(receiver) = as_receiver(entry) else {
             return Poll::Ready(Ok(false));
         };
@@ -114,7 +114,12 @@ impl RemoteReceiver {
                     self.lease = receiver.settles().then(lease);
                 }
             }
-            From::Lost => (self.epoch, self.lease) = (0, None),
+            From::Lost => {
+                (self.epoch, self.lease) = (0, None);
+                if let Some(link) = wire {
+                    receiver.grant(session, link);
+                }
+            }
         }
         let over = match ended {
             _ if !self.batch.is_empty() => Some(Ok(true)),
@@ -204,8 +209,11 @@ impl RemoteReceiver {
         };
         receiver.stop();
         if let Some(link) = wire {
-            let unseen = if current { batch.len() } else { 0 };
-            receiver.give_back(session, link, unseen);
+            if current {
+                let unseen = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                receiver.release(session, link, self.next, unseen);
+            }
+            receiver.give_back(session, link);
         }
     }
 }
@@ -368,11 +376,7 @@ impl Settle for Lease {
         } else {
             receiver.grant(session, link);
         }
-        let drainer = state.drainer.take();
         self.shared.unlock(state);
-        if let Some(drainer) = drainer {
-            drainer.wake();
-        }
     }
 }
 

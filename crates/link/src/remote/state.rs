@@ -49,12 +49,14 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Unlocks after a command: wakes the driver if it sleeps and there is something to write.
+    /// Unlocks after a command: wakes the driver if it sleeps and there is something to write, and
+    /// whoever drains, because the command may have been what that waits for.
     pub(crate) fn unlock(&self, mut state: MutexGuard<'_, State>) {
         let driver = state.driver_if_needed();
+        let drainer = state.drainer.take();
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
+        for waker in [driver, drainer].into_iter().flatten() {
+            waker.wake();
         }
     }
 
@@ -278,7 +280,10 @@ impl State {
     }
 
     fn driver_if_needed(&mut self) -> Option<Waker> {
-        if self.parked && self.session.wants_output() {
+        // A command may have ended the session, because too much waits to be written; the driver
+        // has to know that also while the socket takes nothing.
+        let ended = self.session.is_ended() && matches!(self.phase, Phase::Up);
+        if ended || self.parked && self.session.wants_output() {
             self.parked = false;
             return self.driver.clone();
         }

@@ -73,6 +73,10 @@ struct LinkTask {
     child: Child,
     /// Whether it is among those that are looked at next.
     queued: bool,
+    /// Whether it is among those that wait until what has gathered is written.
+    blocked: bool,
+    /// Whether the client wants no messages any more, said before the link was open.
+    stopping: bool,
     stage: Stage,
 }
 
@@ -196,7 +200,12 @@ impl Connection {
             }
             self.writing.append(&mut self.gathered);
             self.drain_events();
-            self.run.append(&mut self.blocked);
+            for at in self.blocked.drain(..) {
+                if let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut) {
+                    task.blocked = false;
+                }
+                self.run.push(at);
+            }
         }
         if !self.pump.wants_write() {
             return false;
@@ -289,12 +298,7 @@ impl Connection {
             Event::Credit { link } | Event::Writable { link } => self.again(link),
             Event::Opening { link, role, options } => self.open(link, role, &options),
             Event::Close { link } => self.close(link),
-            Event::Stop { link } => {
-                if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
-                    outbound.stop();
-                    self.again(link);
-                }
-            }
+            Event::Stop { link } => self.stop(link),
             Event::Sync { link, token } => self.sync(link, token),
             Event::Call { id, method, body } => self.call(id, method, body),
             Event::Established { peer } => {
@@ -375,7 +379,9 @@ impl Connection {
                     self.links.resize_with(at + 1, || None);
                 }
                 let child = self.ready.add(at);
-                self.links[at] = Some(Box::new(LinkTask { link, child, queued: false, stage }));
+                let (queued, blocked, stopping) = (false, false, false);
+                let task = LinkTask { link, child, queued, blocked, stopping, stage };
+                self.links[at] = Some(Box::new(task));
                 self.again(link);
             }
             Err(error) => self.session.refuse(link, code_of(error.kind()), error.text()),
@@ -389,9 +395,9 @@ impl Connection {
         };
         let mut task = task;
         if let Stage::Sender(inbound) = &mut task.stage
-            && !inbound.is_idle()
+            && !inbound.is_settled()
         {
-            // What was sent is sent: the link goes once the broker has it.
+            // What was sent is sent, and its outcome is owed: the link goes once that is known.
             inbound.closing = true;
             self.links[at] = Some(task);
             self.again(link);
@@ -403,6 +409,18 @@ impl Connection {
             Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
         }
         self.session.closed(link, Code::Ok, "");
+    }
+
+    fn stop(&mut self, link: Link) {
+        let task = self.links.get_mut(usize::from(link.id())).and_then(Option::as_deref_mut);
+        let Some(task) = task.filter(|task| task.link == link) else {
+            return;
+        };
+        match &mut task.stage {
+            Stage::Receiver(outbound) => outbound.stop(),
+            _ => task.stopping = true,
+        }
+        self.again(link);
     }
 
     fn sync(&mut self, link: Link, token: u64) {
@@ -455,6 +473,8 @@ impl Connection {
         // What came up meanwhile is for the next turn; the list's memory is kept.
         run.append(&mut self.run);
         self.run = run;
+        // What they had to say may have been more than may wait, which is the session's end.
+        self.drain_events();
         true
     }
 
@@ -520,7 +540,10 @@ impl Connection {
                 }
                 Poll::Ready(Ok(Receiving { receiver, opened, auto })) => {
                     session.opened(link, &opened.encode());
-                    let outbound = Outbound::new(receiver, opened.settles, auto);
+                    let mut outbound = Outbound::new(receiver, opened.settles, auto);
+                    if task.stopping {
+                        outbound.stop();
+                    }
                     task.stage = Stage::Receiver(outbound);
                     self.run.push(at);
                     true
@@ -530,7 +553,7 @@ impl Connection {
                 if inbound.poll(session, link, &mut cx) {
                     self.run.push(at);
                 }
-                let over = inbound.closing && inbound.is_idle();
+                let over = inbound.closing && inbound.is_settled();
                 if over {
                     session.closed(link, Code::Ok, "");
                     self.senders -= 1;
@@ -547,7 +570,9 @@ impl Connection {
                 match progress {
                     Progress::Waiting => true,
                     Progress::Blocked => {
-                        self.blocked.push(at);
+                        if !std::mem::replace(&mut task.blocked, true) {
+                            self.blocked.push(at);
+                        }
                         true
                     }
                     Progress::More => {

@@ -140,6 +140,11 @@ impl Inbound {
         self.pending.is_empty() && self.slot.is_none()
     }
 
+    /// Whether everything that came has its outcome.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_idle() && self.numbers.is_settled()
+    }
+
     /// Moves what can be moved; `true` if there is more to do at once.
     pub(super) fn poll(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
         let mut budget = TURN;

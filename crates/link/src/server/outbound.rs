@@ -28,9 +28,7 @@ pub(super) struct Outbound {
     /// What the broker has handed out and is not sent yet.
     staged: VecDeque<Delivery>,
     batch: Vec<Delivery>,
-    /// What was sent and is not settled yet: the first one's number, and a place for each.
-    first: u64,
-    leases: VecDeque<Option<Lease>>,
+    owed: Owed,
     syncs: VecDeque<u64>,
     sent: Sent,
     /// Whether the client settles.
@@ -85,8 +83,7 @@ impl Outbound {
             receiver,
             staged: VecDeque::new(),
             batch: Vec::new(),
-            first: 1,
-            leases: VecDeque::new(),
+            owed: Owed::new(),
             syncs: VecDeque::new(),
             sent: Sent::default(),
             settles,
@@ -100,17 +97,7 @@ impl Outbound {
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
         // Of an automatic consumer the client acknowledges what its application takes.
         let outcome = if self.auto && outcome == Outcome::Ack { Outcome::Taken } else { outcome };
-        let end = self.first + wide(self.leases.len());
-        for number in first.max(self.first)..end.min(last.saturating_add(1)) {
-            let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
-            if let Some(lease) = self.leases.get_mut(at).and_then(Option::take) {
-                lease.settle(outcome);
-            }
-        }
-        while self.leases.front().is_some_and(Option::is_none) {
-            self.leases.pop_front();
-            self.first += 1;
-        }
+        self.owed.settle(first, last, outcome);
     }
 
     /// The client asks to be told when its settlements are at the queue's own level.
@@ -251,7 +238,7 @@ impl Outbound {
             Ok(number) => {
                 self.sent.encoded = number;
                 if self.settles {
-                    self.leases.push_back(lease);
+                    self.owed.push(lease);
                 }
             }
             Err(error) => {
@@ -288,7 +275,7 @@ impl Outbound {
     /// The client closed the link in good order: it has settled what it had seen.
     pub(super) fn closed(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
-        for lease in self.leases.drain(..).flatten() {
+        for (_, lease) in self.owed.drain() {
             lease.settle(Outcome::Release);
         }
     }
@@ -298,12 +285,88 @@ impl Outbound {
     pub(super) fn lost(mut self) {
         self.staged.drain(..).for_each(Delivery::release);
         let seen = if self.auto { Outcome::Lost } else { Outcome::Dropped };
-        for (number, lease) in (self.first..).zip(self.leases.drain(..)) {
+        for (number, lease) in self.owed.drain() {
             let outcome = if number <= self.sent.written { seen } else { Outcome::Release };
-            if let Some(lease) = lease {
-                lease.settle(outcome);
+            lease.settle(outcome);
+        }
+    }
+}
+
+/// What was sent and is not settled yet.
+struct Owed {
+    /// The number of the first place.
+    first: u64,
+    places: VecDeque<Place>,
+}
+
+/// What became of one message that was sent.
+enum Place {
+    Leased(Lease),
+    /// It is settled, and so is everything before this number.
+    Settled(u64),
+}
+
+impl Owed {
+    fn new() -> Self {
+        Self { first: 1, places: VecDeque::new() }
+    }
+
+    /// The next message, which is settled already if there is no lease.
+    fn push(&mut self, lease: Option<Lease>) {
+        let next = self.end() + 1;
+        self.places.push_back(lease.map_or(Place::Settled(next), Place::Leased));
+    }
+
+    fn end(&self) -> u64 {
+        self.first + wide(self.places.len())
+    }
+
+    fn place(&mut self, number: u64) -> Option<&mut Place> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.places.get_mut(at)
+    }
+
+    /// Settles what is not settled of a range. What is settled is passed over in long steps, which
+    /// grow longer with every visit: a client that names the same numbers again and again costs
+    /// next to nothing.
+    fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
+        let begin = first.max(self.first);
+        let end = self.end().min(last.saturating_add(1));
+        let mut reached = begin;
+        while reached < end
+            && let Some(place) = self.place(reached)
+        {
+            match place {
+                Place::Settled(next) => reached = *next,
+                leased => {
+                    reached += 1;
+                    if let Place::Leased(lease) = std::mem::replace(leased, Place::Settled(reached))
+                    {
+                        lease.settle(outcome);
+                    }
+                }
             }
         }
+        let mut number = begin;
+        while number < end
+            && let Some(Place::Settled(next)) = self.place(number)
+        {
+            number = std::mem::replace(next, reached);
+        }
+        while let Some(Place::Settled(_)) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// What is left, with the numbers.
+    fn drain(&mut self) -> impl Iterator<Item = (u64, Lease)> {
+        let end = self.end();
+        let first = std::mem::replace(&mut self.first, end);
+        (first..).zip(std::mem::take(&mut self.places)).filter_map(|(number, place)| match place {
+            Place::Leased(lease) => Some((number, lease)),
+            Place::Settled(_) => None,
+        })
     }
 }
 

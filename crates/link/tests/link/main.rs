@@ -3,6 +3,7 @@
 mod bounds;
 mod calls;
 mod dropping;
+mod ending;
 mod hostile;
 mod losing;
 mod receiving;

@@ -104,13 +104,14 @@ pub(crate) fn job(queue: &str, payload: impl Into<bytes::Bytes>) -> Message {
 pub(crate) struct RawPeer {
     pub(crate) session: Session,
     pub(crate) connection: BoxConnection,
+    input: bytes::BytesMut,
     runtime: SharedRuntime,
 }
 
 impl RawPeer {
     /// One end of a connection.
     pub(crate) fn new(session: Session, connection: BoxConnection, runtime: SharedRuntime) -> Self {
-        Self { session, connection, runtime }
+        Self { session, connection, input: bytes::BytesMut::new(), runtime }
     }
 
     /// Connects as a client and shakes hands.
@@ -170,8 +171,8 @@ impl RawPeer {
         let connection = &mut self.connection;
         let count = poll_fn(|cx| Pin::new(&mut *connection).poll_read(cx, &mut buffer)).await;
         let count = count.unwrap_or(0);
-        let mut input = bytes::BytesMut::from(&buffer[..count]);
-        self.session.handle_input(&mut input, self.runtime.now());
+        self.input.extend_from_slice(&buffer[..count]);
+        self.session.handle_input(&mut self.input, self.runtime.now());
         count > 0
     }
 }
