@@ -2,6 +2,7 @@
 
 mod bounds;
 mod calls;
+mod chaos;
 mod dropping;
 mod ending;
 mod hostile;
