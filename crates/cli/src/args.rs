@@ -103,6 +103,20 @@ pub(crate) struct ReconnectArgs {
     pub(crate) reconnect: Duration,
 }
 
+/// What is sent: one payload, or one for each line.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PayloadArgs {
+    /// The payload; without it, all of stdin (on a terminal: empty)
+    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
+    pub(crate) payload: Option<OsString>,
+    /// Send each line of stdin, many in flight
+    #[arg(long)]
+    pub(crate) lines: bool,
+    /// Send the payload N times; with --lines, the first N lines
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
 /// What goes with a payload.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PropertyArgs {

@@ -1,7 +1,6 @@
 //! Sending many messages: what `pub` and `send` share.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use posthaste::{
     Topic,
 };
 
-use crate::args::PropertyArgs;
+use crate::args::{PayloadArgs, PropertyArgs};
 use crate::exit::{Code, Failure};
 use crate::input::{self, Lines};
 use crate::signals::Signals;
@@ -66,15 +65,12 @@ pub(crate) enum Payloads {
 
 impl Payloads {
     /// The payloads that a command line asks for.
-    pub(crate) async fn read(
-        argument: Option<OsString>,
-        lines: bool,
-        count: Option<u64>,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn read(args: PayloadArgs) -> Result<Self, Failure> {
+        let PayloadArgs { payload, lines, count } = args;
         if lines {
             return Ok(Self::Lines(Lines::of_stdin(), count));
         }
-        let payload = input::payload(argument).await?;
+        let payload = input::payload(payload).await?;
         Ok(Self::Repeated(payload, count.unwrap_or(1)))
     }
 

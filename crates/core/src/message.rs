@@ -102,6 +102,14 @@ impl Message {
         self.payload
     }
 
+    /// Checks what a message made by [`new`](Self::new) was not checked for yet: senders call it.
+    ///
+    /// # Errors
+    /// `TooLarge` for a payload over [`PAYLOAD_BYTES_MAX`].
+    pub fn check_size(&self) -> Result<(), Error> {
+        check_payload(&self.payload)
+    }
+
     /// The bytes that the message takes up in windows and queues: head and payload.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{
     Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
 };
@@ -63,15 +62,7 @@ impl MemorySender {
         if self.engine.is_draining() && !answers {
             return Err(Engine::draining());
         }
-        if message.payload().len() > PAYLOAD_BYTES_MAX {
-            let length = message.payload().len();
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "a payload has at most {PAYLOAD_BYTES_MAX} bytes, this has {length}; send it in pieces"
-                ),
-            ));
-        }
+        message.check_size()?;
         if message.deadline().is_some() && !self.engine.has_clock() {
             return Err(Engine::needs_clock("a deadline"));
         }

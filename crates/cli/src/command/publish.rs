@@ -1,11 +1,9 @@
 //! `posthaste pub`: publishes to a topic.
 
-use std::ffi::OsString;
-
 use clap::Args;
 use posthaste::Reconnect;
 
-use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::args::{BrokerArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
 use crate::exit::{Code, Failure};
 use crate::output::print_line;
@@ -21,15 +19,8 @@ use crate::publish::{Payloads, Template, send_all};
 pub(crate) struct PubArgs {
     /// The topic: words with dots between them, as in orders.eu.created
     topic: String,
-    /// The payload; without it, all of stdin (on a terminal: empty)
-    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
-    payload: Option<OsString>,
-    /// Publish each line of stdin, many in flight
-    #[arg(long)]
-    lines: bool,
-    /// Publish the payload N times; with --lines, the first N lines
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
+    #[command(flatten)]
+    payloads: PayloadArgs,
     #[command(flatten)]
     properties: PropertyArgs,
     /// Exit with 3 if a message matched nobody (messages then go one at a time)
@@ -46,7 +37,7 @@ pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
         Template { to: topic(&args.topic)?, to_queue: false, properties: args.properties };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
-    let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
+    let payloads = Payloads::read(args.payloads).await?;
     let sender = bus.sender(template.sender_options()).await?;
     let tally = send_all(sender, &template, payloads, args.require_match, patience).await?;
     let (confirmed, matched, level) = (tally.confirmed, tally.matched, tally.level());

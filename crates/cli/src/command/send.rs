@@ -1,11 +1,9 @@
 //! `posthaste send`: sends into one queue.
 
-use std::ffi::OsString;
-
 use clap::Args;
 use posthaste::Reconnect;
 
-use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::args::{BrokerArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
 use crate::exit::Failure;
 use crate::output::print_line;
@@ -20,15 +18,8 @@ use crate::publish::{Payloads, Template, send_all};
 pub(crate) struct SendArgs {
     /// The queue; it is declared with the broker's defaults if it is not there
     queue: String,
-    /// The payload; without it, all of stdin (on a terminal: empty)
-    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
-    payload: Option<OsString>,
-    /// Send each line of stdin, many in flight
-    #[arg(long)]
-    lines: bool,
-    /// Send the payload N times; with --lines, the first N lines
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
+    #[command(flatten)]
+    payloads: PayloadArgs,
     #[command(flatten)]
     properties: PropertyArgs,
     #[command(flatten)]
@@ -42,7 +33,7 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
         Template { to: topic(&args.queue)?, to_queue: true, properties: args.properties };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
-    let payloads = Payloads::read(args.payload, args.lines, args.count).await?;
+    let payloads = Payloads::read(args.payloads).await?;
     let sender = bus.sender(template.sender_options()).await?;
     let tally = send_all(sender, &template, payloads, false, patience).await?;
     let (confirmed, level) = (tally.confirmed, tally.level());
