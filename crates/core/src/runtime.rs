@@ -54,6 +54,12 @@ pub trait Runtime: Send + Sync {
     /// Fills `bytes` with randomness good enough for identities and jitter.
     fn fill_random(&self, bytes: &mut [u8]);
 
+    /// Whether a bug of that name was planted on purpose. Only a simulated world says yes, to see
+    /// that its checks find the bug; asked when something is built, never per message.
+    fn has_planted(&self, _bug: &str) -> bool {
+        false
+    }
+
     /// Puts a connected `std` socket into this runtime's reactor.
     ///
     /// # Errors
