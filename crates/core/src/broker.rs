@@ -6,9 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::capability::Capabilities;
-use crate::ledger::{DrainReport, QueueInfo, Stats};
-use crate::limits::{SUBSCRIPTION_BYTES, SUBSCRIPTION_MESSAGES};
-use crate::{BoxReceiver, BoxSender, Error, Level, Pattern, Topic};
+use crate::ledger::{Browsed, DrainReport, QueueInfo, Replayed, Sends, Stats};
+use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscription, Topic};
 
 /// Opens senders and receivers, and manages queues.
 ///
@@ -85,6 +84,47 @@ pub trait Broker: Send + Sync {
     /// Safe.
     async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error>;
 
+    /// Drops everything in a queue that is not handed out, and says how much that was.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unsupported`, `Disconnected`, `Closed`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future either purged the queue or did not.
+    async fn purge(&self, _queue: &Topic) -> Result<u64, Error> {
+        Err(Error::unsupported("purging", self.capabilities().backend()))
+    }
+
+    /// Shows the messages of a queue in the order of their positions, from the one behind `after`
+    /// on, `limit` at most and perhaps fewer; an empty answer is the end. They stay where they are.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unsupported`, `Disconnected`, `Closed`.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    async fn browse(
+        &self,
+        _queue: &Topic,
+        _after: Option<u64>,
+        _limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        Err(Error::unsupported("browsing", self.capabilities().backend()))
+    }
+
+    /// Moves the dead letters of a queue, `limit` at most, oldest first, back to the queues in
+    /// which they died last, with their history, their attempts beginning anew. What is handed
+    /// out, is no dead letter, or finds its queue gone or full stays.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unsupported`, `Disconnected`, `Closed`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: each letter is in one queue or the other.
+    async fn replay(&self, _queue: &Topic, _limit: u64) -> Result<Replayed, Error> {
+        Err(Error::unsupported("replaying", self.capabilities().backend()))
+    }
+
     /// The ledger, the queues in the order of their names, and how much is connected.
     ///
     /// # Errors
@@ -104,8 +144,62 @@ pub trait Broker: Send + Sync {
     /// Safe to call again; the broker stays closed to new messages.
     async fn drain(&self, within: Duration) -> Result<DrainReport, Error>;
 
+    /// Nobody waits for the answer to a request any more: it is removed where it is queued, and
+    /// who works on it is told. Never waits, and is no more than a hint to a backend that lacks
+    /// [`Capability::Cancellation`](crate::Capability::Cancellation).
+    fn cancel(&self, _request: &Cancel) {}
+
+    /// This client's own books: what became of the messages that its senders took. `None` from a
+    /// backend that keeps none.
+    fn sends(&self) -> Option<Sends> {
+        None
+    }
+
     /// What this backend does natively, what the framework emulates, what it lacks.
     fn capabilities(&self) -> Capabilities;
+}
+
+/// A request that nobody waits for any more: what tells it from others, and where it went.
+///
+/// ```
+/// use posthaste_core::{Cancel, Message, Topic};
+///
+/// let request = Message::builder(Topic::new("sum")?).reply_to(Topic::new("me")?, 7).build()?;
+/// assert_eq!(Cancel::of(&request).map(|this| this.correlation), Some(7));
+/// # Ok::<(), posthaste_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// The topic or the queue that the request was sent to.
+    pub target: Topic,
+    /// Whether the target is a queue.
+    pub to_queue: bool,
+    /// Where its answer was to go.
+    pub reply_to: Topic,
+    /// Which request it is, of those that await answers there.
+    pub correlation: u64,
+}
+
+impl Cancel {
+    /// What cancels `request`; `None` if it is none.
+    #[must_use]
+    pub fn of(request: &Message) -> Option<Self> {
+        Some(Self {
+            target: request.topic(),
+            to_queue: request.is_to_queue(),
+            reply_to: request.reply_to()?,
+            correlation: request.correlation(),
+        })
+        .filter(|_| request.kind() == Kind::Request)
+    }
+
+    /// Whether this cancels `message`.
+    #[must_use]
+    pub fn is_for(&self, message: &Message) -> bool {
+        message.kind() == Kind::Request
+            && message.correlation() == self.correlation
+            && message.reply_to().is_some_and(|this| this == self.reply_to)
+    }
 }
 
 macro_rules! forward_broker {
@@ -130,11 +224,31 @@ macro_rules! forward_broker {
             async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
                 (**self).queue(queue).await
             }
+            async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+                (**self).purge(queue).await
+            }
+            async fn browse(
+                &self,
+                queue: &Topic,
+                after: Option<u64>,
+                limit: usize,
+            ) -> Result<Vec<Browsed>, Error> {
+                (**self).browse(queue, after, limit).await
+            }
+            async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+                (**self).replay(queue, limit).await
+            }
             async fn stats(&self) -> Result<Stats, Error> {
                 (**self).stats().await
             }
             async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
                 (**self).drain(within).await
+            }
+            fn cancel(&self, request: &Cancel) {
+                (**self).cancel(request);
+            }
+            fn sends(&self) -> Option<Sends> {
+                (**self).sends()
             }
             fn capabilities(&self) -> Capabilities {
                 (**self).capabilities()
@@ -203,215 +317,6 @@ impl SenderOptions {
     #[must_use]
     pub fn confirm(mut self, level: Level) -> Self {
         self.confirm = Some(level);
-        self
-    }
-}
-
-/// What a receiver receives, and how.
-///
-/// ```
-/// use posthaste_core::{Ack, Subscription};
-///
-/// let prices = Subscription::topic("px.>")?.capacity(64, 1 << 20);
-/// assert_eq!(prices.ack, Ack::Auto);
-/// let jobs = Subscription::queue("jobs")?.prefetch(10);
-/// assert_eq!(jobs.ack, Ack::Manual);
-/// # Ok::<(), posthaste_core::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Subscription {
-    /// Where the messages come from.
-    pub source: Source,
-    /// Who settles a delivery.
-    pub ack: Ack,
-    /// How many deliveries may be unsettled, or on their way, at a time. `None` is no limit.
-    pub prefetch: Option<usize>,
-    /// How many deliveries there are in all; after the last one comes the end, and no more than
-    /// that are ever taken from the source. `None` is no limit.
-    pub limit: Option<u64>,
-    /// How many messages a topic subscription or a group holds.
-    pub capacity_messages: usize,
-    /// How many bytes a topic subscription or a group holds.
-    pub capacity_bytes: usize,
-    /// What happens when it is full.
-    pub overflow: Overflow,
-}
-
-/// Where a receiver's messages come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A copy of everything that matches.
-    Topic(Pattern),
-    /// Of everything that matches, each message to one live member of the group.
-    Shared(Pattern, Topic),
-    /// A queue, each message to exactly one of its consumers.
-    Queue(Topic),
-}
-
-/// Who settles a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ack {
-    /// It is settled when the application takes it: at most once.
-    Auto,
-    /// The application settles it: at least once.
-    Manual,
-}
-
-/// What happens when a subscription or a queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// The sender waits.
-    #[default]
-    Block,
-    /// The newest message is dropped and counted.
-    DropNewest,
-}
-
-impl Subscription {
-    /// A copy of everything whose topic matches; settled automatically.
-    ///
-    /// # Errors
-    /// `InvalidTopic`.
-    pub fn topic<P>(pattern: P) -> Result<Self, Error>
-    where
-        P: TryInto<Pattern>,
-        Error: From<P::Error>,
-    {
-        Ok(Self::new(Source::Topic(pattern.try_into()?), Ack::Auto))
-    }
-
-    /// Of everything whose topic matches, each message to one live member of `group`; settled
-    /// automatically.
-    ///
-    /// # Errors
-    /// `InvalidTopic`.
-    pub fn shared<P, G>(pattern: P, group: G) -> Result<Self, Error>
-    where
-        P: TryInto<Pattern>,
-        G: TryInto<Topic>,
-        Error: From<P::Error> + From<G::Error>,
-    {
-        Ok(Self::new(Source::Shared(pattern.try_into()?, group.try_into()?), Ack::Auto))
-    }
-
-    /// A consumer of a queue, which is declared if it is not there; settled by hand.
-    ///
-    /// # Errors
-    /// `InvalidTopic`.
-    pub fn queue<Q>(queue: Q) -> Result<Self, Error>
-    where
-        Q: TryInto<Topic>,
-        Error: From<Q::Error>,
-    {
-        Ok(Self::new(Source::Queue(queue.try_into()?), Ack::Manual))
-    }
-
-    fn new(source: Source, ack: Ack) -> Self {
-        Self {
-            source,
-            ack,
-            prefetch: Some(1_024),
-            limit: None,
-            capacity_messages: SUBSCRIPTION_MESSAGES,
-            capacity_bytes: SUBSCRIPTION_BYTES,
-            overflow: Overflow::Block,
-        }
-    }
-
-    /// Who settles a delivery.
-    #[must_use]
-    pub fn ack(mut self, ack: Ack) -> Self {
-        self.ack = ack;
-        self
-    }
-
-    /// How many deliveries may be unsettled, or on their way, at a time; at least 1.
-    #[must_use]
-    pub fn prefetch(mut self, deliveries: usize) -> Self {
-        self.prefetch = Some(deliveries.max(1));
-        self
-    }
-
-    /// Any number of deliveries may be unsettled.
-    #[must_use]
-    pub fn unlimited_prefetch(mut self) -> Self {
-        self.prefetch = None;
-        self
-    }
-
-    /// At most `deliveries` in all; after the last one comes the end.
-    #[must_use]
-    pub fn limit(mut self, deliveries: u64) -> Self {
-        self.limit = Some(deliveries);
-        self
-    }
-
-    /// How much a topic subscription or a group holds. A queue's capacity is its own.
-    #[must_use]
-    pub fn capacity(mut self, messages: usize, bytes: usize) -> Self {
-        (self.capacity_messages, self.capacity_bytes) = (messages.max(1), bytes.max(1));
-        self
-    }
-
-    /// What happens when a topic subscription or a group is full.
-    #[must_use]
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self
-    }
-}
-
-/// The declaration of a queue. A setting that is not named keeps what it is, or the default.
-///
-/// ```
-/// use posthaste_core::{Pattern, Queue, Topic};
-///
-/// let audit = Queue::new(Topic::new("audit")?)
-///     .bind(Pattern::new("orders.>")?)
-///     .capacity(10_000);
-/// assert_eq!(audit.capacity_messages, Some(10_000));
-/// # Ok::<(), posthaste_core::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Queue {
-    /// The name.
-    pub name: Topic,
-    /// Patterns whose matching messages are copied into the queue; added to those it has.
-    pub bindings: Vec<Pattern>,
-    /// How many messages it holds.
-    pub capacity_messages: Option<usize>,
-    /// How many bytes it holds.
-    pub capacity_bytes: Option<usize>,
-}
-
-impl Queue {
-    /// A queue with the broker's defaults.
-    #[must_use]
-    pub fn new(name: Topic) -> Self {
-        Self { name, bindings: Vec::new(), capacity_messages: None, capacity_bytes: None }
-    }
-
-    /// Copies the messages that match into the queue.
-    #[must_use]
-    pub fn bind(mut self, pattern: Pattern) -> Self {
-        self.bindings.push(pattern);
-        self
-    }
-
-    /// How many messages it holds; at least 1.
-    #[must_use]
-    pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity_messages = Some(messages.max(1));
-        self
-    }
-
-    /// How many bytes it holds; at least 1. One larger message is let in when it is empty.
-    #[must_use]
-    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
-        self.capacity_bytes = Some(bytes.max(1));
         self
     }
 }

@@ -37,11 +37,31 @@ pub enum Capability {
     RetryDelay,
     /// Surviving the end of the broker's process.
     Durability,
+    /// Maximum attempts and dead-letter queues with history, and replaying them.
+    DeadLetters,
+    /// Messages that are not handed out before a while has passed. Needs a clock.
+    Delay,
+    /// Priorities from 0 to 3.
+    Priority,
+    /// Deduplication by message id within a window. Needs a clock.
+    Deduplication,
+    /// Order per key with many consumers.
+    KeyedOrder,
+    /// Every overflow policy, not only waiting.
+    Overflow,
+    /// Taking a delivery back from a consumer that takes too long. Needs a clock.
+    ConsumerTimeout,
+    /// Cancelling requests that nobody waits for any more.
+    Cancellation,
+    /// Events, such as drops with their reasons.
+    Events,
+    /// Sessions that are resumed after a lost connection.
+    Sessions,
 }
 
 impl Capability {
     /// Every capability, in the order of the capability card.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::Topics,
         Self::Groups,
         Self::Queues,
@@ -56,6 +76,16 @@ impl Capability {
         Self::Inspection,
         Self::RetryDelay,
         Self::Durability,
+        Self::DeadLetters,
+        Self::Delay,
+        Self::Priority,
+        Self::Deduplication,
+        Self::KeyedOrder,
+        Self::Overflow,
+        Self::ConsumerTimeout,
+        Self::Cancellation,
+        Self::Events,
+        Self::Sessions,
     ];
 
     /// The capability's number on the wire.
@@ -92,6 +122,16 @@ impl fmt::Display for Capability {
             Self::Inspection => "inspection",
             Self::RetryDelay => "retry-delay",
             Self::Durability => "durability",
+            Self::DeadLetters => "dead-letters",
+            Self::Delay => "delay",
+            Self::Priority => "priority",
+            Self::Deduplication => "deduplication",
+            Self::KeyedOrder => "keyed-order",
+            Self::Overflow => "overflow",
+            Self::ConsumerTimeout => "consumer-timeout",
+            Self::Cancellation => "cancellation",
+            Self::Events => "events",
+            Self::Sessions => "sessions",
         })
     }
 }

@@ -105,10 +105,21 @@ impl Delivery {
         self.lease.record(Outcome::Release);
     }
 
+    /// Says that the work is still going on: the time that its consumer has begins anew. Does
+    /// nothing where there is no such time.
+    pub fn extend(&self) {
+        self.lease.extend();
+    }
+
     /// Resolves when the one who asked no longer wants the answer.
     ///
     /// # Cancel safety
     /// Safe.
+    pub async fn cancelled(&self) {
+        std::future::poll_fn(|cx| self.poll_cancelled(cx)).await;
+    }
+
+    /// Ready when the one who asked no longer wants the answer.
     pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.lease.poll_cancelled(cx)
     }
@@ -155,6 +166,13 @@ impl Lease {
     /// Settles the delivery.
     pub fn settle(mut self, outcome: Outcome<'_>) {
         self.record(outcome);
+    }
+
+    /// Says that the work is still going on.
+    pub fn extend(&self) {
+        if let Some(by) = &self.by {
+            by.extend(self.tag);
+        }
     }
 
     /// Ready when the one who asked no longer wants the answer.
@@ -218,6 +236,9 @@ pub trait Settle: Send + Sync {
     /// Records the outcome of the delivery of number `tag`. Never waits; an error surfaces at
     /// [`Receiver::poll_settled`](crate::Receiver::poll_settled).
     fn settle(&self, tag: u64, outcome: Outcome<'_>);
+
+    /// The delivery of number `tag` is still being worked on: its consumer's time begins anew.
+    fn extend(&self, _tag: u64) {}
 
     /// Ready when the one who asked no longer wants the answer to this delivery.
     fn poll_cancelled(&self, _tag: u64, _cx: &mut Context<'_>) -> Poll<()> {

@@ -69,6 +69,9 @@ pub enum ErrorKind {
     Limit,
     /// The subscriber was cut off by its own overflow policy.
     SlowConsumer,
+    /// The session with a broker was lost and begun anew: what came in between is unknown, and what
+    /// reports this goes on.
+    SessionLost,
     /// Something inside failed that should not have.
     Internal,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Pattern, Topic};
+use crate::{Message, Pattern, QueueSettings, Topic};
 
 /// Counts copies: `accepted = acked + auto + dead_lettered + expired + dropped + held`.
 ///
@@ -35,6 +35,8 @@ pub struct Ledger {
     pub unmatched: u64,
     /// Messages given back to their sender. Not copies, so beside the balance.
     pub returned: u64,
+    /// Messages that a queue knew by their id already. Not copies, so beside the balance.
+    pub duplicates: u64,
 }
 
 impl Ledger {
@@ -56,6 +58,7 @@ impl Ledger {
         self.held += other.held;
         self.unmatched += other.unmatched;
         self.returned += other.returned;
+        self.duplicates += other.duplicates;
         for (reason, count) in &other.dropped_by {
             *self.dropped_by.entry(reason.clone()).or_default() += count;
         }
@@ -82,6 +85,34 @@ impl fmt::Display for Ledger {
     }
 }
 
+/// A client's own books: what became of the messages that its senders took.
+///
+/// ```
+/// use posthaste_core::Sends;
+///
+/// let sends = Sends { taken: 5, confirmed: 3, returned: 1, pending: 1 };
+/// assert!(sends.is_balanced());
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sends {
+    /// Messages that senders took.
+    pub taken: u64,
+    /// Of these, confirmed.
+    pub confirmed: u64,
+    /// Of these, given back with a reason.
+    pub returned: u64,
+    /// Of these, without an outcome yet: counted where they lie.
+    pub pending: u64,
+}
+
+impl Sends {
+    /// Whether every message that was taken is accounted for.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.taken == self.confirmed + self.returned + self.pending
+    }
+}
+
 /// What a queue is and holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueInfo {
@@ -95,16 +126,43 @@ pub struct QueueInfo {
     pub bytes: u64,
     /// Consumers that are there now.
     pub consumers: u64,
-    /// How many messages it holds at most.
-    pub capacity_messages: u64,
-    /// How many bytes it holds at most.
-    pub capacity_bytes: u64,
-    /// Whether it outlives the broker's process.
-    pub durable: bool,
+    /// Its settings.
+    pub settings: QueueSettings,
     /// Patterns whose messages are copied into it.
     pub bindings: Vec<Pattern>,
     /// Its own books.
     pub ledger: Ledger,
+}
+
+/// A message in a queue, looked at and left there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Browsed {
+    /// Its place in the queue, which no other message of the queue ever has.
+    pub position: u64,
+    /// How often it has been handed out.
+    pub attempts: u32,
+    /// Whether it is handed out now.
+    pub unsettled: bool,
+    /// How many bytes its payload has.
+    pub payload_bytes: u64,
+    /// The message, of whose payload there are at most [`BROWSED_BYTES`](Self::BROWSED_BYTES).
+    pub message: Message,
+}
+
+impl Browsed {
+    /// How much of a payload is shown.
+    pub const BROWSED_BYTES: usize = 4 << 10;
+}
+
+/// What replaying a dead-letter queue came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Messages that are back in the queue in which they died last.
+    pub moved: u64,
+    /// Messages that were looked at and stay.
+    pub kept: u64,
+    /// Why the first of those stays.
+    pub why: Option<String>,
 }
 
 /// A broker at a glance.

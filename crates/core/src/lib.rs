@@ -62,25 +62,31 @@ mod bus;
 mod capability;
 mod delivery;
 mod error;
+mod event;
 mod ledger;
 mod message;
+mod queue;
 mod receipt;
 mod receiver;
 pub mod runtime;
 mod sender;
+mod subscription;
 mod topic;
 
-pub use broker::{Ack, Broker, Overflow, Queue, SenderOptions, Source, Subscription};
+pub use broker::{Broker, Cancel, SenderOptions};
 pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve};
 pub use capability::{Capabilities, Capability, Support};
 pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
-pub use ledger::{DrainReport, Ledger, QueueInfo, Stats};
-pub use message::{Kind, Message, MessageBuilder, Parts, Status};
+pub use event::Event;
+pub use ledger::{Browsed, DrainReport, Ledger, QueueInfo, Replayed, Sends, Stats};
+pub use message::{Death, Kind, Message, MessageBuilder, Parts, Status};
+pub use queue::{Queue, QueueSettings};
 pub use receipt::{Level, Receipt, Returned, Seq};
 pub use receiver::{BoxReceiver, Receiver, ReceiverExt};
 pub use runtime::{BoxFuture, Runtime, SharedRuntime};
 pub use sender::{BoxSender, Sender, SenderExt};
+pub use subscription::{Ack, Overflow, Source, Subscription};
 pub use topic::{Pattern, RESERVED_PREFIX, Topic};
 
 /// The named futures of senders and receivers.

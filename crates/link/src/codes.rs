@@ -13,6 +13,7 @@ const DEADLINE_EXCEEDED: u16 = 257;
 const FAILED: u16 = 258;
 const UNKNOWN: u16 = 259;
 const DISCONNECTED: u16 = 260;
+const SESSION_LOST: u16 = 261;
 
 /// What a transport answered, with the endpoint named, unless it did that itself.
 pub(crate) fn at_endpoint(error: io::Error, attempt: &str, endpoint: &Endpoint) -> Error {
@@ -47,6 +48,7 @@ pub(crate) fn code_of(kind: ErrorKind) -> Code {
         ErrorKind::TimedOut => Code::Timeout,
         ErrorKind::Limit => Code::Limit,
         ErrorKind::SlowConsumer => Code::SlowConsumer,
+        ErrorKind::SessionLost => Code::from_u16(SESSION_LOST),
         // `Internal`, and kinds that are younger than this crate.
         _ => Code::Internal,
     }
@@ -77,6 +79,7 @@ pub(crate) fn kind_of(code: Code) -> ErrorKind {
             FAILED => ErrorKind::Failed,
             UNKNOWN => ErrorKind::Unknown,
             DISCONNECTED => ErrorKind::Disconnected,
+            SESSION_LOST => ErrorKind::SessionLost,
             _ => ErrorKind::Internal,
         },
     }
@@ -119,6 +122,7 @@ mod tests {
             ErrorKind::TimedOut,
             ErrorKind::Limit,
             ErrorKind::SlowConsumer,
+            ErrorKind::SessionLost,
             ErrorKind::Internal,
         ] {
             assert_eq!(kind_of(Code::from_u16(code_of(kind).as_u16())), kind);

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 
 use posthaste_core::task::lock;
-use posthaste_core::{Ledger, Message, Outcome, Overflow, Pattern, QueueInfo, Topic};
+use posthaste_core::{
+    Ledger, Message, Outcome, Overflow, Pattern, QueueInfo, QueueSettings, Topic,
+};
 
 use crate::aftermath::Aftermath;
 use crate::copies::{Admission, Batch, Handed, Leftovers, Settlement, Taken, Taking, Unanswered};
@@ -262,15 +264,16 @@ impl Mailbox {
     pub(crate) fn info(&self) -> QueueInfo {
         let state = lock(&self.state);
         let settings = state.settings();
+        let mut these = QueueSettings::default();
+        these.capacity_messages = settings.capacity_messages;
+        these.capacity_bytes = settings.capacity_bytes;
         QueueInfo {
             name: self.name.clone(),
             messages: state.waiting() + state.leased(),
             unsettled: state.leased(),
             bytes: state.bytes(),
             consumers: state.consumers() as u64,
-            capacity_messages: settings.capacity_messages as u64,
-            capacity_bytes: settings.capacity_bytes as u64,
-            durable: false,
+            settings: these,
             bindings: settings.bindings.clone(),
             ledger: state.ledger(self.handed.load(Ordering::Acquire)),
         }

@@ -519,7 +519,7 @@ impl World {
             prop_assert_eq!(info.name.as_str(), QUEUES[*name]);
             prop_assert_eq!((info.messages, info.unsettled), (place.held(), place.leased));
             prop_assert_eq!(info.consumers, place.consumers.len() as u64);
-            prop_assert_eq!(info.capacity_messages, place.capacity as u64);
+            prop_assert_eq!(info.settings.capacity_messages, place.capacity);
             prop_assert_eq!(&info.bindings, &place.patterns);
             prop_assert_eq!(&info.ledger, &place.ledger());
             prop_assert_eq!(info.bytes == 0, info.messages == 0);

@@ -140,9 +140,9 @@ impl<'a> Record<'a> {
             unsettled: info.unsettled,
             bytes: info.bytes,
             consumers: info.consumers,
-            capacity: info.capacity_messages,
-            capacity_bytes: info.capacity_bytes,
-            durable: info.durable,
+            capacity: info.settings.capacity_messages as u64,
+            capacity_bytes: info.settings.capacity_bytes as u64,
+            durable: info.settings.durable,
             bindings: info.bindings.iter().map(Pattern::as_str).collect(),
         }
     }
@@ -166,7 +166,7 @@ pub(super) fn rows(queues: &[QueueInfo]) -> String {
                 info.unsettled.to_string(),
                 info.bytes.to_string(),
                 info.consumers.to_string(),
-                yes_or_no(info.durable).to_owned(),
+                yes_or_no(info.settings.durable).to_owned(),
             ]
         })
         .collect();
@@ -187,11 +187,11 @@ fn show(info: &QueueInfo, as_json: bool) -> Result<String, Failure> {
     let bindings: Vec<_> = info.bindings.iter().map(Pattern::as_str).collect();
     let lines = [
         format!("name       {}", info.name),
-        format!("messages   {} of {}", info.messages, info.capacity_messages),
+        format!("messages   {} of {}", info.messages, info.settings.capacity_messages),
         format!("unsettled  {}", info.unsettled),
-        format!("bytes      {} of {}", info.bytes, info.capacity_bytes),
+        format!("bytes      {} of {}", info.bytes, info.settings.capacity_bytes),
         format!("consumers  {}", info.consumers),
-        format!("durable    {}", yes_or_no(info.durable)),
+        format!("durable    {}", yes_or_no(info.settings.durable)),
         format!("bindings   {}", bindings.join(" ")),
         format!("ledger     {}", info.ledger),
     ];

@@ -330,7 +330,9 @@ pub(crate) async fn b6_a_dropped_declare_declared_or_did_not(cx: Context) -> Out
             give_up_after(polls, cx.broker().declare(Queue::new(name.clone()).capacity(5))).await;
         cx.quiet().await?;
         match cx.broker().queue(&name).await {
-            Ok(info) => check_eq!(info.capacity_messages, 5, "the capacity that was declared"),
+            Ok(info) => {
+                check_eq!(info.settings.capacity_messages, 5, "the capacity that was declared")
+            }
             Err(error) => {
                 check!(declared.is_none(), "a declared queue is not there: {error}");
                 check_eq!(error.kind(), ErrorKind::NotFound, "a queue that was not declared");

@@ -24,7 +24,11 @@ pub(crate) async fn b5_a_queue_tells_what_it_holds(cx: Context) -> Outcome {
     check_eq!(info.unsettled, 0, "unsettled ones");
     check_eq!(info.bytes, 9 * size, "bytes");
     check_eq!(info.consumers, 0, "consumers");
-    check_eq!((info.capacity_messages, info.capacity_bytes), (50, 60_000), "the capacity");
+    check_eq!(
+        (info.settings.capacity_messages, info.settings.capacity_bytes),
+        (50, 60_000),
+        "the capacity"
+    );
     check_eq!(info.bindings, [binding], "the bindings");
     check_eq!((info.ledger.accepted, info.ledger.held), (9, 9), "accepted and held copies");
 
@@ -173,13 +177,21 @@ pub(crate) async fn b6_declaring_again_keeps_what_is_not_named(cx: Context) -> O
 
     cx.broker().declare(Queue::new(queue.clone())).await?;
     let info = cx.info(&queue).await?;
-    check_eq!((info.capacity_messages, info.capacity_bytes), (10, 10_000), "what was not named");
+    check_eq!(
+        (info.settings.capacity_messages, info.settings.capacity_bytes),
+        (10, 10_000),
+        "what was not named"
+    );
     check_eq!(info.messages, 1, "messages after the same declaration again");
 
     let again = Queue::new(queue.clone()).capacity(20).bind(other.clone()).bind(one.clone());
     cx.broker().declare(again).await?;
     let info = cx.info(&queue).await?;
-    check_eq!((info.capacity_messages, info.capacity_bytes), (20, 10_000), "what was named");
+    check_eq!(
+        (info.settings.capacity_messages, info.settings.capacity_bytes),
+        (20, 10_000),
+        "what was named"
+    );
     let mut bindings = info.bindings;
     bindings.sort_unstable();
     check_eq!(bindings, [other, one], "bindings, of which none is there twice");

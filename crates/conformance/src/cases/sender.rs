@@ -221,7 +221,7 @@ pub(crate) async fn s4_a_receipt_claims_no_more_than_was_reached(cx: Context) ->
     let mut sender = cx.sender().await?;
     let receipt = sender.send(numbered_to(&queue, 1)).await?;
     check!(receipt.level >= Level::Held, "a queue confirmed at {} only", receipt.level);
-    let durable = cx.info(&queue).await?.durable;
+    let durable = cx.info(&queue).await?.settings.durable;
     if !durable {
         check_eq!(receipt.level, Level::Held, "the level of a queue that is not durable");
     }
@@ -234,7 +234,7 @@ pub(crate) async fn s4_a_receipt_claims_no_more_than_was_reached(cx: Context) ->
 
 pub(crate) async fn s4_a_level_that_is_not_reached_is_an_error(cx: Context) -> Outcome {
     let queue = cx.queue("jobs").await?;
-    let durable = cx.info(&queue).await?.durable;
+    let durable = cx.info(&queue).await?.settings.durable;
     let options = SenderOptions::new().confirm(Level::Stored);
     let error: Error = match cx.broker().sender(options).await {
         Err(error) => error,

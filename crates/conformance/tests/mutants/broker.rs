@@ -9,8 +9,8 @@ use posthaste_conformance::Law::{self, *};
 use posthaste_conformance::{BrokerSubject, Executor, Fixture, run_broker};
 use posthaste_core::task::lock;
 use posthaste_core::{
-    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, Pattern, Queue,
-    QueueInfo, SenderOptions, Source, Stats, Subscription, Topic,
+    BoxFuture, BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error,
+    Pattern, Queue, QueueInfo, Replayed, SenderOptions, Sends, Source, Stats, Subscription, Topic,
 };
 use posthaste_memory::Memory;
 
@@ -114,6 +114,23 @@ impl Broker for Broken {
         self.memory.queue(queue).await
     }
 
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        self.memory.purge(queue).await
+    }
+
+    async fn browse(
+        &self,
+        queue: &Topic,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        self.memory.browse(queue, after, limit).await
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        self.memory.replay(queue, limit).await
+    }
+
     async fn stats(&self) -> Result<Stats, Error> {
         let mut stats = self.memory.stats().await?;
         if self.fault == Fault::MiscountsCopies && stats.ledger.accepted > 0 {
@@ -124,6 +141,14 @@ impl Broker for Broken {
 
     async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
         self.memory.drain(within).await
+    }
+
+    fn cancel(&self, request: &Cancel) {
+        self.memory.cancel(request);
+    }
+
+    fn sends(&self) -> Option<Sends> {
+        self.memory.sends()
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -16,11 +16,12 @@ use async_trait::async_trait;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Queue, QueueInfo,
-    SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Capabilities, DrainReport, Error, ErrorKind, Queue,
+    QueueInfo, Replayed, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
 };
 use posthaste_wire::{Auth, Config, Limits, Session};
 
+use crate::control::queue_info::Through;
 use crate::control::{self, Wanted, method};
 use crate::pump::after;
 use receiver::RemoteReceiver;
@@ -335,6 +336,30 @@ impl Broker for Remote {
         let body = control::name::encode(queue);
         let info = call::call(&self.alive.0, method::QUEUE, &body).await?;
         control::queue_info::decode(&info)
+    }
+
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        let body = control::name::encode(queue);
+        let count = call::call(&self.alive.0, method::PURGE, &body).await?;
+        control::queue_info::purged::decode(&count)
+    }
+
+    async fn browse(
+        &self,
+        queue: &Topic,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let body = Through { queue: queue.clone(), after, limit }.encode();
+        let messages = call::call(&self.alive.0, method::BROWSE, &body).await?;
+        control::queue_info::browsed::decode(&messages)
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        let body = Through { queue: queue.clone(), after: None, limit }.encode();
+        let replayed = call::call(&self.alive.0, method::REPLAY, &body).await?;
+        control::queue_info::replayed::decode(&replayed)
     }
 
     async fn stats(&self) -> Result<Stats, Error> {

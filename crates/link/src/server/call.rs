@@ -7,7 +7,11 @@ use bytes::Bytes;
 use posthaste_core::{BoxFuture, Error, ErrorKind};
 
 use super::Shared;
+use crate::control::queue_info::Through;
 use crate::control::{self, method};
+
+/// The most messages that are looked at for one page.
+const BROWSED: usize = 256;
 
 /// Answers one call.
 pub(super) fn answer(
@@ -35,6 +39,21 @@ pub(super) fn answer(
                 let mut stats = broker.stats().await?;
                 stats.connections = shared.established.load(Ordering::Relaxed);
                 Ok(control::stats::encode(&mut stats, after.as_ref()))
+            }
+            method::PURGE => {
+                let count = broker.purge(&control::name::decode(&body)?).await?;
+                Ok(control::queue_info::purged::encode(count))
+            }
+            method::BROWSE => {
+                let Through { queue, after, limit } = Through::decode(&body)?;
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(BROWSED);
+                let messages = broker.browse(&queue, after, limit).await?;
+                Ok(control::queue_info::browsed::encode(messages))
+            }
+            method::REPLAY => {
+                let Through { queue, limit, .. } = Through::decode(&body)?;
+                let replayed = broker.replay(&queue, limit).await?;
+                Ok(control::queue_info::replayed::encode(&replayed))
             }
             method::CAPABILITIES => Ok(control::capabilities::encode(&broker.capabilities())),
             other => Err(Error::new(

@@ -18,7 +18,7 @@ fn a_queue_is_declared_inspected_and_deleted() {
         let there = world.memory.queue(&topic("audit")).await.unwrap();
         let here = remote.queue(&topic("audit")).await.unwrap();
         assert_eq!(here, there);
-        assert_eq!((here.messages, here.capacity_messages), (1, 3));
+        assert_eq!((here.messages, here.settings.capacity_messages), (1, 3));
         remote.delete(&topic("audit")).await.unwrap();
         let gone = remote.queue(&topic("audit")).await.unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound);

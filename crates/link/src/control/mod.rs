@@ -4,9 +4,14 @@
 //! Everything that comes in is checked here, once; fields that are not known are skipped, which is
 //! how these records grow.
 
+pub(crate) mod queue;
+pub(crate) mod queue_info;
+
+use std::time::Duration;
+
 use posthaste_core::{
-    Ack, Capabilities, Capability, Error, ErrorKind, Ledger, Level, Overflow, Pattern, Queue,
-    QueueInfo, SenderOptions, Source, Stats, Subscription, Support, Topic,
+    Ack, Capabilities, Capability, Error, ErrorKind, Ledger, Level, Overflow, Pattern, QueueInfo,
+    SenderOptions, Source, Stats, Subscription, Support, Topic,
 };
 use posthaste_wire::fields::{Field, FieldError, Fields, Writer};
 
@@ -22,6 +27,12 @@ pub(crate) mod method {
     pub(crate) const STATS: u16 = 4;
     /// Tells the backend's card.
     pub(crate) const CAPABILITIES: u16 = 5;
+    /// Drops what a queue holds.
+    pub(crate) const PURGE: u16 = 6;
+    /// Shows a page of a queue's messages.
+    pub(crate) const BROWSE: u16 = 7;
+    /// Moves dead letters back to where they died.
+    pub(crate) const REPLAY: u16 = 8;
 }
 
 /// Bytes of queues after which a page of them ends: it has to fit into the smallest frame that is
@@ -97,6 +108,19 @@ fn pattern(field: &Field<'_>) -> Decoded<Pattern> {
     Pattern::new(text(field)?)
 }
 
+fn time(field: &Field<'_>) -> Decoded<Duration> {
+    number(field).map(Duration::from_micros)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn policy(field: &Field<'_>) -> Decoded<Overflow> {
+    let number = byte(field)?;
+    Overflow::from_u8(number).ok_or_else(|| unknown("overflow policy", number))
+}
+
 fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
@@ -165,6 +189,7 @@ pub(crate) mod receiver {
     const CAPACITY_MESSAGES: u8 = 8;
     const CAPACITY_BYTES: u8 = 9;
     const OVERFLOW: u8 = 10;
+    const STALL_LIMIT: u8 = 11;
 
     /// Writes what is wanted; `limit` is what is left of the subscription's own.
     pub(crate) fn encode(wanted: &Wanted, limit: Option<u64>) -> Vec<u8> {
@@ -189,7 +214,8 @@ pub(crate) mod receiver {
             .u8(ACK, u8::from(ack == Ack::Manual))
             .u64(CAPACITY_MESSAGES, wide(subscription.capacity_messages))
             .u64(CAPACITY_BYTES, wide(subscription.capacity_bytes))
-            .u8(OVERFLOW, u8::from(overflow == Overflow::DropNewest));
+            .u8(OVERFLOW, overflow.as_u8())
+            .u64(STALL_LIMIT, micros(subscription.stall_limit));
         if let Some(prefetch) = subscription.prefetch {
             writer.u64(PREFETCH, wide(prefetch));
         }
@@ -249,13 +275,8 @@ pub(crate) mod receiver {
             LIMIT => subscription.limit = Some(number(field)?),
             CAPACITY_MESSAGES => subscription.capacity_messages = size(field)?.max(1),
             CAPACITY_BYTES => subscription.capacity_bytes = size(field)?.max(1),
-            OVERFLOW => {
-                subscription.overflow = match byte(field)? {
-                    0 => Overflow::Block,
-                    1 => Overflow::DropNewest,
-                    other => return Err(unknown("overflow policy", other)),
-                }
-            }
+            OVERFLOW => subscription.overflow = policy(field)?,
+            STALL_LIMIT => subscription.stall_limit = time(field)?,
             _ => {}
         }
         Ok(())
@@ -296,46 +317,6 @@ impl Opened {
             Ok(())
         })?;
         Ok(opened)
-    }
-}
-
-/// A queue to be declared.
-pub(crate) mod queue {
-    use super::*;
-
-    const NAME: u8 = 1;
-    const BINDING: u8 = 2;
-    const CAPACITY_MESSAGES: u8 = 3;
-    const CAPACITY_BYTES: u8 = 4;
-
-    pub(crate) fn encode(queue: &Queue) -> Vec<u8> {
-        let mut record = Vec::new();
-        let mut writer = Writer::new(&mut record);
-        writer.str(NAME, queue.name.as_str());
-        for binding in &queue.bindings {
-            writer.str(BINDING, binding.as_str());
-        }
-        if let Some(messages) = queue.capacity_messages {
-            writer.u64(CAPACITY_MESSAGES, wide(messages));
-        }
-        if let Some(bytes) = queue.capacity_bytes {
-            writer.u64(CAPACITY_BYTES, wide(bytes));
-        }
-        record
-    }
-
-    pub(crate) fn decode(record: &[u8]) -> Decoded<Queue> {
-        let mut queue = Queue::new(name::decode(record)?);
-        read(record, |field| {
-            match field.tag() {
-                BINDING => queue.bindings.push(pattern(&field)?),
-                CAPACITY_MESSAGES => queue.capacity_messages = Some(size(&field)?.max(1)),
-                CAPACITY_BYTES => queue.capacity_bytes = Some(size(&field)?.max(1)),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(queue)
     }
 }
 
@@ -389,6 +370,7 @@ mod ledger {
             ledger.held,
             ledger.unmatched,
             ledger.returned,
+            ledger.duplicates,
         ];
         for (tag, count) in (ACCEPTED..).zip(counts) {
             writer.u64(tag, count);
@@ -414,6 +396,7 @@ mod ledger {
                 16 => &mut ledger.held,
                 17 => &mut ledger.unmatched,
                 18 => &mut ledger.returned,
+                19 => &mut ledger.duplicates,
                 REASON => {
                     let (name, count) = reason(&field)?;
                     ledger.dropped_by.insert(name, count);
@@ -437,75 +420,6 @@ mod ledger {
             }
         }
         Ok((name, count))
-    }
-}
-
-/// What a queue is and holds.
-pub(crate) mod queue_info {
-    use super::*;
-
-    const NAME: u8 = 1;
-    const MESSAGES: u8 = 2;
-    const UNSETTLED: u8 = 3;
-    const BYTES: u8 = 4;
-    const CONSUMERS: u8 = 5;
-    const CAPACITY_MESSAGES: u8 = 6;
-    const CAPACITY_BYTES: u8 = 7;
-    const DURABLE: u8 = 8;
-    const BINDING: u8 = 9;
-    const LEDGER: u8 = 10;
-
-    pub(crate) fn encode(info: &QueueInfo) -> Vec<u8> {
-        let mut record = Vec::new();
-        write(&mut Writer::new(&mut record), info);
-        record
-    }
-
-    pub(super) fn write(writer: &mut Writer<'_>, info: &QueueInfo) {
-        writer
-            .str(NAME, info.name.as_str())
-            .u64(MESSAGES, info.messages)
-            .u64(UNSETTLED, info.unsettled)
-            .u64(BYTES, info.bytes)
-            .u64(CONSUMERS, info.consumers)
-            .u64(CAPACITY_MESSAGES, info.capacity_messages)
-            .u64(CAPACITY_BYTES, info.capacity_bytes)
-            .bool(DURABLE, info.durable);
-        for binding in &info.bindings {
-            writer.str(BINDING, binding.as_str());
-        }
-        writer.record(LEDGER, |writer| ledger::write(writer, &info.ledger));
-    }
-
-    pub(crate) fn decode(record: &[u8]) -> Decoded<QueueInfo> {
-        let mut info = QueueInfo {
-            name: name::decode(record)?,
-            messages: 0,
-            unsettled: 0,
-            bytes: 0,
-            consumers: 0,
-            capacity_messages: 0,
-            capacity_bytes: 0,
-            durable: false,
-            bindings: Vec::new(),
-            ledger: Ledger::default(),
-        };
-        read(record, |field| {
-            match field.tag() {
-                MESSAGES => info.messages = number(&field)?,
-                UNSETTLED => info.unsettled = number(&field)?,
-                BYTES => info.bytes = number(&field)?,
-                CONSUMERS => info.consumers = number(&field)?,
-                CAPACITY_MESSAGES => info.capacity_messages = number(&field)?,
-                CAPACITY_BYTES => info.capacity_bytes = number(&field)?,
-                DURABLE => info.durable = field.bool().map_err(malformed)?,
-                BINDING => info.bindings.push(pattern(&field)?),
-                LEDGER => info.ledger = ledger::decode(field.record())?,
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(info)
     }
 }
 

@@ -1,0 +1,432 @@
+//! A message: topic, properties and payload in reference-counted buffers.
+
+mod builder;
+mod death;
+mod head;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+pub use self::builder::MessageBuilder;
+pub use self::death::Death;
+use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::topic::Topic;
+use crate::{Error, ErrorKind};
+
+/// What is sent and received: a target, properties and a payload.
+///
+/// Cloning counts references and copies no bytes. What travels end to end is two buffers, the
+/// *head* (topic and properties, as they are on the wire) and the payload, so that a message that
+/// came off a socket goes out on another one as it is.
+///
+/// ```
+/// use posthaste_core::{Message, Topic};
+///
+/// let message = Message::builder(Topic::new("orders.eu.created")?)
+///     .header("content-type", "application/json")
+///     .key("customer-7")
+///     .payload(r#"{"id":1}"#)
+///     .build()?;
+/// assert_eq!(message.topic().as_str(), "orders.eu.created");
+/// assert_eq!(message.header("content-type"), Some("application/json"));
+/// assert_eq!(message.key(), Some("customer-7"));
+/// # Ok::<(), posthaste_core::Error>(())
+/// ```
+// Two `Bytes` and three words: 96 bytes, asserted below, because a message is moved more often
+// than anything else in the program.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    head: Bytes,
+    payload: Bytes,
+    deadline: Option<Instant>,
+    correlation: u64,
+    attributes: Attributes,
+}
+
+const _: () = assert!(size_of::<Message>() <= 96);
+
+impl Message {
+    /// A message to a topic, without properties: allocates nothing if the payload already is
+    /// `Bytes`.
+    pub fn new(topic: Topic, payload: impl Into<Bytes>) -> Self {
+        Self {
+            head: topic.into_head(),
+            payload: payload.into(),
+            deadline: None,
+            correlation: 0,
+            attributes: Attributes::default(),
+        }
+    }
+
+    /// A message into one queue alone, without properties.
+    pub fn to_queue(queue: Topic, payload: impl Into<Bytes>) -> Self {
+        let mut message = Self::new(queue, payload);
+        message.attributes = message.attributes.with_queue();
+        message
+    }
+
+    /// A message to a topic with properties.
+    pub fn builder(topic: Topic) -> MessageBuilder {
+        MessageBuilder::new(topic)
+    }
+
+    /// The topic; of a message sent to a queue, the queue's name.
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic::from_head(self.head.slice(..head::topic_end(&self.head)))
+    }
+
+    /// The topic's text as bytes, without touching its reference count.
+    #[must_use]
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.head.get(head::PREFIX..head::topic_end(&self.head)).unwrap_or_default()
+    }
+
+    /// Whether the message goes into the one queue that its topic names.
+    #[must_use]
+    pub fn is_to_queue(&self) -> bool {
+        self.attributes.is_to_queue()
+    }
+
+    /// What the message is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.attributes.kind()
+    }
+
+    /// The content.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Takes the content.
+    #[must_use]
+    pub fn into_payload(self) -> Bytes {
+        self.payload
+    }
+
+    /// Checks what a message made by [`new`](Self::new) was not checked for yet: senders call it.
+    ///
+    /// # Errors
+    /// `TooLarge` for a payload over [`PAYLOAD_BYTES_MAX`].
+    pub fn check_size(&self) -> Result<(), Error> {
+        check_payload(&self.payload)
+    }
+
+    /// The bytes that the message takes up in windows and queues: head and payload.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// The headers, in the order in which they were added.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        head::properties(&self.head)
+            .filter(|(tag, _)| *tag == head::HEADER)
+            .filter_map(|(_, value)| head::header(value))
+    }
+
+    /// The first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(this, _)| *this == name).map(|(_, value)| value)
+    }
+
+    /// The key: what orders a keyed queue, and which messages replace each other.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.text_property(head::KEY)
+    }
+
+    /// The message id: what a deduplication window compares.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.text_property(head::ID)
+    }
+
+    /// Where a reply goes.
+    #[must_use]
+    pub fn reply_to(&self) -> Option<Topic> {
+        let value = head::find(&self.head, head::REPLY_TO)?;
+        // A topic is stored as it begins a head, so a reply's topic is a slice of its request.
+        Some(Topic::from_head(self.head.slice_ref(value)))
+    }
+
+    /// Which request this is, or answers; 0 is none.
+    #[must_use]
+    pub fn correlation(&self) -> u64 {
+        self.correlation
+    }
+
+    /// What a reply that is no answer says: why there is none.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        if self.kind() != Kind::Status {
+            return None;
+        }
+        let code = head::find(&self.head, head::STATUS).and_then(|value| value.first().copied());
+        Some(match code {
+            Some(1) => Status::NoResponders,
+            _ => Status::Failed,
+        })
+    }
+
+    /// When the message is of no more use.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long after a broker took it nobody may get the message; zero is at once.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let value = head::find(&self.head, head::DELAY).and_then(|this| this.try_into().ok());
+        Duration::from_micros(value.map_or(0, u64::from_le_bytes))
+    }
+
+    /// The same message without its delay, which has passed.
+    #[must_use]
+    pub fn without_delay(mut self) -> Self {
+        self.head = head::rebuild(&self.head, |tag, _| tag != head::DELAY).freeze();
+        self
+    }
+
+    /// The queues in which the message died, in the order of its deaths: the history of a dead
+    /// letter.
+    pub fn deaths(&self) -> impl Iterator<Item = Death> {
+        head::properties(&self.head)
+            .filter(|(tag, _)| *tag == head::DEATH)
+            .filter_map(|(_, value)| Death::decode(value))
+    }
+
+    /// The same message with one more death. Of earlier deaths only the queue, its attempts and
+    /// its time are kept, and of an earlier one in the same queue nothing, so that a history stays
+    /// small. `None` if the message has died in as many queues as it may.
+    #[must_use]
+    pub fn with_death(mut self, death: &Death) -> Option<Self> {
+        let mut deaths: Vec<_> = self.deaths().filter(|this| this.queue != death.queue).collect();
+        if deaths.len() >= crate::limits::DEATHS_MAX {
+            return None;
+        }
+        let mut head = head::rebuild(&self.head, |tag, _| tag < head::DEATH);
+        deaths.iter_mut().for_each(|this| this.reasons.clear());
+        for this in deaths.iter().chain([death]) {
+            head::put(&mut head, head::DEATH, &this.encode());
+        }
+        self.head = head.freeze();
+        Some(self)
+    }
+
+    /// Whether the message may have been sent before: only a queue that would notice a duplicate
+    /// takes it then.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.attributes.0 & Attributes::REPEAT != 0
+    }
+
+    /// The same message, marked as one that may have been sent before.
+    #[must_use]
+    pub fn into_repeat(mut self) -> Self {
+        self.attributes.0 |= Attributes::REPEAT;
+        self
+    }
+
+    /// 0 (the default) to 3 (first).
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.attributes.priority()
+    }
+
+    /// Whether this request may wait in a queue while nobody is there to answer it.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.attributes.waits()
+    }
+
+    /// Takes the message apart, for a link that carries it.
+    #[must_use]
+    pub fn into_parts(self) -> Parts {
+        Parts {
+            head: self.head,
+            payload: self.payload,
+            attributes: self.attributes.0,
+            correlation: self.correlation,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Puts a message together that came over a link, checking its head.
+    ///
+    /// # Errors
+    /// `InvalidTopic`, `TooLarge` or `Protocol`: what is wrong with the head.
+    pub fn from_parts(parts: Parts) -> Result<Self, Error> {
+        head::check(&parts.head)?;
+        check_payload(&parts.payload)?;
+        Ok(Self {
+            head: parts.head,
+            payload: parts.payload,
+            deadline: parts.deadline,
+            correlation: parts.correlation,
+            attributes: Attributes(parts.attributes).checked()?,
+        })
+    }
+
+    /// The answer to this request, or `None` if it asks for none.
+    #[must_use]
+    pub fn reply(&self, payload: impl Into<Bytes>) -> Option<Self> {
+        let mut reply = Self::new(self.reply_to()?, payload);
+        reply.correlation = self.correlation;
+        reply.attributes = Attributes::default().with_kind(Kind::Reply);
+        Some(reply)
+    }
+
+    /// The reply that says why this request has no answer, or `None` if it asks for none.
+    #[must_use]
+    pub fn status_reply(&self, status: Status, text: impl Into<Bytes>) -> Option<Self> {
+        let mut head = BytesMut::from(self.reply_to()?.as_head().as_ref());
+        let code = match status {
+            Status::Failed => 0,
+            Status::NoResponders => 1,
+        };
+        head::put(&mut head, head::STATUS, &[code]);
+        let mut reply = Self::new(Topic::from_head(head.freeze()), text);
+        reply.correlation = self.correlation;
+        reply.attributes = Attributes::default().with_kind(Kind::Status);
+        Some(reply)
+    }
+
+    /// What stands in for a message that a backend lost although it may not.
+    pub(crate) fn lost() -> Self {
+        Self::new(Topic::from_head(Bytes::from_static(b"\x04\0lost")), Bytes::new())
+    }
+
+    fn text_property(&self, tag: u8) -> Option<&str> {
+        head::find(&self.head, tag).and_then(|value| std::str::from_utf8(value).ok())
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic().as_str())
+            .field("kind", &self.kind())
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Something to be known or done; nobody waits for an answer.
+    #[default]
+    Event,
+    /// A question: it has a reply address and a correlation.
+    Request,
+    /// An answer.
+    Reply,
+    /// A reply that says why there is no answer; see [`Message::status`].
+    Status,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The responder failed; the payload is its text.
+    Failed,
+    /// Nobody is there to answer.
+    NoResponders,
+}
+
+/// A message taken apart, for links and backends.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Topic and properties, as they are on the wire.
+    pub head: Bytes,
+    /// The content.
+    pub payload: Bytes,
+    /// Kind, target and priority, as they are on the wire.
+    pub attributes: u8,
+    /// Which request this is, or answers; 0 is none.
+    pub correlation: u64,
+    /// When the message is of no more use.
+    pub deadline: Option<Instant>,
+}
+
+fn check_payload(payload: &Bytes) -> Result<(), Error> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "a payload has at most {PAYLOAD_BYTES_MAX} bytes, this has {}; send it in pieces",
+                payload.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Kind, target, priority and patience in one byte, as on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Attributes(u8);
+
+impl Attributes {
+    const KIND: u8 = 0b0000_0011;
+    const QUEUE: u8 = 0b0000_0100;
+    const PRIORITY: u8 = 0b0001_1000;
+    const WAITS: u8 = 0b0010_0000;
+    const REPEAT: u8 = 0b0100_0000;
+    const PRIORITY_MAX: u8 = 3;
+
+    fn kind(self) -> Kind {
+        match self.0 & Self::KIND {
+            0 => Kind::Event,
+            1 => Kind::Request,
+            2 => Kind::Reply,
+            _ => Kind::Status,
+        }
+    }
+
+    fn with_kind(self, kind: Kind) -> Self {
+        let bits = match kind {
+            Kind::Event => 0,
+            Kind::Request => 1,
+            Kind::Reply => 2,
+            Kind::Status => 3,
+        };
+        Self(self.0 & !Self::KIND | bits)
+    }
+
+    fn is_to_queue(self) -> bool {
+        self.0 & Self::QUEUE != 0
+    }
+
+    fn with_queue(self) -> Self {
+        Self(self.0 | Self::QUEUE)
+    }
+
+    fn priority(self) -> u8 {
+        (self.0 & Self::PRIORITY) >> 3
+    }
+
+    fn with_priority(self, priority: u8) -> Self {
+        Self(self.0 & !Self::PRIORITY | priority << 3)
+    }
+
+    fn waits(self) -> bool {
+        self.0 & Self::WAITS != 0
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        let known = Self::KIND | Self::QUEUE | Self::PRIORITY | Self::WAITS | Self::REPEAT;
+        if self.0 & !known != 0 {
+            return Err(Error::new(ErrorKind::Protocol, "a message has unknown attributes"));
+        }
+        Ok(self)
+    }
+}
