@@ -1,0 +1,6 @@
+//! The simulator itself: time, tasks, nodes, the network, and that a seed is all there is to it.
+
+mod determinism;
+mod failing;
+mod network;
+mod running;
