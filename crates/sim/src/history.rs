@@ -60,6 +60,11 @@ pub enum What {
         /// Why.
         kind: ErrorKind,
     },
+    /// Somebody wants to receive.
+    SubscribeInvoke {
+        /// The receiver.
+        consumer: Name,
+    },
     /// A subscription is live.
     SubscribeOk {
         /// The receiver.
@@ -192,6 +197,7 @@ impl fmt::Display for What {
                 write!(f, "{sender} has {id} confirmed ({level})")
             }
             Self::SendErr { sender, id, kind } => write!(f, "{sender} gets {id} back ({kind:?})"),
+            Self::SubscribeInvoke { consumer } => write!(f, "{consumer} asks to receive"),
             Self::SubscribeOk { consumer, source } => {
                 write!(f, "{consumer} receives from {source:?}")
             }

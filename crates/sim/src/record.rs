@@ -54,10 +54,10 @@ impl<B: Broker> Broker for Recorded<B> {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
-        let source = subscription.source.clone();
-        let inner = self.broker.receiver(subscription).await?;
+        let (source, recorder) = (subscription.source.clone(), self.recorder.clone());
         let consumer = self.name("receiver");
-        let recorder = self.recorder.clone();
+        recorder.record(What::SubscribeInvoke { consumer: Arc::clone(&consumer) });
+        let inner = self.broker.receiver(subscription).await?;
         let (name, from) = (Arc::clone(&consumer), source.clone());
         recorder.record(What::SubscribeOk { consumer: name, source: from });
         let leases = Arc::new(Leases { recorder, consumer, source, open: Mutex::default() });

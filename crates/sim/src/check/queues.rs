@@ -34,7 +34,7 @@ pub fn no_confirmed_loss() -> Check {
     my("nothing that was confirmed in a queue is lost", |history| lost(history, None))
 }
 
-/// As [`no_confirmed_loss`], except what was confirmed before the last crash of a node: a broker in
+/// As [`no_confirmed_loss`], except what was sent before the last crash of a node: a broker in
 /// memory takes what it holds with it.
 #[must_use]
 pub fn no_confirmed_loss_but_by(node: impl Into<String>) -> Check {
@@ -45,7 +45,7 @@ pub fn no_confirmed_loss_but_by(node: impl Into<String>) -> Check {
 
 fn lost(history: &History, but_by: Option<&str>) -> Result<(), String> {
     let mut in_queue = BTreeSet::new();
-    let mut confirmed = BTreeMap::new();
+    let mut confirmed = BTreeSet::new();
     let mut done = BTreeSet::new();
     for event in history.events() {
         match &event.what {
@@ -53,17 +53,21 @@ fn lost(history: &History, but_by: Option<&str>) -> Result<(), String> {
                 in_queue.insert(id);
             }
             What::SendOk { id, .. } if in_queue.contains(id) => {
-                confirmed.insert(id, ());
+                confirmed.insert(id);
             }
             What::Settle { id, how: How::Ack | How::Reject, .. }
             | What::Deliver { id, source: Source::Queue(_), leased: false, .. } => {
                 done.insert(id);
             }
-            What::Crash { .. } if but_by == Some(&*event.node) => confirmed.clear(),
+            What::Crash { .. } if but_by == Some(&*event.node) => {
+                // A confirm that was on its way is of the life before.
+                confirmed.clear();
+                in_queue.clear();
+            }
             _ => {}
         }
     }
-    let lost = confirmed.into_keys().filter(|id| !done.contains(id));
+    let lost = confirmed.into_iter().filter(|id| !done.contains(id));
     none_of("confirmed and lost", &lost.map(Arc::clone).collect::<Vec<_>>())
 }
 

@@ -17,6 +17,7 @@ struct Published<'a> {
 
 /// What a subscription got.
 struct Subscriber<'a> {
+    asked: usize,
     since: usize,
     pattern: &'a Pattern,
     delivered: BTreeSet<&'a Name>,
@@ -32,6 +33,7 @@ struct Subscriber<'a> {
 pub fn subscribers_miss_nothing_unsaid() -> Check {
     my("subscribers get everything, or know how much they missed", |history| {
         let mut published: BTreeMap<&Name, Published<'_>> = BTreeMap::new();
+        let mut asked: BTreeMap<&Name, usize> = BTreeMap::new();
         let mut subscribers: BTreeMap<&Name, Subscriber<'_>> = BTreeMap::new();
         for (at, what) in history.iter() {
             match what {
@@ -45,11 +47,16 @@ pub fn subscribers_miss_nothing_unsaid() -> Check {
                         message.confirmed = matches!(what, What::SendOk { .. });
                     }
                 }
+                What::SubscribeInvoke { consumer } => {
+                    asked.insert(consumer, at);
+                }
                 What::SubscribeOk { consumer, source: Source::Topic(pattern) } => {
                     let delivered = BTreeSet::new();
+                    let asked = asked.get(consumer).copied().unwrap_or(at);
                     subscribers.insert(
                         consumer,
                         Subscriber {
+                            asked,
                             since: at,
                             pattern,
                             delivered,
@@ -87,7 +94,7 @@ fn account(
     let surely = own()
         .filter(|it| it.confirmed && it.invoked > this.since && it.ended < this.last)
         .count() as u64;
-    let at_most = own().filter(|it| it.ended > this.since).count() as u64;
+    let at_most = own().filter(|it| it.ended > this.asked).count() as u64;
     let accounted = this.delivered.len() as u64 + this.missed;
     if accounted < surely {
         let got = this.delivered.len();

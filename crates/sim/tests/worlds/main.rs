@@ -1,0 +1,7 @@
+//! Real brokers, links and buses in hostile worlds: what they promise holds in every one, and every
+//! bug that is planted is found.
+
+mod planted;
+mod scenarios;
+mod support;
+mod sweep;

@@ -1,0 +1,227 @@
+//! Programs that nodes run: a broker behind a server, producers, consumers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::transport::Endpoint;
+use posthaste_core::{
+    Broker, Delivery, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+};
+use posthaste_link::{Remote, RemoteOptions, Server, ServerOptions};
+use posthaste_memory::Memory;
+use posthaste_sim::{Census, Node, Recorded, World};
+
+/// What runs on a broker's node in its current life.
+type Inside = (Memory, Arc<Server>);
+
+/// A node with a broker in memory behind a server.
+pub(crate) struct BrokerNode {
+    pub(crate) node: Node,
+    inside: Arc<Mutex<Option<Inside>>>,
+}
+
+/// What of a broker's node is there when nobody is connected.
+const ALONE: Census = Census { tasks: 2, timers: 0, connections: 0, listeners: 1 };
+
+impl BrokerNode {
+    pub(crate) async fn start(world: &World, mortal: bool, queues: Vec<Queue>) -> Self {
+        let inside = Arc::new(Mutex::new(None));
+        let node = world.node("broker");
+        let node = if mortal { node.mortal() } else { node };
+        let filled = Arc::clone(&inside);
+        let node = node.start(move |node| {
+            let (filled, queues) = (Arc::clone(&filled), queues.clone());
+            async move {
+                let memory = Memory::with_runtime(node.runtime());
+                for queue in queues {
+                    memory.declare(queue).await.expect("the queue is as it was");
+                }
+                let options = ServerOptions::new();
+                let server = Arc::new(Server::new(node.runtime(), memory.clone(), options));
+                server.listen(node.transport(), there()).await.expect("the port is free");
+                *filled.lock().unwrap() = Some((memory, Arc::clone(&server)));
+                std::future::pending::<()>().await;
+            }
+        });
+        let broker = Self { node, inside };
+        world.until("the broker is there", async || broker.inside.lock().unwrap().is_some()).await;
+        broker
+    }
+
+    /// The broker of the current life.
+    pub(crate) fn memory(&self) -> Memory {
+        self.inside.lock().unwrap().as_ref().expect("it was started").0.clone()
+    }
+
+    /// How many messages a queue holds.
+    pub(crate) async fn held(&self, queue: &str) -> u64 {
+        self.memory().queue(&topic(queue)).await.map_or(0, |info| info.messages)
+    }
+
+    /// Writes the books into the history.
+    pub(crate) async fn audit(&self) {
+        let stats = self.memory().stats().await.expect("memory answers");
+        self.node.recorder().books(&stats.ledger);
+    }
+
+    /// Waits until nothing is left of those who were connected.
+    pub(crate) async fn deserted(&self, world: &World) {
+        world.until("nothing is left of the clients", async || self.node.census() == ALONE).await;
+        let stats = self.memory().stats().await.expect("memory answers");
+        assert_eq!(stats.subscriptions, 0, "a subscription is left");
+        assert!(stats.queues.iter().all(|queue| queue.consumers == 0), "a consumer is left");
+    }
+}
+
+pub(crate) fn there() -> Endpoint {
+    Endpoint::new("sim", "broker:7000")
+}
+
+pub(crate) fn topic(text: &str) -> Topic {
+    Topic::new(text).expect("a good topic")
+}
+
+/// Connects, however long that takes.
+pub(crate) async fn client(node: &Node) -> Arc<Recorded<Remote>> {
+    loop {
+        let (runtime, transport) = (node.runtime(), node.transport());
+        let options = RemoteOptions::new();
+        match Remote::connect(runtime, transport, there(), options).await {
+            Ok(remote) => return Arc::new(node.record(remote)),
+            Err(_) => pause(node, 100).await,
+        }
+    }
+}
+
+/// Does nothing for up to `most` milliseconds.
+pub(crate) async fn pause(node: &Node, most: u64) {
+    node.sleep(Duration::from_millis(node.random(most + 1))).await;
+}
+
+/// How a producer sends.
+#[derive(Clone)]
+pub(crate) struct Producing {
+    pub(crate) queue: &'static str,
+    pub(crate) messages: u64,
+    /// How long it waits between two messages at most, in milliseconds.
+    pub(crate) pause: u64,
+    pub(crate) ids: bool,
+    pub(crate) keys: u64,
+}
+
+impl Producing {
+    pub(crate) fn to(queue: &'static str, messages: u64) -> Self {
+        Self { queue, messages, pause: 50, ids: false, keys: 0 }
+    }
+
+    fn message(&self, node: &Node, number: u64) -> Message {
+        // A name of its own for every message, also of one that is started again.
+        let name = format!("{}.{number}", node.name());
+        let mut message = Message::builder(topic(self.queue)).to_queue();
+        if self.ids {
+            message = message.id(name.clone());
+        }
+        if self.keys > 0 {
+            message = message.key(format!("{}", number % self.keys));
+        }
+        message.payload(name).build().expect("a good message")
+    }
+}
+
+/// Sends messages into a queue, several in flight, and ends when each has its outcome.
+pub(crate) async fn produce(node: Node, how: Producing) {
+    let remote = client(&node).await;
+    let window = 1 + usize::try_from(node.random(12)).unwrap_or(0);
+    let options = SenderOptions::new().window(window, 1 << 20);
+    let mut sender = loop {
+        match remote.sender(options.clone()).await {
+            Ok(sender) => break sender,
+            Err(_) => pause(&node, 50).await,
+        }
+    };
+    for number in 0..how.messages {
+        sender.feed(how.message(&node, number)).await.expect("a remote that reconnects takes it");
+        if node.random(5) == 0 {
+            sender.flush().await.expect("a flush of an open sender");
+        }
+        pause(&node, how.pause).await;
+    }
+    sender.flush().await.expect("a flush of an open sender");
+    sender.close().await.expect("everything has its outcome");
+}
+
+/// How a consumer treats what it is handed.
+#[derive(Clone)]
+pub(crate) struct Consuming {
+    pub(crate) queue: &'static str,
+    pub(crate) prefetch: usize,
+    /// How long it holds a delivery at most, in milliseconds.
+    pub(crate) pause: u64,
+    /// Of so many deliveries one is given back, this way or that. 0 is none.
+    pub(crate) fails_one_in: u64,
+    /// Of so many deliveries it leaves after one, and comes again. 0 is none.
+    pub(crate) leaves_one_in: u64,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl Consuming {
+    pub(crate) fn from(queue: &'static str, prefetch: usize) -> Self {
+        let stop = Arc::default();
+        Self { queue, prefetch, pause: 30, fails_one_in: 5, leaves_one_in: 30, stop }
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Consumes a queue until it is told to stop.
+pub(crate) async fn consume(node: Node, how: Consuming) {
+    let remote = client(&node).await;
+    let jobs = Subscription::queue(how.queue).expect("a good name").prefetch(how.prefetch);
+    while how.wants_more() {
+        let Ok(mut receiver) = remote.receiver(jobs.clone()).await else {
+            pause(&node, 50).await;
+            continue;
+        };
+        while how.wants_more() {
+            // Given up again and again, half-way.
+            let patience = Duration::from_millis(node.random(200));
+            let Some(next) = within(&node, patience, receiver.next_delivery()).await else {
+                continue;
+            };
+            let Ok(delivery) = next else { break };
+            treat(&node, &how, delivery).await;
+            if node.random(4) == 0 {
+                let patience = Duration::from_millis(node.random(300));
+                let _ = within(&node, patience, receiver.settled()).await;
+            }
+            if how.leaves_one_in > 0 && node.random(how.leaves_one_in) == 0 {
+                break;
+            }
+        }
+    }
+}
+
+async fn treat(node: &Node, how: &Consuming, delivery: Delivery) {
+    if node.random(3) == 0 {
+        pause(node, how.pause).await;
+    }
+    if how.fails_one_in > 0 && node.random(how.fails_one_in) == 0 {
+        match node.random(3) {
+            0 => delivery.retry(Duration::ZERO, "once more"),
+            1 => delivery.release(),
+            _ => drop(delivery),
+        }
+    } else {
+        delivery.ack();
+    }
+}
+
+/// The output of `future`, unless it takes too long.
+pub(crate) async fn within<F: Future>(node: &Node, time: Duration, future: F) -> Option<F::Output> {
+    let runtime = node.runtime();
+    timeout_at(&*runtime, runtime.now() + time, future).await
+}
