@@ -87,6 +87,25 @@ pub(crate) struct BrokerArgs {
     pub(crate) connect: ConnectArgs,
 }
 
+/// Which broker, for a command that is about a broker.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TargetArgs {
+    /// The broker, as for --url
+    #[arg(value_name = "URL", value_parser = parse_url)]
+    target: Option<String>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+impl TargetArgs {
+    /// The broker that is named, however it is.
+    pub(crate) fn into_broker(self) -> BrokerArgs {
+        let Self { target, mut broker } = self;
+        broker.url = target.unwrap_or(broker.url);
+        broker
+    }
+}
+
 /// For how long to try to connect.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConnectArgs {
@@ -133,6 +152,15 @@ pub(crate) fn parse_url(text: &str) -> Result<String, String> {
     match posthaste::endpoint(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a capacity in messages or bytes.
+pub(crate) fn parse_capacity(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there has to be room for one at least".to_owned()),
+        Ok(capacity) => Ok(capacity),
+        Err(_) => Err("write a whole number".to_owned()),
     }
 }
 

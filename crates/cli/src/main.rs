@@ -9,6 +9,7 @@ mod input;
 mod logging;
 mod output;
 mod publish;
+mod record;
 mod signals;
 mod table;
 mod take;

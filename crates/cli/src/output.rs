@@ -73,6 +73,31 @@ pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Bytes as text, if they are; of what was `cut` off, up to the last whole character.
+pub(crate) fn as_text(bytes: &[u8], cut: bool) -> Option<&str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) if cut && error.error_len().is_none() => {
+            std::str::from_utf8(bytes.get(..error.valid_up_to())?).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// Bytes that are no text, as text.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// A text of somebody else's on one line, without what a terminal would take for a command.
+pub(crate) fn printable(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// A message as JSON.
 #[derive(Debug, Serialize)]
 struct Record<'a> {
@@ -86,29 +111,38 @@ struct Record<'a> {
     key: Option<&'a str>,
     id: Option<&'a str>,
     attempt: u32,
+    /// How many messages the subscription lost right before this one.
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
 }
 
 impl<'a> Record<'a> {
     fn of(delivery: &'a Delivery, queue: Option<&'a Topic>) -> Self {
         let message = delivery.message();
-        let payload = std::str::from_utf8(message.payload());
+        let payload = as_text(message.payload(), false);
         Self {
             topic: std::str::from_utf8(message.topic_bytes()).unwrap_or_default(),
             queue: queue.map(Topic::as_str),
-            payload: payload.ok(),
-            payload_base64: payload.err().map(|_| BASE64.encode(message.payload())),
+            payload,
+            payload_base64: payload.is_none().then(|| base64(message.payload())),
             headers: Headers(message.headers().collect()),
             key: message.key(),
             id: message.id(),
             attempt: delivery.attempt(),
+            missed: delivery.missed(),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Headers as an object. The value of a name that occurs several times is an array of all of its
 /// values, because no value may get lost.
 #[derive(Debug)]
-struct Headers<'a>(Vec<(&'a str, &'a str)>);
+pub(crate) struct Headers<'a>(pub(crate) Vec<(&'a str, &'a str)>);
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

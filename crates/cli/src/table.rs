@@ -1,7 +1,11 @@
 //! Tables for people.
 
+use crate::output::printable;
+
 /// Rows under headings, in columns as wide as they have to be; numbers stand to the right.
 pub(crate) fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let printable = |row: &Vec<String>| row.iter().map(|cell| printable(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(printable).collect();
     let widths: Vec<usize> = headings
         .iter()
         .enumerate()
@@ -22,7 +26,7 @@ pub(crate) fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
     };
     let numbers: Vec<bool> = (0..widths.len()).map(is_number).collect();
     std::iter::once(&headings)
-        .chain(rows)
+        .chain(&rows)
         .map(|row| line(row, &widths, &numbers))
         .collect::<Vec<_>>()
         .join("\n")

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use posthaste::{BoxReceiver, Bus, Delivery, Lease, ReceiverExt, Subscription};
+use posthaste::{BoxReceiver, Bus, Delivery, ErrorKind, Lease, ReceiverExt, Subscription};
 
 use crate::connect;
 use crate::duration;
@@ -27,7 +27,8 @@ pub(crate) struct TakeArgs {
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
     /// Print one JSON object a line: topic, queue, payload (or payload_base64), headers, key, id,
-    /// attempt. The values of a header that is there several times are an array
+    /// attempt, missed (if the subscription lost messages right before this one). The values of a
+    /// header that is there several times are an array
     #[arg(long)]
     pub(crate) json: bool,
     /// Create this file once messages can come
@@ -137,6 +138,10 @@ impl Taker {
                 Ok(Ok(0)) => {
                     let text = "the broker ended the subscription: its queue was removed, or the \
                                 broker is going away";
+                    return End::Failure(Failure::new(Code::Failed, text));
+                }
+                Ok(Err(error)) if error.kind() == ErrorKind::SlowConsumer => {
+                    let text = format!("the broker cut this subscriber off: {error}");
                     return End::Failure(Failure::new(Code::Failed, text));
                 }
                 Ok(Err(error)) => return End::Failure(error.into()),

@@ -82,7 +82,7 @@ mod url;
 
 pub use crate::connect::{Connect, connect};
 pub use crate::serve::serve;
-pub use crate::url::{endpoint, transport};
+pub use crate::url::{endpoint, endpoints, transport};
 pub use posthaste_core::*;
 pub use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
 #[cfg(feature = "memory")]

@@ -28,11 +28,7 @@ const KNOWN: &[&str] = &[
 /// lists those it knows.
 pub fn endpoint(url: &str) -> Result<Endpoint, Error> {
     let endpoint: Endpoint = url.parse()?;
-    let known = KNOWN
-        .iter()
-        .filter_map(|form| form.split_once(':'))
-        .any(|(scheme, _)| scheme == endpoint.scheme());
-    if !known {
+    if !is_known(endpoint.scheme()) {
         return Err(unknown(&endpoint));
     }
     if is_memory(&endpoint) && !endpoint.address().is_empty() {
@@ -45,6 +41,51 @@ pub fn endpoint(url: &str) -> Result<Endpoint, Error> {
         ));
     }
     Ok(endpoint)
+}
+
+/// Reads one URL, or several with commas between them: brokers that stand in for each other. Only a
+/// comma that another URL follows separates, because a path may have commas of its own.
+///
+/// ```
+/// let both = posthaste::endpoints("tcp://a:7411,tcp://b:7411")?;
+/// assert_eq!(both.len(), 2);
+/// assert_eq!(posthaste::endpoints("unix:/run/a,b.sock")?.len(), 1);
+/// # Ok::<(), posthaste::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`endpoint`], for the first URL that is wrong; `InvalidArgument` for `memory:` among others,
+/// because a broker in this process stands in for none.
+pub fn endpoints(urls: &str) -> Result<Vec<Endpoint>, Error> {
+    let endpoints = split(urls).map(endpoint).collect::<Result<Vec<_>, _>>()?;
+    if endpoints.len() > 1 && endpoints.iter().any(is_memory) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "memory: is a broker of its own in this process; name it alone, without others",
+        ));
+    }
+    Ok(endpoints)
+}
+
+/// The URLs of a list.
+fn split(urls: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(urls);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let comma = text.match_indices(',').map(|(at, _)| at).find(|at| is_url(&text[at + 1..]));
+        rest = comma.map(|at| &text[at + 1..]);
+        Some(&text[..comma.unwrap_or(text.len())])
+    })
+}
+
+/// Whether a text begins like a URL: with a scheme that is known here, or with one and two slashes.
+fn is_url(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        is_known(scheme)
+            || (rest.starts_with("//")
+                && !scheme.is_empty()
+                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)))
+    })
 }
 
 /// The byte-stream transport of an endpoint's scheme, over `runtime`.
@@ -84,6 +125,10 @@ pub(crate) fn in_process(runtime: &SharedRuntime, endpoint: &Endpoint) -> Option
         ("memory", runtime) => Some(Arc::new(posthaste_memory::Memory::with_runtime(runtime))),
         _ => None,
     }
+}
+
+fn is_known(scheme: &str) -> bool {
+    KNOWN.iter().filter_map(|form| form.split_once(':')).any(|(known, _)| known == scheme)
 }
 
 fn is_memory(endpoint: &Endpoint) -> bool {

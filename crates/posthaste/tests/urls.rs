@@ -77,6 +77,24 @@ fn a_url_that_this_build_does_not_know_is_told_which_it_does() {
     }
 }
 
+#[test]
+fn a_comma_separates_urls_only_where_another_one_follows() {
+    for (list, urls) in [
+        ("tcp://a:1", vec!["tcp://a:1"]),
+        ("tcp://a:1,tcp://b:2,unix:/c", vec!["tcp://a:1", "tcp://b:2", "unix:/c"]),
+        ("unix:///a,unix:/b,c,d", vec!["unix:/a", "unix:/b,c,d"]),
+        ("unix:/a,b:c,tcp://d:4", vec!["unix:/a,b:c", "tcp://d:4"]),
+    ] {
+        let endpoints = posthaste::endpoints(list).unwrap();
+        let read: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(read, urls, "{list}");
+    }
+    for list in ["", "tcp://a:1,gopher://b:2", "tcp://a:1,memory:", "gopher://a,tcp://b:1"] {
+        let error = posthaste::endpoints(list).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{list}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_can_connect_to_memory_so_it_is_not_served() {
     let broker = Memory::with_runtime(Tokio::current().into());

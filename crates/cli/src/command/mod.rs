@@ -1,7 +1,9 @@
 //! The commands, one module each, and the runtime that each of them runs on.
 
 mod bench;
+mod caps;
 mod completions;
+mod conformance;
 mod publish;
 mod queue;
 mod recv;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Queue(queue::QueueArgs),
     Stat(stat::StatArgs),
     Bench(bench::BenchArgs),
+    Conformance(conformance::ConformanceArgs),
+    Caps(caps::CapsArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -49,6 +53,8 @@ pub(crate) fn run(command: Command) -> Code {
         Command::Queue(args) => on_this_thread(queue::run(args)),
         Command::Stat(args) => on_this_thread(stat::run(args)),
         Command::Bench(args) => on_threads(bench::run(args)),
+        Command::Conformance(args) => conformance::run(args),
+        Command::Caps(args) => on_this_thread(caps::run(args)),
         Command::Completions(args) => completions::run(&args),
     };
     match outcome {

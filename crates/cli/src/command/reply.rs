@@ -1,10 +1,11 @@
 //! `posthaste reply`: answers requests.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -12,8 +13,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use posthaste::limits::PAYLOAD_BYTES_MAX;
 use posthaste::{Error, Reconnect, Request, Responder};
+#[cfg(unix)]
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::args::BrokerArgs;
 use crate::connect;
@@ -29,7 +32,8 @@ const STDERR_TAIL: usize = 8 << 10;
 /// Answer requests; several responders share them
 ///
 /// Responders of one topic share its requests: each goes to one of them. On a signal, what is in
-/// hand is still answered.
+/// hand is still answered. A command whose requester has given up, or whose deadline has passed, is
+/// killed.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answer").required(true).args(["echo", "exec"]))]
 pub(crate) struct ReplyArgs {
@@ -141,8 +145,21 @@ async fn echo(request: Request) -> Result<(), Error> {
     request.reply(payload).await
 }
 
+/// Runs the command, for as long as somebody waits for what it writes.
 async fn execute(request: Request, command: &str) -> Result<(), Error> {
-    match output_of(command, request.payload().clone()).await {
+    // A message that is no request has no deadline of this kind.
+    let patience = request.remaining().unwrap_or(Duration::MAX);
+    let outcome = tokio::select! {
+        outcome = output_of(command, request.payload().clone()) => outcome,
+        () = request.cancelled() => {
+            tracing::info!(topic = %request.topic(), "the request was cancelled");
+            return Ok(());
+        }
+        _ = tokio::time::timeout(patience, pending::<()>()) => {
+            Err("the deadline passed before the command had ended".to_owned())
+        }
+    };
+    match outcome {
         Ok(stdout) => request.reply(stdout).await,
         Err(text) => {
             tracing::info!(%text, "the command failed");
@@ -155,6 +172,7 @@ async fn execute(request: Request, command: &str) -> Result<(), Error> {
 async fn output_of(command: &str, stdin: Bytes) -> Result<Vec<u8>, String> {
     let cannot = |error: io::Error| format!("cannot run {command:?}: {error}");
     let mut child = shell(command).spawn().map_err(cannot)?;
+    let group = Group::of(&child);
     let (into, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feeding = async {
         if let Some(mut into) = into {
@@ -177,13 +195,14 @@ async fn output_of(command: &str, stdin: Bytes) -> Result<Vec<u8>, String> {
             None => Ok(Vec::new()),
         }
     };
-    // An error drops the child, which kills it.
+    // An error, or a drop of this future, kills the child and what it has started.
     let (status, (), stdout, stderr) = tokio::try_join!(
         async { child.wait().await.map_err(cannot) },
         feeding,
         reading,
         reasoning
     )?;
+    group.release();
     if status.success() {
         return Ok(stdout);
     }
@@ -206,6 +225,43 @@ fn shell(command: &str) -> Command {
     #[cfg(unix)]
     shell.process_group(0);
     shell
+}
+
+/// What a shell has started besides itself, which dies with it.
+struct Group {
+    #[cfg(unix)]
+    leader: Option<Pid>,
+}
+
+impl Group {
+    /// The process group of a child that leads one.
+    #[cfg(unix)]
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self { leader: id.and_then(Pid::from_raw) }
+    }
+
+    #[cfg(not(unix))]
+    fn of(_child: &Child) -> Self {
+        Self {}
+    }
+
+    /// Lets live what the shell has left behind on purpose.
+    #[cfg_attr(not(unix), expect(unused_mut))]
+    fn release(mut self) {
+        #[cfg(unix)]
+        self.leader.take();
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            // The child is not reaped while this is here, so the number is still its own.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 /// Everything, or `None` if that is more than a payload may be.

@@ -1,6 +1,7 @@
 //! `posthaste request`: asks and prints the reply.
 
 use std::ffi::OsString;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,12 +9,14 @@ use posthaste::{ErrorKind, Reconnect};
 
 use crate::args::{BrokerArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::exit::{Code, Failure};
+use crate::signals::Signals;
 use crate::{connect, duration, input, output};
 
 /// Send a request and print the reply
 ///
 /// Prints the reply's payload and a newline. Exits with 5 at once if nobody is there to answer,
-/// with 4 if no reply came in time, and with 1 and the responder's text on stderr if it failed.
+/// with 4 if no reply came in time, and with 1 and the responder's text on stderr if it failed. A
+/// signal gives the request up, which its responder is told.
 #[derive(Debug, Args)]
 pub(crate) struct RequestArgs {
     /// The topic
@@ -36,6 +39,7 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     let topic = topic(&args.topic)?;
     let bus = connect::connect(&args.broker, Reconnect::For(args.reconnect.reconnect)).await?;
     let payload = input::payload(args.payload).await?;
+    let mut signals = Signals::listen()?;
     let mut ask = bus.request(topic, payload).within(args.timeout);
     for (name, value) in args.properties.headers {
         ask = ask.header(name, value);
@@ -43,7 +47,15 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     if let Some(key) = args.properties.key {
         ask = ask.key(key);
     }
-    let reply = ask.await.map_err(|error| match error.kind() {
+    let answer = tokio::select! {
+        answer = ask.into_future() => answer,
+        () = signals.next() => {
+            // The request is given up by now: the goodbye lets its responder know.
+            connect::goodbye(&bus).await;
+            return Err(Failure::new(Code::Failed, "interrupted before the reply came"));
+        }
+    };
+    let reply = answer.map_err(|error| match error.kind() {
         ErrorKind::NoResponders => {
             let text = format!("no responders for {}: {error}", args.topic);
             Failure::new(Code::NoResponders, text)

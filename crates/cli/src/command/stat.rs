@@ -1,20 +1,19 @@
 //! `posthaste stat`: the ledger, the connections and the queues.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
-use posthaste::{Ledger, Reconnect, Stats};
+use posthaste::{Reconnect, Stats};
 use serde::Serialize;
 
-use super::queue::{self, json};
 use crate::args::BrokerArgs;
 use crate::connect;
 use crate::exit::Failure;
 use crate::output::print_line;
+use crate::record::{Books, QueueRecord, json, queue_rows, reasons};
 
 /// Show the ledger, the connections and the queues
 ///
 /// The ledger counts copies: accepted = acked + auto + dead_lettered + expired + dropped + held.
+/// Beside it are the messages that matched nothing, came back to their sender, or were duplicates.
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {
     /// Print one JSON object: ledger, connections, subscriptions, queues
@@ -41,22 +40,7 @@ struct Record<'a> {
     ledger: Books<'a>,
     connections: u64,
     subscriptions: u64,
-    queues: Vec<queue::Record<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Books<'a> {
-    accepted: u64,
-    acked: u64,
-    auto: u64,
-    dead_lettered: u64,
-    expired: u64,
-    dropped: u64,
-    held: u64,
-    dropped_by: &'a BTreeMap<String, u64>,
-    unmatched: u64,
-    returned: u64,
-    balanced: bool,
+    queues: Vec<QueueRecord<'a>>,
 }
 
 impl<'a> Record<'a> {
@@ -65,25 +49,7 @@ impl<'a> Record<'a> {
             ledger: Books::of(&stats.ledger),
             connections: stats.connections,
             subscriptions: stats.subscriptions,
-            queues: stats.queues.iter().map(queue::Record::of).collect(),
-        }
-    }
-}
-
-impl<'a> Books<'a> {
-    fn of(ledger: &'a Ledger) -> Self {
-        Self {
-            accepted: ledger.accepted,
-            acked: ledger.acked,
-            auto: ledger.auto,
-            dead_lettered: ledger.dead_lettered,
-            expired: ledger.expired,
-            dropped: ledger.dropped,
-            held: ledger.held,
-            dropped_by: &ledger.dropped_by,
-            unmatched: ledger.unmatched,
-            returned: ledger.returned,
-            balanced: ledger.is_balanced(),
+            queues: stats.queues.iter().map(QueueRecord::of).collect(),
         }
     }
 }
@@ -94,17 +60,16 @@ fn show(stats: &Stats) -> String {
         format!("ledger         {ledger}"),
         format!("unmatched      {}", ledger.unmatched),
         format!("returned       {}", ledger.returned),
+        format!("duplicates     {}", ledger.duplicates),
         format!("connections    {}", stats.connections),
         format!("subscriptions  {}", stats.subscriptions),
     ];
     if !ledger.dropped_by.is_empty() {
-        let reasons = ledger.dropped_by.iter();
-        let reasons: Vec<_> = reasons.map(|(why, count)| format!("{why} {count}")).collect();
-        lines.insert(1, format!("dropped by     {}", reasons.join(", ")));
+        lines.insert(1, format!("dropped by     {}", reasons(ledger)));
     }
     if !stats.queues.is_empty() {
         lines.push(String::new());
-        lines.push(queue::rows(&stats.queues));
+        lines.push(queue_rows(&stats.queues));
     }
     lines.join("\n")
 }

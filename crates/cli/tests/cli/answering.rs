@@ -1,6 +1,6 @@
 //! `request` and `reply`.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, test_kill_process};
 
 use crate::support::{Broker, folder, touch, wait_for};
 
@@ -131,4 +131,63 @@ fn a_message_that_asks_for_no_reply_is_handled_too() {
     let published = broker.run(&["pub", "events", "x"]).done();
     assert_eq!(published.text(), "published 1 matched 1 level held\n");
     responder.end().done();
+}
+
+/// Says its process id into a file, and then waits for ever.
+fn endless(path: &std::path::Path) -> String {
+    let pid = path.join("pid");
+    let pid = pid.display();
+    // What waits is a child of the shell, so that killing the shell alone would not end it.
+    format!("tail -f /dev/null & echo $! > {pid}.part; mv {pid}.part {pid}; wait")
+}
+
+/// Waits until the command has begun, and tells which process it is.
+fn began(path: &std::path::Path) -> Pid {
+    wait_for("the command to begin", || {
+        let pid = std::fs::read_to_string(path.join("pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    })
+}
+
+fn wait_until_gone(pid: Pid) {
+    wait_for("the command to be killed", || test_kill_process(pid).is_err().then_some(()));
+}
+
+#[test]
+fn a_command_is_killed_when_the_deadline_of_its_request_passes() {
+    let broker = Broker::tcp();
+    let (_folder, path) = folder();
+    let responder = broker.spawn_ready(&["reply", "slow", "--exec", &endless(&path)]);
+    broker.run(&["request", "slow", "x", "--timeout", "500ms"]).with(4);
+    wait_until_gone(began(&path));
+    responder.signal(Signal::TERM);
+    responder.end().done();
+}
+
+#[test]
+fn a_signal_gives_a_request_up() {
+    let broker = Broker::tcp();
+    let (_folder, path) = folder();
+    let _responder = broker.spawn_ready(&["reply", "slow", "--exec", &endless(&path)]);
+    let request = broker.spawn(&["request", "slow", "x", "--timeout", "1h"]);
+    let _command = began(&path);
+    request.signal(Signal::INT);
+    let given_up = request.end().with(1);
+    assert!(given_up.stderr.contains("interrupted"), "{}", given_up.stderr);
+}
+
+#[test]
+fn a_second_signal_kills_the_commands_in_hand() {
+    let broker = Broker::tcp();
+    let (_folder, path) = folder();
+    let responder = broker.spawn_ready(&["reply", "slow", "--exec", &endless(&path)]);
+    let _request = broker.spawn(&["request", "slow", "x", "--timeout", "1h"]);
+    let command = began(&path);
+    responder.signal(Signal::TERM);
+    wait_for("the responder to stop taking requests", || {
+        (broker.stat()["subscriptions"] == 1).then_some(())
+    });
+    responder.signal(Signal::TERM);
+    responder.end().with(1);
+    wait_until_gone(command);
 }

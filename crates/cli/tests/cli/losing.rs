@@ -9,17 +9,23 @@ use tempfile::TempDir;
 use crate::support::{Broker, Running, run, wait_for};
 
 /// Kills the broker and starts it again.
-fn restart(broker: Broker) -> (Broker, Option<TempDir>) {
+fn restart(broker: Broker) -> Broker {
     let (url, folder) = broker.kill();
-    (Broker::start(&[&url]), folder)
+    start_again(&url, folder)
 }
 
 /// Asks the broker to end, and starts it again.
-fn restart_in_good_order(mut broker: Broker) -> (Broker, Option<TempDir>) {
+fn restart_in_good_order(mut broker: Broker) -> Broker {
     let (url, folder) = (broker.url.clone(), broker.folder.take());
     broker.signal(Signal::TERM);
     broker.end().with(0);
-    (Broker::start(&[&url]), folder)
+    start_again(&url, folder)
+}
+
+fn start_again(url: &str, folder: Option<TempDir>) -> Broker {
+    let mut broker = Broker::start(&[url]);
+    broker.folder = folder;
+    broker
 }
 
 #[test]
@@ -35,6 +41,8 @@ fn no_broker_is_a_failure_after_the_connect_timeout() {
         &["queue", "ls"],
         &["stat"],
         &["bench"],
+        &["conformance"],
+        &["caps"],
     ] {
         let failed = run(command.iter().chain(&nowhere)).with(1);
         assert!(failed.stderr.contains("/nowhere/ph.sock"), "{}", failed.stderr);
@@ -68,7 +76,7 @@ fn subscribers_consumers_and_responders_survive_a_restart_of_the_broker() {
         let _responder = broker.spawn_ready(&["reply", "who", "--echo"]);
         broker.run(&["pub", "news", "before"]).done();
         assert_eq!(subscriber.line(), "before");
-        let (broker, _folder) = restart(broker);
+        let broker = restart(broker);
         let back = || {
             let stat = broker.stat();
             let consumers = &stat["queues"][0]["consumers"];
@@ -95,7 +103,7 @@ fn lines_go_on_after_a_restart_of_the_broker() {
         held.then_some(())
     };
     wait_for("the first line", || held(&broker));
-    let (broker, _folder) = restart(broker);
+    let broker = restart(broker);
     stdin.write_all(b"after\n").unwrap();
     wait_for("the second line", || held(&broker));
     drop(stdin);

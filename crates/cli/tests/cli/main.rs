@@ -9,6 +9,7 @@ mod answering;
 mod losing;
 mod managing;
 mod measuring;
+mod proving;
 mod sending;
 mod serving;
 mod settling;

@@ -71,7 +71,8 @@ fn the_ledger_has_every_key_and_balances() {
     let stat = broker.stat();
     let expected = json!({
         "accepted": 5, "acked": 2, "auto": 1, "dead_lettered": 0, "expired": 0, "dropped": 0,
-        "held": 2, "dropped_by": {}, "unmatched": 1, "returned": 0, "balanced": true,
+        "held": 2, "dropped_by": {}, "unmatched": 1, "returned": 0,
+        "duplicates": 0, "balanced": true,
     });
     assert_eq!(stat["ledger"], expected);
     assert_eq!(stat["queues"][0]["name"], "jobs");

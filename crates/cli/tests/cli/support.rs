@@ -44,9 +44,10 @@ pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// A broker on one URL.
+/// A broker on one URL, whose books have to balance when it is dropped.
 pub(crate) struct Broker {
-    process: Running,
+    /// `None` once it has been told to end, or has.
+    process: Option<Running>,
     pub(crate) url: String,
     pub(crate) folder: Option<TempDir>,
 }
@@ -71,7 +72,7 @@ impl Broker {
         let mut process = Running::of(posthaste().arg("serve").args(args));
         let line = process.line();
         let url = line.strip_prefix("listening ").expect("a listening line");
-        Self { url: url.to_owned(), process, folder: None }
+        Self { url: url.to_owned(), process: Some(process), folder: None }
     }
 
     /// A command against this broker.
@@ -125,17 +126,26 @@ impl Broker {
 
     /// Kills the broker, which has no time to tidy up.
     pub(crate) fn kill(mut self) -> (String, Option<TempDir>) {
-        self.process.kill();
+        self.process.take().unwrap().kill();
         (self.url.clone(), self.folder.take())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
+        self.process.as_ref().unwrap().signal(signal);
     }
 
     /// Waits for its end.
-    pub(crate) fn end(self) -> Ended {
-        self.process.end()
+    pub(crate) fn end(mut self) -> Ended {
+        self.process.take().unwrap().end()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.process.is_some() && !thread::panicking() {
+            let stat = self.stat();
+            assert_eq!(stat["ledger"]["balanced"], true, "the books do not balance: {stat}");
+        }
     }
 }
 

@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use self::load::{Plan, Target, Work};
 use self::meter::Sample;
-use super::queue::json;
 use crate::args::{ConnectArgs, DEFAULT_URL, parse_url};
 use crate::exit::Failure;
 use crate::output::print_line;
+use crate::record::json;
 use crate::{duration, table};
 
 /// How many messages are sent unless the command line says otherwise.

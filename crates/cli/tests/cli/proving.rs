@@ -1,0 +1,40 @@
+//! `caps` and `conformance`.
+
+use crate::support::{Broker, run};
+
+#[test]
+fn a_running_broker_holds_every_law_and_is_left_as_it_was() {
+    for broker in [Broker::tcp(), Broker::unix()] {
+        broker.run(&["send", "jobs", "x"]).done();
+        let report = broker.run(&["conformance"]).done();
+        assert!(report.text().contains(" passed, 0 failed, "), "{}", report.text());
+        let stat = broker.stat();
+        let queues = stat["queues"].as_array().unwrap();
+        assert_eq!((queues.len(), &queues[0]["messages"]), (1, &1.into()));
+        assert_eq!(stat["subscriptions"], 0);
+    }
+}
+
+#[test]
+fn a_broker_in_the_command_itself_holds_every_law() {
+    let report = run(["conformance", "memory:", "--json"]).done().json();
+    assert_eq!((&report["backend"], &report["failed"]), (&"memory".into(), &0.into()));
+    let cases = report["cases"].as_array().unwrap();
+    let passed = cases.iter().filter(|case| case["verdict"] == "passed").count();
+    assert_eq!(report["passed"], passed);
+    assert!(passed > 0 && cases.iter().all(|case| case["law"].is_string()));
+}
+
+#[test]
+fn the_card_names_every_capability() {
+    let broker = Broker::unix();
+    for arguments in [vec!["caps", "--json"], vec!["caps", &broker.url, "--json"]] {
+        let card = broker.run(&arguments).done().json();
+        assert_eq!(card["backend"], "memory over unix");
+        assert_eq!(card["capabilities"]["topics"], "native");
+        assert_eq!(card["capabilities"]["durability"], "lacking");
+    }
+    let card = run(["caps", "memory:"]).done();
+    assert!(card.text().starts_with("memory\n"), "{}", card.text());
+    assert!(card.text().contains("topics            native"), "{}", card.text());
+}
