@@ -26,6 +26,7 @@
 //! | publish to all who subscribe | [`Bus::publish`], [`Bus::subscribe`] |
 //! | hand each message to one of many | [`Bus::send`], [`Bus::consume`], [`Consumer`] |
 //! | ask and be answered | [`Bus::request`], [`Bus::serve`] |
+//! | ask everybody | [`Bus::survey`] |
 //! | send many in flight, in order | [`Bus::sender`], then [`SenderExt::feed`] and [`SenderExt::flush`] |
 //!
 //! # Cancel safety
@@ -39,7 +40,8 @@
 //!   from a slot of your own with [`SenderExt::send_from`]. Once it was taken it is sent, and its
 //!   outcome belongs to the next flush.
 //! - A dropped **flush** loses nothing: what was confirmed meanwhile is in the next receipt.
-//! - A dropped **request** frees its slot; its late reply is counted and delivered to nobody.
+//! - A dropped **request** frees its slot and is cancelled: its handler is dropped. A late reply is
+//!   counted and delivered to nobody.
 //! - A dropped **delivery** is delivered again; the requester of a dropped [`Request`] is told.
 //!
 //! Dropping a handle, inside or outside of an executor, never blocks, spawns or panics. What this
@@ -74,7 +76,7 @@ mod subscription;
 mod topic;
 
 pub use broker::{Broker, Cancel, SenderOptions};
-pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve};
+pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve, Survey};
 pub use capability::{Capabilities, Capability, Support};
 pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
@@ -91,7 +93,7 @@ pub use topic::{Pattern, RESERVED_PREFIX, Topic};
 
 /// The named futures of senders and receivers.
 pub mod future {
-    pub use crate::bus::Asking;
+    pub use crate::bus::{Asking, Surveying};
     pub use crate::receiver::{CloseReceiver, Recv, RecvMany, Settled};
     pub use crate::sender::{Close, Feed, Flush, IntoSink, Send, SendFrom};
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use crate::runtime::BoxTimer;
 use crate::task::{Child, ReadySet};
 use crate::{BoxReceiver, Delivery, Error, Receiver, ReceiverExt};
 
@@ -13,12 +15,14 @@ const ROUNDS: usize = 32;
 
 /// Starts work for each delivery that comes in, up to `limit` at a time, until the receiver ends
 /// and everything that was started has finished and is settled. `start` may decline a delivery.
+/// With a timer, work is polled at the deadline of its message too.
 pub(super) async fn run<F: Future<Output = ()>>(
     mut receiver: BoxReceiver,
     limit: usize,
+    timer: Option<BoxTimer>,
     mut start: impl FnMut(Delivery) -> Option<F>,
 ) -> Result<(), Error> {
-    let mut crew = Crew::new(limit);
+    let mut crew = Crew::new(limit, timer);
     let mut batch = Vec::new();
     let mut end = None;
     std::future::poll_fn(|cx| {
@@ -32,8 +36,11 @@ pub(super) async fn run<F: Future<Output = ()>>(
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => end = Some(Err(error)),
                 }
-                for work in batch.drain(..).filter_map(&mut start) {
-                    crew.start(work);
+                for delivery in batch.drain(..) {
+                    let until = delivery.message().deadline();
+                    if let Some(work) = start(delivery) {
+                        crew.start(work, until);
+                    }
                 }
             }
             let finished = crew.poll(cx);
@@ -63,21 +70,27 @@ struct Crew<F> {
     /// Those to be polled, kept between polls for its buffer.
     due: Vec<usize>,
     limit: usize,
+    timer: Option<BoxTimer>,
+    /// What the timer is set to; an earlier deadline than that there is none.
+    armed: Option<Instant>,
 }
 
 struct Member<F> {
     work: Pin<Box<Option<F>>>,
     child: Child,
+    until: Option<Instant>,
 }
 
 impl<F: Future<Output = ()>> Crew<F> {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, timer: Option<BoxTimer>) -> Self {
         Self {
             members: Vec::new(),
             free: Vec::new(),
             ready: ReadySet::new(),
             due: Vec::new(),
             limit: limit.max(1),
+            timer,
+            armed: None,
         }
     }
 
@@ -91,26 +104,57 @@ impl<F: Future<Output = ()>> Crew<F> {
     }
 
     /// Starts `work` if there is room for it: the next [`poll`](Self::poll) polls it.
-    fn start(&mut self, work: F) {
+    fn start(&mut self, work: F, until: Option<Instant>) {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.members.len() < self.limit => {
                 self.members.push(Member {
                     work: Box::pin(None),
                     child: self.ready.add(self.members.len()),
+                    until: None,
                 });
                 self.members.len() - 1
             }
             None => return,
         };
         self.members[index].work.set(Some(work));
+        self.members[index].until = until;
         self.due.push(index);
+        self.arm(until);
+    }
+
+    /// Sets the timer if `until` is earlier than what it is set to.
+    fn arm(&mut self, until: Option<Instant>) {
+        if let (Some(timer), Some(at)) = (&mut self.timer, until)
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            timer.as_mut().reset(at);
+            self.armed = Some(at);
+        }
+    }
+
+    /// Lists those whose deadline has passed. The timer stays set when work ends before its time,
+    /// so that most work sets none.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        while let (Some(timer), Some(now)) = (&mut self.timer, self.armed)
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.armed = None;
+            for (index, member) in self.members.iter_mut().enumerate() {
+                if member.until.take_if(|at| *at <= now).is_some() {
+                    self.due.push(index);
+                }
+            }
+            let next = self.members.iter().filter_map(|member| member.until).min();
+            self.arm(next);
+        }
     }
 
     /// Polls those that were started or woken, once each. Whether any has finished.
-    fn poll(&mut self, cx: &Context<'_>) -> bool {
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         // Registered first: what is woken from here on wakes the task again.
         self.ready.register(cx);
+        self.poll_timer(cx);
         self.ready.take_ready(&mut self.due);
         let mut finished = false;
         for index in self.due.drain(..) {
@@ -121,6 +165,7 @@ impl<F: Future<Output = ()>> Crew<F> {
             };
             if work.poll(&mut Context::from_waker(waker)).is_ready() {
                 member.work.set(None);
+                member.until = None;
                 self.free.push(index);
                 finished = true;
             }

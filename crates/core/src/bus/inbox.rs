@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use super::table::{Address, LineWaker, Look, Outcome, Table, Turn};
+use super::table::{Address, Heard, LineWaker, Look, Table, Takes, Turn};
 use crate::runtime::BoxTimer;
 use crate::task::lock;
 use crate::{
-    BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, Message, SharedRuntime, Topic,
+    BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, ErrorKind, Message, SharedRuntime,
+    Topic,
 };
 
 /// How many replies are taken at a time.
@@ -60,15 +61,20 @@ impl Inbox {
     }
 
     /// Enters a request; the answer is its correlation.
-    pub(super) fn register(&self, deadline: Option<Instant>, waker: &Waker) -> Result<u64, Error> {
-        self.table.register(deadline, waker)
+    pub(super) fn register(
+        &self,
+        takes: Takes,
+        deadline: Option<Instant>,
+        cx: &Context<'_>,
+    ) -> Result<u64, Error> {
+        self.table.register(takes, deadline, cx.waker())
     }
 
-    /// Ready when the request has ended, which frees its slot.
-    pub(super) fn poll(&self, correlation: u64, cx: &Context<'_>) -> Poll<Outcome> {
+    /// Ready when there is something for the request; what ends it frees its slot.
+    pub(super) fn poll(&self, correlation: u64, cx: &Context<'_>) -> Poll<Heard> {
         loop {
             match self.table.look(correlation, cx.waker()) {
-                Look::Done(outcome) => return Poll::Ready(outcome),
+                Look::Heard(heard) => return Poll::Ready(heard),
                 Look::Waiting => return Poll::Pending,
                 Look::Due if self.drive() => {}
                 // Who was answered and who is to go on have been woken, perhaps this request.
@@ -77,9 +83,14 @@ impl Inbox {
         }
     }
 
-    /// Gives a request up.
-    pub(super) fn leave(&self, correlation: u64) {
-        self.table.leave(correlation);
+    /// Gives a request up. Whether it could have heard more.
+    pub(super) fn leave(&self, correlation: u64) -> bool {
+        self.table.leave(correlation)
+    }
+
+    /// The request is not being polled for now.
+    pub(super) fn rest(&self, correlation: u64) {
+        self.table.rest(correlation);
     }
 
     /// Where replies go, once the inbox is open.
@@ -105,7 +116,8 @@ impl Inbox {
             };
             let mut ending = EndOfTurn { table: &self.table, due: true };
             let mut line = lock(&self.line);
-            ending.due = self.poll_timer(&mut line, &turn) | self.poll_line(&mut line, turn.wanted);
+            // The line first: a reply that is there beats a deadline that has passed.
+            ending.due = self.poll_line(&mut line, turn.wanted) | self.poll_timer(&mut line, &turn);
             for waker in line.wakers.drain(..) {
                 waker.wake();
             }
@@ -168,6 +180,11 @@ impl Inbox {
                     Poll::Ready(Ok(1..)) => {
                         line.state = LineState::Open(receiver);
                         self.dispatch(line);
+                        return true;
+                    }
+                    Poll::Ready(Err(error)) if error.kind() == ErrorKind::SessionLost => {
+                        line.state = LineState::Open(receiver);
+                        self.table.lapsed(&error, &mut line.wakers);
                         return true;
                     }
                     Poll::Ready(Ok(0)) => Error::closed("the inbox for replies"),

@@ -3,8 +3,10 @@
 mod crew;
 mod inbox;
 mod pool;
+mod question;
 mod request;
 mod serve;
+mod survey;
 mod table;
 
 use std::fmt;
@@ -16,9 +18,12 @@ use bytes::Bytes;
 
 pub use self::request::{Ask, Asking, Reply};
 pub use self::serve::{Consumer, Request, Responder, Serve};
+pub use self::survey::{Survey, Surveying};
 
 use self::inbox::Inbox;
 use self::pool::{Lease, Pool, Refusal};
+use self::question::Question;
+use self::table::Takes;
 use crate::{
     BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger,
     Message, Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime, Stats,
@@ -365,7 +370,19 @@ impl Bus {
         T: TryInto<Topic>,
         Error: From<T::Error>,
     {
-        Ask::new(self.clone(), topic.try_into().map_err(Error::from), payload.into())
+        Ask::new(self.question(Takes::One, topic, payload))
+    }
+
+    /// Asks everybody who matches; awaiting the [`Ask`] resolves with the [`Survey`], at once when
+    /// everybody has answered or is lost, else at the deadline (30 s unless it says otherwise).
+    /// Nobody being there is no error. A responder that shares its requests is asked as one with
+    /// its group: those who are to answer each serve [alone](Serve::alone).
+    pub fn survey<T>(&self, topic: T, payload: impl Into<Bytes>) -> Ask<Survey>
+    where
+        T: TryInto<Topic>,
+        Error: From<T::Error>,
+    {
+        Ask::new(self.question(Takes::Many(survey::UNREAD_MAX), topic, payload))
     }
 
     /// Answers requests to the topics of a pattern, together with the other responders of its
@@ -384,8 +401,20 @@ impl Bus {
         self.0.inbox.late()
     }
 
+    fn question<T>(&self, takes: Takes, topic: T, payload: impl Into<Bytes>) -> Question
+    where
+        T: TryInto<Topic>,
+        Error: From<T::Error>,
+    {
+        Question::new(self.clone(), takes, topic.try_into().map_err(Error::from), payload.into())
+    }
+
     fn inbox(&self) -> &Inbox {
         &self.0.inbox
+    }
+
+    fn publishers(&self) -> &Arc<Pool> {
+        &self.0.publishers
     }
 
     fn askers(&self) -> &Arc<Pool> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{Bus, crew};
+use crate::runtime::timeout_at;
 use crate::{
     Ack, BoxReceiver, Delivery, Error, Message, Pattern, Queue, ReceiverExt, Source, Status,
     Subscription, Topic,
@@ -44,6 +45,7 @@ pub struct Serve {
 /// How requests come to a responder.
 #[derive(Debug)]
 enum Via {
+    Alone,
     Group(Topic),
     Queue(Topic),
 }
@@ -66,6 +68,12 @@ impl Serve {
         Error: From<G::Error>,
     {
         self.via = group.try_into().map(Via::Group).map_err(Error::from);
+        self
+    }
+
+    /// Gets every request, shared with nobody, so that a [survey](Bus::survey) reaches each of many.
+    pub fn alone(mut self) -> Self {
+        self.via = Ok(Via::Alone);
         self
     }
 
@@ -106,6 +114,7 @@ impl Serve {
     pub async fn open(self) -> Result<Responder, Error> {
         let pattern = self.pattern?;
         let subscription = match self.via? {
+            Via::Alone => Subscription::topic(pattern)?,
             Via::Group(group) => Subscription::shared(pattern, group)?,
             Via::Queue(queue) => {
                 if queue.as_str() != pattern.as_str() {
@@ -184,8 +193,9 @@ impl Responder {
     /// future: nothing is spawned. Resolves when the responder ends and the last handler is done.
     ///
     /// `Ok` is the reply's content; `Err` is the text that the requester gets with a `Failed`
-    /// error. A handler whose requester has gone is dropped. A panic in a handler goes through,
-    /// and the requesters of what was unanswered are told.
+    /// error. A handler is dropped when its requester has gone, where the broker can tell, and when
+    /// the request's deadline passes, on a bus that has a clock; the others go on. A panic in a
+    /// handler goes through, and the requesters of what was unanswered are told.
     ///
     /// # Errors
     /// Why the responder could not go on.
@@ -221,7 +231,8 @@ impl Responder {
         E: fmt::Display,
     {
         let bus = self.bus;
-        crew::run(self.receiver, self.concurrency, |delivery| {
+        let timer = bus.runtime().map(|runtime| runtime.timer());
+        crew::run(self.receiver, self.concurrency, timer, |delivery| {
             let request = admit(&bus, delivery)?;
             let handling = handler(request.message().clone());
             Some(answer(request, handling))
@@ -242,8 +253,8 @@ impl fmt::Debug for Responder {
 /// Refuses what is too late to be worth starting.
 fn admit(bus: &Bus, delivery: Delivery) -> Option<Request> {
     let request = Request { delivery, bus: bus.clone() };
-    if request.remaining() == Some(Duration::ZERO) {
-        request.delivery.reject("expired");
+    if request.has_expired() {
+        request.drop_unwanted();
         return None;
     }
     Some(request)
@@ -255,14 +266,7 @@ where
     R: Into<Bytes>,
     E: fmt::Display,
 {
-    let outcome = {
-        let mut handling = std::pin::pin!(handling);
-        let outcome = poll_fn(|cx| match handling.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => request.delivery.poll_cancelled(cx).map(|()| None),
-        });
-        outcome.await
-    };
+    let outcome = while_wanted(&request, handling).await;
     match outcome {
         Some(Ok(payload)) => {
             let Err(error) = request.send(request.message().reply(payload)).await else {
@@ -277,8 +281,20 @@ where
             // Nobody is there to hand this error to; dropping the request tells the requester.
             let _ = request.fail(error.to_string()).await;
         }
-        None => request.delivery.ack(),
+        None => request.drop_unwanted(),
     }
+}
+
+/// What `work` comes to; `None` as soon as nobody wants the answer to the request any more, which
+/// drops the work. Whoever polls this polls it at the request's deadline too.
+async fn while_wanted<F: Future>(request: &Request, work: F) -> Option<F::Output> {
+    let mut work = std::pin::pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if request.has_expired() => Poll::Ready(None),
+        Poll::Pending => request.delivery.poll_cancelled(cx).map(|()| None),
+    })
+    .await
 }
 
 /// A request handed out by a [`Responder`], which owes it an answer.
@@ -363,12 +379,29 @@ impl Request {
         Ok(())
     }
 
-    /// Resolves when the requester no longer wants the answer, where the broker can tell.
+    /// Resolves when the requester no longer wants the answer: it gave up, where the broker can
+    /// tell, or its deadline has passed, on a bus that has a clock.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn cancelled(&self) {
-        poll_fn(|cx| self.delivery.poll_cancelled(cx)).await;
+        let cancelled = poll_fn(|cx| self.delivery.poll_cancelled(cx));
+        match self.bus.runtime().zip(self.deadline()) {
+            Some((runtime, at)) => drop(timeout_at(&**runtime, at, cancelled).await),
+            None => cancelled.await,
+        }
+    }
+
+    fn has_expired(&self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// Settles what nobody wants an answer to: it is neither delivered again nor answered.
+    fn drop_unwanted(self) {
+        match self.has_expired() {
+            true => self.delivery.reject("expired"),
+            false => self.delivery.ack(),
+        }
     }
 
     async fn send(&self, answer: Option<Message>) -> Result<(), Error> {
@@ -420,7 +453,7 @@ impl Consumer {
         F: Future<Output = Result<(), E>>,
         E: fmt::Display,
     {
-        crew::run(self.0, concurrency, |delivery| {
+        crew::run(self.0, concurrency, None, |delivery| {
             let handling = handler(delivery.message().clone());
             Some(async move {
                 match handling.await {

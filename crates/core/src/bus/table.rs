@@ -1,6 +1,7 @@
 //! Who waits for which reply: slots, deadlines, and whose turn it is to poll the inbox.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Instant;
@@ -25,7 +26,9 @@ const SLOT_BITS: u32 = 16;
 ///
 /// It holds because whoever gives up waiting looks whether the inbox is due and wakes the next,
 /// because only who has the turn ends the waiting of others, and because whoever has the turn looks
-/// again before it lets go.
+/// again before it lets go. A request that was told something does not wait: one that takes many
+/// replies waits anew when it is polled and has nothing left to read. So a consumer that takes its
+/// time between two replies gets no wake-up that belongs to others.
 #[derive(Default)]
 pub(super) struct Table {
     state: Mutex<State>,
@@ -35,7 +38,7 @@ pub(super) struct Table {
 struct State {
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// The slots without an outcome, in no order: each knows its place here.
+    /// The slots that wait, in no order: each knows its place here.
     waiting: Vec<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
     /// What the timer is armed for.
@@ -62,32 +65,53 @@ pub(super) struct Address {
 struct Slot {
     /// 0 while the slot is free.
     correlation: u64,
-    place: usize,
+    takes: Takes,
+    /// Its place among the waiting, if it waits.
+    place: Option<usize>,
     deadline: Option<Instant>,
     waker: Option<Waker>,
-    outcome: Option<Outcome>,
+    /// What it was told and has not read. Kept with the slot, so that a warm table allocates
+    /// nothing.
+    heard: VecDeque<Heard>,
+    /// Nothing more comes.
+    ended: bool,
 }
 
-/// How a request ended.
+/// How many replies a request takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Takes {
+    /// One.
+    #[default]
+    One,
+    /// Any number, of which so many may be unread; more are as good as late.
+    Many(usize),
+}
+
+/// What a request is told.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum Heard {
     /// A reply came, or a status.
     Reply(Message),
+    /// The session was lost and begun anew: what was on its way may never come.
+    Lapsed(Error),
     /// The deadline passed.
     Expired,
     /// The inbox was lost.
     Lost(Error),
 }
 
-/// What a waiting request finds.
+/// What a request finds.
 pub(super) enum Look {
-    /// It is done, and its slot is free again.
-    Done(Outcome),
+    /// It was told this; if nothing more can come its slot is free again.
+    Heard(Heard),
     /// It waits, and the inbox is due.
     Due,
     /// It waits.
     Waiting,
 }
+
+/// The most that a slot keeps room for while it is free.
+const HEARD_KEPT: usize = 8;
 
 /// A turn at polling the inbox.
 pub(super) struct Turn {
@@ -101,7 +125,12 @@ pub(super) struct Turn {
 
 impl Table {
     /// Takes a slot; the answer is its correlation.
-    pub(super) fn register(&self, deadline: Option<Instant>, waker: &Waker) -> Result<u64, Error> {
+    pub(super) fn register(
+        &self,
+        takes: Takes,
+        deadline: Option<Instant>,
+        waker: &Waker,
+    ) -> Result<u64, Error> {
         let mut state = lock(&self.state);
         let state = &mut *state;
         let index = match state.free.pop() {
@@ -120,14 +149,11 @@ impl Table {
         // Counted over all slots, so no correlation comes twice; from 1, so none is 0.
         state.generation = (state.generation % (u64::MAX >> SLOT_BITS)) + 1;
         let correlation = state.generation << SLOT_BITS | index as u64;
-        state.slots[index] = Slot {
-            correlation,
-            place: state.waiting.len(),
-            deadline,
-            waker: Some(waker.clone()),
-            outcome: None,
-        };
-        state.waiting.push(index);
+        let slot = &mut state.slots[index];
+        (slot.correlation, slot.takes, slot.deadline) = (correlation, takes, deadline);
+        slot.waker = Some(waker.clone());
+        slot.ended = false;
+        state.wait(index);
         if let Some(at) = deadline {
             state.deadlines.insert((at, index));
             state.due |= state.armed.is_none_or(|armed| at < armed);
@@ -136,42 +162,59 @@ impl Table {
         Ok(correlation)
     }
 
-    /// Looks for the outcome, and leaves `waker` to be woken when it comes.
+    /// Looks for what the request was told, and leaves `waker` to be woken when there is something.
     pub(super) fn look(&self, correlation: u64, waker: &Waker) -> Look {
         // Declared before the lock, so dropped after it: a waker's drop is the executor's code.
         let _replaced;
         let mut state = lock(&self.state);
-        let due = state.due && !state.polling;
         let Some(index) = state.find(correlation) else {
-            return Look::Done(Outcome::Lost(Error::closed("the request")));
+            return Look::Heard(Heard::Lost(Error::closed("the request")));
         };
         let slot = &mut state.slots[index];
-        if let Some(outcome) = slot.outcome.take() {
-            _replaced = state.free(index);
-            return Look::Done(outcome);
+        if let Some(heard) = slot.heard.pop_front() {
+            if slot.ended && slot.heard.is_empty() {
+                _replaced = state.free(index);
+            }
+            return Look::Heard(heard);
         }
         if !slot.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             _replaced = slot.waker.replace(waker.clone());
         }
-        if due { Look::Due } else { Look::Waiting }
+        state.wait(index);
+        if state.due && !state.polling { Look::Due } else { Look::Waiting }
     }
 
-    /// Frees the slot of a request that is given up; a reply that still comes is late.
-    pub(super) fn leave(&self, correlation: u64) {
-        let _dropped: (Option<Outcome>, Option<Waker>);
+    /// Frees the slot of a request that is given up; a reply that still comes is late. Whether the
+    /// request could have been told more.
+    pub(super) fn leave(&self, correlation: u64) -> bool {
+        let _dropped: (VecDeque<Heard>, Option<Waker>);
         let mut state = lock(&self.state);
         let Some(index) = state.find(correlation) else {
-            return;
+            return false;
         };
-        let outcome = state.slots[index].outcome.take();
+        state.stop_waiting(index);
+        state.forget_deadline(index);
+        let slot = &mut state.slots[index];
+        let (open, heard) = (!slot.ended, mem::take(&mut slot.heard));
         // Answered, and nobody looked: the answer is as late as one that comes from now on.
-        state.late += u64::from(matches!(outcome, Some(Outcome::Reply(_))));
-        if outcome.is_none() {
-            state.stop_waiting(index);
-        }
-        _dropped = (outcome, state.free(index));
+        let unread = heard.iter().filter(|this| matches!(this, Heard::Reply(_))).count();
+        state.late += unread as u64;
+        _dropped = (heard, state.free(index));
         let next = state.next_if_due();
         drop(state);
+        wake(next);
+        open
+    }
+
+    /// The request is not being polled for now: it waits for nothing until it looks again.
+    pub(super) fn rest(&self, correlation: u64) {
+        let next = {
+            let mut state = lock(&self.state);
+            if let Some(index) = state.find(correlation) {
+                state.stop_waiting(index);
+            }
+            state.next_if_due()
+        };
         wake(next);
     }
 
@@ -228,9 +271,12 @@ impl Table {
     pub(super) fn lost(&self, error: &Error, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.state);
         state.address = None;
-        while let Some(index) = state.waiting.last().copied() {
-            wakers.extend(state.resolve(index, Outcome::Lost(error.clone())));
-        }
+        state.tell_all(true, || Heard::Lost(error.clone()), wakers);
+    }
+
+    /// The session is another: every request decides for itself what that means.
+    pub(super) fn lapsed(&self, error: &Error, wakers: &mut Vec<Waker>) {
+        lock(&self.state).tell_all(false, || Heard::Lapsed(error.clone()), wakers);
     }
 
     /// Gives replies to those who wait for them; the others are late.
@@ -243,8 +289,9 @@ impl Table {
         let mut state = lock(&self.state);
         for reply in replies {
             match state.find(reply.correlation()) {
-                Some(index) if state.slots[index].outcome.is_none() => {
-                    wakers.extend(state.resolve(index, Outcome::Reply(reply)));
+                Some(index) if state.slots[index].has_room() => {
+                    let last = matches!(state.slots[index].takes, Takes::One);
+                    wakers.extend(state.tell(index, Heard::Reply(reply), last));
                 }
                 _ => {
                     state.late += 1;
@@ -262,7 +309,7 @@ impl Table {
         while let Some((at, index)) = state.deadlines.first().copied()
             && at <= now
         {
-            wakers.extend(state.resolve(index, Outcome::Expired));
+            wakers.extend(state.tell(index, Heard::Expired, true));
         }
     }
 
@@ -270,8 +317,10 @@ impl Table {
         lock(&self.state).late
     }
 
+    /// How many requests have a slot.
     pub(super) fn waiting(&self) -> usize {
-        lock(&self.state).waiting.len()
+        let state = lock(&self.state);
+        state.slots.len() - state.free.len()
     }
 }
 
@@ -282,22 +331,48 @@ impl State {
         (correlation != 0 && slot.correlation == correlation).then_some(index)
     }
 
-    fn resolve(&mut self, index: usize, outcome: Outcome) -> Option<Waker> {
+    /// Tells a request something, `last` if nothing more comes. It does not wait until it looks.
+    fn tell(&mut self, index: usize, heard: Heard, last: bool) -> Option<Waker> {
         self.stop_waiting(index);
+        if last {
+            self.forget_deadline(index);
+        }
         let slot = &mut self.slots[index];
-        slot.outcome = Some(outcome);
+        slot.ended |= last;
+        slot.heard.push_back(heard);
         slot.waker.take()
     }
 
-    fn stop_waiting(&mut self, index: usize) {
-        let slot = &mut self.slots[index];
-        let place = slot.place;
-        if let Some(at) = slot.deadline.take() {
-            self.deadlines.remove(&(at, index));
+    fn tell_all(&mut self, last: bool, heard: impl Fn() -> Heard, wakers: &mut Vec<Waker>) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let knows = !last && matches!(slot.heard.back(), Some(Heard::Lapsed(_)));
+            if slot.is_open() && !knows {
+                wakers.extend(self.tell(index, heard(), last));
+            }
         }
+    }
+
+    fn wait(&mut self, index: usize) {
+        if self.slots[index].place.is_none() {
+            self.slots[index].place = Some(self.waiting.len());
+            self.waiting.push(index);
+        }
+    }
+
+    fn stop_waiting(&mut self, index: usize) {
+        let Some(place) = self.slots[index].place.take() else {
+            return;
+        };
         self.waiting.swap_remove(place);
         if let Some(moved) = self.waiting.get(place) {
-            self.slots[*moved].place = place;
+            self.slots[*moved].place = Some(place);
+        }
+    }
+
+    fn forget_deadline(&mut self, index: usize) {
+        if let Some(at) = self.slots[index].deadline.take() {
+            self.deadlines.remove(&(at, index));
         }
     }
 
@@ -305,6 +380,7 @@ impl State {
         self.free.push(index);
         let slot = &mut self.slots[index];
         slot.correlation = 0;
+        slot.heard.shrink_to(HEARD_KEPT);
         slot.waker.take()
     }
 
@@ -315,6 +391,20 @@ impl State {
         self.turn = self.turn.wrapping_add(1);
         let index = self.waiting[self.turn % self.waiting.len()];
         self.slots[index].waker.clone()
+    }
+}
+
+impl Slot {
+    fn is_open(&self) -> bool {
+        self.correlation != 0 && !self.ended
+    }
+
+    fn has_room(&self) -> bool {
+        let room = match self.takes {
+            Takes::One => true,
+            Takes::Many(unread) => self.heard.len() < unread,
+        };
+        room && !self.ended
     }
 }
 

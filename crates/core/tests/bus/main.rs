@@ -1,10 +1,13 @@
 //! The bus over a scripted broker, a clock set by hand and an executor that polls only the woken.
 
+mod cancelling;
 mod clock;
 mod deadlines;
 mod mock;
 mod publishing;
 mod requests;
 mod serving;
+mod sessions;
+mod surveys;
 mod tasks;
 mod turns;

@@ -30,10 +30,12 @@ struct Script {
     refusals: VecDeque<Error>,
     returns: VecDeque<Error>,
     deadlines: bool,
+    matched: u64,
     waiting: Vec<Waker>,
     inbox: Feed,
     requests: Feed,
     declared: Vec<String>,
+    cancelled: Vec<Cancel>,
 }
 
 impl Mock {
@@ -43,6 +45,12 @@ impl Mock {
 
     pub(crate) fn with_deadlines(self) -> Self {
         lock(&self.0).deadlines = true;
+        self
+    }
+
+    /// How many get what is sent, according to the receipts.
+    pub(crate) fn matching(self, matched: u64) -> Self {
+        lock(&self.0).matched = matched;
         self
     }
 
@@ -74,6 +82,11 @@ impl Mock {
 
     pub(crate) fn declared(&self) -> Vec<String> {
         lock(&self.0).declared.clone()
+    }
+
+    /// The correlations of the requests that were cancelled, in order.
+    pub(crate) fn cancelled(&self) -> Vec<u64> {
+        lock(&self.0).cancelled.iter().map(|cancel| cancel.correlation).collect()
     }
 
     /// The next message that is offered to any sender is refused with this.
@@ -188,6 +201,13 @@ impl Broker for Mock {
         Ok(DrainReport::default())
     }
 
+    fn cancel(&self, request: &Cancel) {
+        let mut script = lock(&self.0);
+        let sent = script.sent.iter().any(|message| request.is_for(message));
+        assert!(sent, "only what was sent is cancelled");
+        script.cancelled.push(request.clone());
+    }
+
     fn capabilities(&self) -> Capabilities {
         let card = Capabilities::new("mock");
         if lock(&self.0).deadlines {
@@ -239,7 +259,7 @@ impl Sender for MockSender {
             });
         }
         let confirmed = self.taken - self.settled - receipt.returned;
-        receipt.confirm(confirmed, 0, Level::Held, 1);
+        receipt.confirm(confirmed, confirmed * script.matched, Level::Held, 1);
         self.settled = self.taken;
         Poll::Ready(Ok(receipt))
     }
@@ -272,6 +292,7 @@ pub(crate) struct Feed(Arc<Mutex<FeedState>>);
 struct FeedState {
     queue: VecDeque<Delivery>,
     end: Option<Result<(), Error>>,
+    interrupts: VecDeque<Error>,
     waker: Option<Waker>,
     polls: usize,
     outcomes: Outcomes,
@@ -301,6 +322,11 @@ impl Feed {
     pub(crate) fn end(&self, end: Result<(), ErrorKind>) {
         let end = end.map_err(|kind| Error::new(kind, "scripted"));
         self.change(|state| state.end = Some(end));
+    }
+
+    /// Reports an error and goes on.
+    pub(crate) fn interrupt(&self, kind: ErrorKind) {
+        self.change(|state| state.interrupts.push_back(Error::new(kind, "scripted")));
     }
 
     pub(crate) fn cancel(&self, tag: u64) {
@@ -349,6 +375,9 @@ impl Receiver for Feed {
         let mut state = lock(&self.0);
         state.polls += 1;
         state.waker = None;
+        if let Some(error) = state.interrupts.pop_front() {
+            return Poll::Ready(Err(error));
+        }
         let count = limit.get().min(state.queue.len());
         if count > 0 {
             into.extend(state.queue.drain(..count));

@@ -32,12 +32,12 @@ fn open(bus: &Bus) -> Responder {
 
 /// Answers that a test gives by hand, in the order in which the handlers began.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<VecDeque<Answer>>>);
+pub(crate) struct Desk(Arc<Mutex<VecDeque<Answer>>>);
 
 type Answer = oneshot::Sender<Result<String, String>>;
 
 impl Desk {
-    fn handler(
+    pub(crate) fn handler(
         &self,
     ) -> impl FnMut(Message) -> futures::future::BoxFuture<'static, Result<String, String>> + use<>
     {
@@ -49,11 +49,11 @@ impl Desk {
         }
     }
 
-    fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         lock(&self.0).iter().filter(|answer| !answer.is_canceled()).count()
     }
 
-    fn answer(&self, answer: Result<&str, &str>) {
+    pub(crate) fn answer(&self, answer: Result<&str, &str>) {
         let first = lock(&self.0).pop_front().expect("a handler runs");
         let _ = first.send(answer.map(str::to_owned).map_err(str::to_owned));
     }
