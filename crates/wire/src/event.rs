@@ -123,6 +123,20 @@ pub enum Event {
         /// Why not, for people.
         reason: String,
     },
+    /// Server: a delivery, which had been sent, is still being worked on.
+    Extend {
+        /// On which link.
+        link: Link,
+        /// Which delivery.
+        number: u64,
+    },
+    /// Client: nobody waits any more for what is to come of a delivery.
+    Cancelled {
+        /// On which link.
+        link: Link,
+        /// Which delivery.
+        number: u64,
+    },
     /// Server: send no more on this link; answer with `stopped`.
     Stop {
         /// Which link.
@@ -170,6 +184,11 @@ pub enum Event {
         /// What about.
         code: Code,
         /// More about it, opaque to the protocol.
+        body: Bytes,
+    },
+    /// Server: the client waits no more for something that it asked for by a message.
+    Cancel {
+        /// For what, opaque to the protocol.
         body: Bytes,
     },
     /// The session has ended; nothing comes after this. What is left in the output (a goodbye, as

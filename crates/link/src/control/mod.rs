@@ -63,6 +63,9 @@ pub fn read_as_everything(record: &[u8]) {
     if let Ok(this) = capabilities::decode(record) {
         assert_eq!(capabilities::decode(&capabilities::encode(&this)).ok(), Some(this));
     }
+    if let Ok(this) = cancel::decode(record) {
+        assert_eq!(cancel::decode(&cancel::encode(&this)).ok(), Some(this));
+    }
     let _ = name::decode_maybe(record);
     let _ = stats::decode(record, &mut Stats::default());
 }
@@ -346,6 +349,47 @@ pub(crate) mod name {
             Ok(())
         })?;
         Ok(name)
+    }
+}
+
+/// A request that is no longer wanted.
+pub(crate) mod cancel {
+    use super::*;
+    use posthaste_core::Cancel;
+
+    const TARGET: u8 = 1;
+    const TO_QUEUE: u8 = 2;
+    const REPLY_TO: u8 = 3;
+    const CORRELATION: u8 = 4;
+
+    pub(crate) fn encode(cancel: &Cancel) -> Vec<u8> {
+        let mut record = Vec::new();
+        Writer::new(&mut record)
+            .str(TARGET, cancel.target.as_str())
+            .bool(TO_QUEUE, cancel.to_queue)
+            .str(REPLY_TO, cancel.reply_to.as_str())
+            .u64(CORRELATION, cancel.correlation);
+        record
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Decoded<Cancel> {
+        let (mut target, mut to_queue, mut reply_to, mut correlation) = (None, false, None, None);
+        read(record, |field| {
+            match field.tag() {
+                TARGET => target = Some(topic(&field)?),
+                TO_QUEUE => to_queue = field.bool().map_err(malformed)?,
+                REPLY_TO => reply_to = Some(topic(&field)?),
+                CORRELATION => correlation = Some(number(&field)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(Cancel {
+            target: target.ok_or_else(|| lacks("where a request went"))?,
+            to_queue,
+            reply_to: reply_to.ok_or_else(|| lacks("a reply address"))?,
+            correlation: correlation.ok_or_else(|| lacks("a correlation"))?,
+        })
     }
 }
 

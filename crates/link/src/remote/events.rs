@@ -69,6 +69,11 @@ impl State {
                 let error = (code != Code::Ok).then(|| error_of(code, &reason));
                 self.on_closed(link, error, wakers);
             }
+            Event::Cancelled { link, number } => {
+                if let Some(receiver) = self.receiver_by_link(link) {
+                    wakers.add(receiver.cancelled(number));
+                }
+            }
             Event::Stopped { link } => {
                 if let Some(receiver) = self.receiver_by_link(link) {
                     receiver.stopped();
@@ -149,7 +154,7 @@ impl State {
         });
         match &mut entry.role {
             RoleState::Sender(sender) => sender.lost(),
-            RoleState::Receiver(receiver) => receiver.lost(),
+            RoleState::Receiver(receiver) => receiver.lost(wakers),
         }
         entry.wake_all(wakers);
         wakers.add(self.drainer.take());

@@ -1,13 +1,14 @@
 //! What a connection knows about a receiver: its mailbox, its credit, and what is not settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use posthaste_core::task::remember;
-use posthaste_core::{Ack, Error, ErrorKind, Overflow, Parts, Subscription, Topic};
+use posthaste_core::{Ack, Error, ErrorKind, Parts, Subscription, Topic};
 use posthaste_wire::{self as wire, Transfer};
 
+use super::state::Wakeups;
 use crate::control::{self, Opened, Wanted};
 
 /// Messages on their way to a subscription without a prefetch limit.
@@ -73,6 +74,9 @@ pub(crate) struct ReceiverState {
     /// How many have gone to the handle, over all connections.
     delivered: u64,
     unsettled: u64,
+    /// Deliveries whose result nobody waits for any more, and who wants to know that of which.
+    cancelled: BTreeSet<u64>,
+    watching: BTreeMap<u64, Waker>,
     stopping: bool,
     stopped: bool,
     /// Whether something was settled since the last SYNC.
@@ -101,6 +105,8 @@ impl ReceiverState {
             owed_bytes: 0,
             delivered: 0,
             unsettled: 0,
+            cancelled: BTreeSet::new(),
+            watching: BTreeMap::new(),
             stopping: false,
             stopped: false,
             dirty: false,
@@ -257,12 +263,37 @@ impl ReceiverState {
         false
     }
 
-    /// The application has settled one delivery.
-    pub(super) fn settled_one(&mut self) {
+    /// Nobody waits any more for what is to come of a delivery; who wants to know that.
+    pub(super) fn cancelled(&mut self, number: u64) -> Option<Waker> {
+        // A server that names what is settled long ago must not fill the memory.
+        if wide(self.cancelled.len()) < self.unsettled {
+            self.cancelled.insert(number);
+        }
+        self.watching.remove(&number)
+    }
+
+    /// Whether nobody waits any more for what is to come of a delivery; else keeps the waker, and
+    /// hands back the one that was there.
+    pub(super) fn poll_cancelled(
+        &mut self,
+        number: u64,
+        cx: &Context<'_>,
+    ) -> Result<(), Option<Waker>> {
+        if self.cancelled.contains(&number) {
+            return Ok(());
+        }
+        Err(self.watching.insert(number, cx.waker().clone()))
+    }
+
+    /// The application has settled one delivery; who waited to hear that it is cancelled.
+    pub(super) fn settled_one(&mut self, number: u64) -> Option<Waker> {
         self.settled(1);
+        self.cancelled.remove(&number);
+        let watching = self.watching.remove(&number);
         if self.credit_by_settling {
             self.owed_messages += 1;
         }
+        watching
     }
 
     /// The application has settled a delivery of a connection that is gone.
@@ -383,7 +414,7 @@ impl ReceiverState {
     }
 
     /// The connection, or the link, is gone.
-    pub(crate) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, wakers: &mut Wakeups) {
         let unseen = std::mem::take(&mut self.mailbox);
         if self.is_auto() && !self.stopping {
             // They will not come again.
@@ -398,6 +429,8 @@ impl ReceiverState {
             ));
         }
         self.unsettled = 0;
+        self.cancelled = BTreeSet::new();
+        wakers.add(std::mem::take(&mut self.watching).into_values());
         self.stopped = false;
         (self.granted, self.granted_bytes) = (0, 0);
         (self.received, self.received_bytes) = (0, 0);
@@ -410,12 +443,10 @@ fn bytes(arrived: &VecDeque<Arrived>) -> u64 {
 
 fn window(subscription: &Subscription) -> u64 {
     let prefetch = subscription.prefetch.map(wide);
-    let window = match (subscription.overflow, subscription.ack) {
-        // What the application may keep unsettled is not less because it may lose the rest.
-        (Overflow::Block, _) | (_, Ack::Manual) => prefetch.unwrap_or(WINDOW_MESSAGES),
-        _ => prefetch.unwrap_or(WINDOW_LOSSY).min(WINDOW_LOSSY),
-    };
-    window.max(1)
+    match subscription.overflow.is_lossy() {
+        true => prefetch.unwrap_or(WINDOW_LOSSY).clamp(1, WINDOW_LOSSY),
+        false => prefetch.unwrap_or(WINDOW_MESSAGES).max(1),
+    }
 }
 
 fn wide(count: usize) -> u64 {

@@ -4,6 +4,7 @@ mod call;
 mod driver;
 mod events;
 mod mailbox;
+mod outbox;
 mod receiver;
 mod sender;
 mod state;
@@ -16,8 +17,8 @@ use async_trait::async_trait;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Browsed, Capabilities, DrainReport, Error, ErrorKind, Queue,
-    QueueInfo, Replayed, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, ErrorKind,
+    Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
 };
 use posthaste_wire::{Auth, Config, Limits, Session};
 
@@ -385,6 +386,20 @@ impl Broker for Remote {
         shared.end(&Error::closed("the connection"));
         shared.gone().await;
         Ok(report)
+    }
+
+    /// Goes the way that the request went, behind it. If that is not there any more, neither is
+    /// whoever works on the request.
+    fn cancel(&self, request: &Cancel) {
+        let shared = &self.alive.0;
+        let mut state = shared.lock();
+        // What does not fit into a frame cannot have been sent either.
+        let _ = state.session.cancel(&control::cancel::encode(request));
+        shared.unlock(state);
+    }
+
+    fn sends(&self) -> Option<Sends> {
+        Some(self.alive.0.lock().sends())
     }
 
     fn capabilities(&self) -> Capabilities {

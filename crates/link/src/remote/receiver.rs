@@ -370,13 +370,45 @@ impl Settle for Lease {
         };
         let (outcome, after, why) = on_the_wire(outcome);
         session.settle(link, tag, tag, outcome, after, why);
-        receiver.settled_one();
+        let watching = receiver.settled_one(tag);
         if orphaned && receiver.unsettled() == 0 {
             session.close(link);
         } else {
             receiver.grant(session, link);
         }
         self.shared.unlock(state);
+        drop(watching);
+    }
+
+    fn extend(&self, tag: u64) {
+        let mut state = self.shared.lock();
+        let current = state.epoch == self.epoch;
+        if let Some((session, entry)) = state.entry(self.key)
+            && let Some(link) = entry.wire.filter(|_| current)
+        {
+            session.extend(link, tag);
+        }
+        self.shared.unlock(state);
+    }
+
+    fn poll_cancelled(&self, tag: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        // What came over a connection that is gone is delivered again, to be cancelled there.
+        if state.epoch != self.epoch {
+            return Poll::Pending;
+        }
+        let Some(receiver) = state.receiver(self.key) else {
+            return Poll::Pending;
+        };
+        let known = receiver.poll_cancelled(tag, cx);
+        drop(state);
+        match known {
+            Ok(()) => Poll::Ready(()),
+            Err(before) => {
+                drop(before);
+                Poll::Pending
+            }
+        }
     }
 }
 

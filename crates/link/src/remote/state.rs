@@ -9,12 +9,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{Error, ErrorKind, SharedRuntime};
+use posthaste_core::{Error, ErrorKind, Sends, SharedRuntime};
 use posthaste_wire::{Code, Link, Role, Session};
 
 use super::RemoteOptions;
 use super::mailbox::ReceiverState;
-use super::sender::SenderState;
+use super::outbox::SenderState;
 use crate::pump::Pump;
 
 /// What the handles of a remote share with its driver.
@@ -203,6 +203,8 @@ pub(crate) struct State {
     free: Vec<usize>,
     by_wire: Vec<usize>,
     numbers: u64,
+    /// The books of the senders that are gone.
+    past: Sends,
 }
 
 /// Which entry of the table a handle is about. The serial number tells a reused place apart.
@@ -270,6 +272,7 @@ impl State {
             free: Vec::new(),
             by_wire: Vec::new(),
             numbers: 0,
+            past: Sends::default(),
         }
     }
 
@@ -346,10 +349,28 @@ impl State {
 
     /// Frees the entry of a handle that is gone, once its link is.
     pub(crate) fn reap(&mut self, key: Key) {
-        if self.entry(key).is_some_and(|(_, entry)| entry.orphaned && entry.wire.is_none()) {
-            self.entries[key.place] = None;
-            self.free.push(key.place);
+        let Some((_, entry)) = self.entry(key) else { return };
+        if !entry.orphaned || entry.wire.is_some() {
+            return;
         }
+        let books = match &entry.role {
+            RoleState::Sender(sender) => sender.sends(),
+            RoleState::Receiver(_) => Sends::default(),
+        };
+        add(&mut self.past, books);
+        self.entries[key.place] = None;
+        self.free.push(key.place);
+    }
+
+    /// The books of all senders there ever were.
+    pub(crate) fn sends(&mut self) -> Sends {
+        let mut sends = self.past;
+        for entry in self.entries() {
+            if let RoleState::Sender(sender) = &entry.role {
+                add(&mut sends, sender.sends());
+            }
+        }
+        sends
     }
 
     /// The links there are.
@@ -439,7 +460,7 @@ impl State {
                     wakers.add(sender.outcome_came());
                 }
                 RoleState::Receiver(receiver) => {
-                    receiver.lost();
+                    receiver.lost(wakers);
                     wakers.add(receiver.take_waker());
                 }
             }
@@ -483,6 +504,13 @@ impl State {
             self.starved.push(key.place);
         }
     }
+}
+
+fn add(sends: &mut Sends, more: Sends) {
+    sends.taken += more.taken;
+    sends.confirmed += more.confirmed;
+    sends.returned += more.returned;
+    sends.pending += more.pending;
 }
 
 /// Keeps the caller's waker until the link is open.

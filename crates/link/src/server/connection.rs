@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_core::task::{Child, ReadySet};
-use posthaste_core::{BoxFuture, BoxSender, Error, Runtime};
+use posthaste_core::{BoxFuture, BoxSender, Cancel, Error, Runtime};
 use posthaste_wire::{Auth, Code, Event, Link, Role, Session};
 
 use super::inbound::Inbound;
 use super::open::{self, Receiving};
 use super::outbound::{Outbound, Progress, outcome_of};
+use super::owed::Watch;
 use super::{Member, PHASE, Phase, Shared, call};
 use crate::codes::code_of;
 use crate::control::{self, Opened};
@@ -27,6 +28,8 @@ const CALLS: usize = 64;
 const CALL_BYTES: usize = 4 << 20;
 /// The children that are calls; below are links, by their numbers on the wire.
 const FIRST_CALL: usize = 1 << 16;
+/// The children that watch for cancelled requests, by the numbers of their links.
+const FIRST_WATCH: usize = 1 << 17;
 /// Turns of the loop before other tasks get theirs.
 const TURNS: usize = 16;
 /// How long a goodbye may take to be written.
@@ -48,6 +51,8 @@ pub(super) struct Connection {
     calls: Vec<Option<CallTask>>,
     queued: VecDeque<(u32, u16, Bytes)>,
     queued_bytes: usize,
+    /// What the client no longer wants an answer to.
+    cancels: Vec<Cancel>,
     /// Children that something happened to.
     run: Vec<usize>,
     /// Links that wait until what has gathered is written.
@@ -112,6 +117,7 @@ impl Connection {
             calls: Vec::new(),
             queued: VecDeque::new(),
             queued_bytes: 0,
+            cancels: Vec::new(),
             run: Vec::new(),
             blocked: Vec::new(),
             gathered: Vec::new(),
@@ -132,6 +138,7 @@ impl Future for Connection {
         for _ in 0..TURNS {
             let read = this.read(cx);
             let ran = this.run_children();
+            this.run_cancels();
             let wrote = this.write(cx);
             if this.ended.is_some() && this.poll_end(cx) {
                 return Poll::Ready(());
@@ -295,6 +302,15 @@ impl Connection {
                     outbound.settle(first, last, outcome_of(outcome, after, &why));
                 }
             }
+            Event::Extend { link, number } => {
+                if let Some(Stage::Receiver(outbound)) = stage(&mut self.links, link) {
+                    outbound.extend(number);
+                }
+            }
+            Event::Cancel { body } => match control::cancel::decode(&body) {
+                Ok(cancel) => self.cancels.push(cancel),
+                Err(error) => self.session.goodbye(code_of(error.kind()), error.text()),
+            },
             Event::Credit { link } | Event::Writable { link } => self.again(link),
             Event::Opening { link, role, options } => self.open(link, role, &options),
             Event::Close { link } => self.close(link),
@@ -337,7 +353,7 @@ impl Connection {
         for (at, place) in self.links.iter_mut().enumerate() {
             if let Some(task) = place.take() {
                 match task.stage {
-                    Stage::Receiver(outbound) => outbound.lost(),
+                    Stage::Receiver(mut outbound) => outbound.lost(),
                     Stage::Sender(_) => {
                         *place = Some(task);
                         self.run.push(at);
@@ -456,6 +472,13 @@ impl Connection {
         self.run.push(FIRST_CALL + at);
     }
 
+    /// Passes on what is no longer wanted, after what came before it has gone its way.
+    fn run_cancels(&mut self) {
+        for cancel in self.cancels.drain(..) {
+            self.shared.broker.cancel(&cancel);
+        }
+    }
+
     /// Polls the children that something happened to, once each.
     fn run_children(&mut self) -> bool {
         self.ready.take_ready(&mut self.run);
@@ -467,7 +490,8 @@ impl Connection {
             match child {
                 PHASE => self.heed_phase(),
                 link if link < FIRST_CALL => self.run_link(link),
-                call => self.run_call(call - FIRST_CALL),
+                call if call < FIRST_WATCH => self.run_call(call - FIRST_CALL),
+                watch => self.run_watch(watch - FIRST_WATCH),
             }
         }
         // What came up meanwhile is for the next turn; the list's memory is kept.
@@ -497,6 +521,14 @@ impl Connection {
         if let Some((id, method, body)) = self.queued.pop_front() {
             self.queued_bytes -= body.len();
             self.call(id, method, body);
+        }
+    }
+
+    fn run_watch(&mut self, at: usize) {
+        if let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut)
+            && let Stage::Receiver(outbound) = &mut task.stage
+        {
+            outbound.look_for_cancelled(&mut self.session, task.link);
         }
     }
 
@@ -540,7 +572,8 @@ impl Connection {
                 }
                 Poll::Ready(Ok(Receiving { receiver, opened, auto })) => {
                     session.opened(link, &opened.encode());
-                    let mut outbound = Outbound::new(receiver, opened.settles, auto);
+                    let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
+                    let mut outbound = Outbound::new(receiver, opened.settles, auto, watch);
                     if task.stopping {
                         outbound.stop();
                     }
@@ -581,6 +614,7 @@ impl Connection {
                     }
                     Progress::Failed(error) => {
                         session.closed(link, code_of(error.kind()), error.text());
+                        outbound.lost();
                         false
                     }
                 }
@@ -595,7 +629,7 @@ impl Drop for Connection {
             self.shared.established.fetch_sub(1, Ordering::Relaxed);
         }
         for task in self.links.drain(..).flatten() {
-            if let Stage::Receiver(outbound) = task.stage {
+            if let Stage::Receiver(mut outbound) = task.stage {
                 outbound.lost();
             }
         }

@@ -6,6 +6,7 @@ mod connection;
 mod inbound;
 mod open;
 mod outbound;
+mod owed;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use posthaste_core::{
-    BoxReceiver, Delivery, DeliveryParts, Error, Lease, Outcome, Receiver, Runtime,
+    BoxReceiver, Delivery, DeliveryParts, Error, Kind, Outcome, Receiver, Runtime,
 };
 use posthaste_wire::{self as wire, Code, Hop, Link, Session, TransferError};
 
+use super::owed::{Owed, Watch};
 use crate::codes::code_of;
 
 /// Output that may wait before links stop to add to it: the socket is slower than the broker.
@@ -29,6 +30,7 @@ pub(super) struct Outbound {
     staged: VecDeque<Delivery>,
     batch: Vec<Delivery>,
     owed: Owed,
+    watch: Watch,
     syncs: VecDeque<u64>,
     sent: Sent,
     /// Whether the client settles.
@@ -78,12 +80,13 @@ pub(super) enum Progress {
 }
 
 impl Outbound {
-    pub(super) fn new(receiver: BoxReceiver, settles: bool, auto: bool) -> Self {
+    pub(super) fn new(receiver: BoxReceiver, settles: bool, auto: bool, watch: Watch) -> Self {
         Self {
             receiver,
             staged: VecDeque::new(),
             batch: Vec::new(),
             owed: Owed::new(),
+            watch,
             syncs: VecDeque::new(),
             sent: Sent::default(),
             settles,
@@ -98,6 +101,17 @@ impl Outbound {
         // Of an automatic consumer the client acknowledges what its application takes.
         let outcome = if self.auto && outcome == Outcome::Ack { Outcome::Taken } else { outcome };
         self.owed.settle(first, last, outcome);
+    }
+
+    /// The client's application is still working on a delivery.
+    pub(super) fn extend(&mut self, number: u64) {
+        self.owed.extend(number);
+    }
+
+    /// A request may have been cancelled.
+    pub(super) fn look_for_cancelled(&mut self, session: &mut Session, link: Link) {
+        self.watch.look(&mut self.owed);
+        self.watch.tell(|number| session.cancelled(link, number));
     }
 
     /// The client asks to be told when its settlements are at the queue's own level.
@@ -126,6 +140,7 @@ impl Outbound {
         going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
+        self.watch.tell(|number| session.cancelled(link, number));
         let mut progress = match self.stop {
             Stop::Not => self.poll_send(session, link, runtime, going_away, cx),
             Stop::Unsaid | Stop::Asked | Stop::Told => Progress::Waiting,
@@ -225,6 +240,7 @@ impl Outbound {
         delivery: Delivery,
     ) {
         let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
+        let is_request = message.kind() == Kind::Request && lease.is_some();
         let parts = message.into_parts();
         let hop = Hop {
             attributes: parts.attributes,
@@ -239,6 +255,9 @@ impl Outbound {
                 self.sent.encoded = number;
                 if self.settles {
                     self.owed.push(lease);
+                    if is_request {
+                        self.watch.add(&mut self.owed, number);
+                    }
                 }
             }
             Err(error) => {
@@ -282,7 +301,7 @@ impl Outbound {
 
     /// The connection is gone: nobody can say any more what the client has seen of that which the
     /// socket took; the rest it has not.
-    pub(super) fn lost(mut self) {
+    pub(super) fn lost(&mut self) {
         self.staged.drain(..).for_each(Delivery::release);
         let seen = if self.auto { Outcome::Lost } else { Outcome::Dropped };
         for (number, lease) in self.owed.drain() {
@@ -292,90 +311,8 @@ impl Outbound {
     }
 }
 
-/// What was sent and is not settled yet.
-struct Owed {
-    /// The number of the first place.
-    first: u64,
-    places: VecDeque<Place>,
-}
-
-/// What became of one message that was sent.
-enum Place {
-    Leased(Lease),
-    /// It is settled, and so is everything before this number.
-    Settled(u64),
-}
-
-impl Owed {
-    fn new() -> Self {
-        Self { first: 1, places: VecDeque::new() }
-    }
-
-    /// The next message, which is settled already if there is no lease.
-    fn push(&mut self, lease: Option<Lease>) {
-        let next = self.end() + 1;
-        self.places.push_back(lease.map_or(Place::Settled(next), Place::Leased));
-    }
-
-    fn end(&self) -> u64 {
-        self.first + wide(self.places.len())
-    }
-
-    fn place(&mut self, number: u64) -> Option<&mut Place> {
-        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.places.get_mut(at)
-    }
-
-    /// Settles what is not settled of a range. What is settled is passed over in long steps, which
-    /// grow longer with every visit: a client that names the same numbers again and again costs
-    /// next to nothing.
-    fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
-        let begin = first.max(self.first);
-        let end = self.end().min(last.saturating_add(1));
-        let mut reached = begin;
-        while reached < end
-            && let Some(place) = self.place(reached)
-        {
-            match place {
-                Place::Settled(next) => reached = *next,
-                leased => {
-                    reached += 1;
-                    if let Place::Leased(lease) = std::mem::replace(leased, Place::Settled(reached))
-                    {
-                        lease.settle(outcome);
-                    }
-                }
-            }
-        }
-        let mut number = begin;
-        while number < end
-            && let Some(Place::Settled(next)) = self.place(number)
-        {
-            number = std::mem::replace(next, reached);
-        }
-        while let Some(Place::Settled(_)) = self.places.front() {
-            self.places.pop_front();
-            self.first += 1;
-        }
-    }
-
-    /// What is left, with the numbers.
-    fn drain(&mut self) -> impl Iterator<Item = (u64, Lease)> {
-        let end = self.end();
-        let first = std::mem::replace(&mut self.first, end);
-        (first..).zip(std::mem::take(&mut self.places)).filter_map(|(number, place)| match place {
-            Place::Leased(lease) => Some((number, lease)),
-            Place::Settled(_) => None,
-        })
-    }
-}
-
 fn left(deadline: Instant, now: Instant) -> std::time::Duration {
     deadline.saturating_duration_since(now)
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// What the client says became of a delivery.

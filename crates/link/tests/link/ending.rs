@@ -122,7 +122,7 @@ fn a_link_is_not_closed_before_its_confirms_are_said() {
     on_one_runtime(async |runtime| {
         let mut world = World::new(runtime.clone()).await;
         let behind = world.client().await;
-        let gateway = Server::new(runtime, behind, ServerOptions::new());
+        let gateway = Server::new(runtime, behind.clone(), ServerOptions::new());
         world.here =
             gateway.listen(world.pipe.clone(), "pipe:gateway".parse().unwrap()).await.unwrap();
         let mut peer = RawPeer::connect(&world).await;

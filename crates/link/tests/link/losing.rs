@@ -8,7 +8,7 @@ use posthaste_core::{
     Ack, Broker, ErrorKind, Queue, Receipt, ReceiverExt, SenderExt, SenderOptions, Seq,
     Subscription,
 };
-use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+use posthaste_link::{Reconnect, Remote, RemoteOptions};
 
 use crate::support::{RawPeer, World, event, job, on_every_runtime, on_one_runtime, topic};
 
@@ -169,17 +169,10 @@ fn an_automatic_consumer_never_gets_a_message_twice() {
 #[test]
 fn a_server_that_is_dropped_says_so_and_one_that_returns_is_found() {
     on_every_runtime(async |runtime| {
-        let world = World::new(runtime.clone()).await;
+        let mut world = World::new(runtime).await;
         let remote = world.client().await;
         let mut receiver = remote.receiver(Subscription::topic("a").unwrap()).await.unwrap();
-        let World { pipe, memory, server, here, .. } = world;
-        drop(server);
-        let server = Server::new(runtime.clone(), memory.clone(), ServerOptions::new());
-        let mut listening = server.listen(pipe.clone(), here.clone()).await;
-        while listening.is_err() {
-            smol::future::yield_now().await;
-            listening = server.listen(pipe.clone(), here.clone()).await;
-        }
+        world.restart().await;
         // What was on its way when the connection was lost fails; the next one waits.
         while remote.stats().await.is_err() {
             smol::future::yield_now().await;

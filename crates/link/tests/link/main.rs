@@ -8,5 +8,7 @@ mod ending;
 mod hostile;
 mod losing;
 mod receiving;
+mod scripted;
 mod sending;
 mod support;
+mod working;

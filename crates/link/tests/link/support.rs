@@ -8,7 +8,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::{BoxConnection, Endpoint, Transport};
-use posthaste_core::{Message, SharedRuntime, Topic};
+use posthaste_core::{Broker, Ledger, Message, SharedRuntime, Topic};
 use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_smol::Smol;
@@ -38,14 +38,23 @@ impl World {
         Self { runtime, pipe, memory, server, here }
     }
 
-    pub(crate) async fn client(&self) -> Remote {
+    /// Another server takes the place of this one, which goes; the broker stays.
+    pub(crate) async fn restart(&mut self) {
+        let (runtime, memory) = (self.runtime.clone(), self.memory.clone());
+        self.server = Server::new(runtime, memory, ServerOptions::new());
+        while self.server.listen(self.pipe.clone(), self.here.clone()).await.is_err() {
+            smol::future::yield_now().await;
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
         self.client_with(RemoteOptions::new()).await
     }
 
-    pub(crate) async fn client_with(&self, options: RemoteOptions) -> Remote {
-        Remote::connect(self.runtime.clone(), self.pipe.clone(), self.here.clone(), options)
-            .await
-            .expect("the server is there")
+    pub(crate) async fn client_with(&self, options: RemoteOptions) -> Client {
+        let (runtime, pipe) = (self.runtime.clone(), self.pipe.clone());
+        let remote = Remote::connect(runtime, pipe, self.here.clone(), options);
+        Client::of(remote.await.expect("the server is there"))
     }
 
     /// Waits until `fact` holds: a look at every few milliseconds, and a failure after ten seconds.
@@ -55,6 +64,44 @@ impl World {
             assert!(self.runtime.now() < give_up, "never came true: {what}");
             let next = self.runtime.now() + Duration::from_millis(2);
             timeout_at(&*self.runtime, next, std::future::pending::<()>()).await;
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let stats = pollster::block_on(self.memory.stats()).expect("a broker in memory");
+            let (whole, mut parts) =
+                (&stats.ledger, stats.queues.iter().map(|queue| &queue.ledger));
+            assert!(whole.is_balanced(), "{whole}");
+            assert!(parts.all(Ledger::is_balanced), "{:?}", stats.queues);
+        }
+    }
+}
+
+/// A remote whose books have to balance at the end of the test.
+pub(crate) struct Client(Remote);
+
+impl Client {
+    pub(crate) fn of(remote: Remote) -> Self {
+        Self(remote)
+    }
+}
+
+impl std::ops::Deref for Client {
+    type Target = Remote;
+
+    fn deref(&self) -> &Remote {
+        &self.0
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let sends = self.0.sends().expect("a remote keeps books");
+            assert!(sends.is_balanced(), "{sends:?}");
         }
     }
 }

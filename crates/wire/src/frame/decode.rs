@@ -92,7 +92,7 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
         kind::HELLO | kind::WELCOME | kind::GOODBYE | kind::PING | kind::PONG => {
             return connection(header, body);
         }
-        kind::CALL | kind::RESULT | kind::NOTICE => return call(header, body),
+        kind::CALL | kind::RESULT | kind::NOTICE | kind::CANCEL => return call(header, body),
         kind::OPEN => {
             let link = about_link(header, 0)?;
             let role = Role::from_u8(body.u8()?).ok_or(ROLE)?;
@@ -139,6 +139,8 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
             let (token, code) = (body.u64()?, code(&mut body)?);
             Frame::Synced { link, token, code, reason: body.reason()? }
         }
+        kind::EXTEND => Frame::Extend { link: about_link(header, 0)?, number: body.u64()? },
+        kind::CANCELLED => Frame::Cancelled { link: about_link(header, 0)?, number: body.u64()? },
         _ => return unknown(header, body),
     };
     body.end()?;
@@ -167,7 +169,8 @@ fn call(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
         kind::RESULT => {
             Frame::Result { id: body.u32()?, code: code(&mut body)?, body: body.rest() }
         }
-        _ => Frame::Notice { code: code(&mut body)?, body: body.rest() },
+        kind::NOTICE => Frame::Notice { code: code(&mut body)?, body: body.rest() },
+        _ => Frame::Cancel { body: body.rest() },
     })
 }
 

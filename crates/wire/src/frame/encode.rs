@@ -35,6 +35,7 @@ impl Frame<'_> {
                 b.extend_from_slice(&code.as_u16().to_le_bytes());
                 b.extend_from_slice(body);
             }),
+            Frame::Cancel { body } => put(out, kind::CANCEL, 0, 0, |b| b.extend(body)),
             Frame::Unknown { kind, flags, link, body } => {
                 put(out, kind, flags, link, |b| b.extend_from_slice(body));
             }
@@ -104,6 +105,12 @@ impl Frame<'_> {
                 put_u64(b, token);
                 put_why(b, code, reason);
             }),
+            Frame::Extend { link, number } => {
+                put(out, kind::EXTEND, 0, link, |b| put_u64(b, number));
+            }
+            Frame::Cancelled { link, number } => {
+                put(out, kind::CANCELLED, 0, link, |b| put_u64(b, number));
+            }
             _ => {}
         }
     }

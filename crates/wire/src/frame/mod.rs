@@ -91,10 +91,13 @@ pub(crate) mod kind {
     pub(crate) const SETTLE: u8 = 0x25;
     pub(crate) const SYNC: u8 = 0x26;
     pub(crate) const SYNCED: u8 = 0x27;
+    pub(crate) const EXTEND: u8 = 0x28;
+    pub(crate) const CANCELLED: u8 = 0x29;
 
     pub(crate) const CALL: u8 = 0x30;
     pub(crate) const RESULT: u8 = 0x31;
     pub(crate) const NOTICE: u8 = 0x32;
+    pub(crate) const CANCEL: u8 = 0x33;
 }
 
 /// The flags of TRANSFER, FRAGMENT and SETTLE.
@@ -160,12 +163,18 @@ pub enum Frame<'a> {
     Sync { link: u16, token: u64 },
     /// Server: the answer to a SYNC.
     Synced { link: u16, token: u64, code: Code, reason: &'a str },
+    /// Client: a delivery is still being worked on.
+    Extend { link: u16, number: u64 },
+    /// Server: nobody waits any more for what is to come of a delivery.
+    Cancelled { link: u16, number: u64 },
     /// Client: a call.
     Call { id: u32, method: u16, body: &'a [u8] },
     /// Server: the answer to a CALL.
     Result { id: u32, code: Code, body: &'a [u8] },
     /// Server: something that was not asked for.
     Notice { code: Code, body: &'a [u8] },
+    /// Client: it waits no more for something that it asked for by a message.
+    Cancel { body: &'a [u8] },
     /// A frame of a kind that this version does not know, and may skip.
     Unknown { kind: u8, flags: u8, link: u16, body: &'a [u8] },
 }

@@ -81,6 +81,14 @@ impl Session {
         self.tail = plain.then_some(Tail { link, outcome, last, end });
     }
 
+    /// Client: says that a delivery of a receiving link is still being worked on.
+    pub fn extend(&mut self, link: Link, number: u64) {
+        let state = self.mine(link, Some(Role::Receiver));
+        if state.is_some_and(|state| (1..=state.used.messages).contains(&number)) {
+            self.control(Frame::Extend { link: link.id, number });
+        }
+    }
+
     /// Client: asks to be told when every settlement of the link so far is at its queue's own
     /// level. It is answered by [`Event::Synced`](crate::Event::Synced) with the same `token`.
     pub fn sync(&mut self, link: Link, token: u64) {
@@ -105,6 +113,20 @@ impl Session {
             return Err(CommandError::Limit);
         }
         self.control(Frame::Call { id, method, body });
+        Ok(())
+    }
+
+    /// Client: says that it waits no more for something that it asked for by a message. Nothing
+    /// answers, and nothing is amiss if this is lost.
+    ///
+    /// # Errors
+    /// If the session is not established or the body is too large.
+    pub fn cancel(&mut self, body: &[u8]) -> Result<(), CommandError> {
+        if !self.established_as(Side::Client) {
+            return Err(CommandError::Closed);
+        }
+        self.fits(body.len())?;
+        self.control(Frame::Cancel { body });
         Ok(())
     }
 

@@ -269,6 +269,16 @@ impl Session {
                 let link = Link { id, life: state.life };
                 Event::Settle { link, first, last, outcome, after, why: why.to_owned() }
             }
+            Frame::Extend { link: id, number } => {
+                let Some(state) = self.receiver(id)? else {
+                    return Ok(());
+                };
+                if number == 0 || number > state.used.messages {
+                    return Err(NOT_SENT);
+                }
+                Event::Extend { link: Link { id, life: state.life }, number }
+            }
+            Frame::Cancel { body } => Event::Cancel { body: block.slice_ref(body) },
             Frame::Sync { link: id, token } => {
                 let Some(state) = self.receiver(id)? else {
                     return Ok(());
@@ -383,6 +393,22 @@ impl Session {
             Frame::Synced { link: id, token, code, reason } => {
                 let link = self.handle(id)?;
                 Event::Synced { link, token, code, reason: reason.to_owned() }
+            }
+            Frame::Cancelled { link: id, number } => {
+                let link = self.handle(id)?;
+                let Some(state) = find(&mut self.links, link) else {
+                    return Ok(());
+                };
+                if state.role != Role::Receiver {
+                    return Err(WRONG_ROLE);
+                }
+                if state.stage == Stage::Closing {
+                    return Ok(()); // Nobody can be told any more.
+                }
+                if number == 0 || number > state.used.messages {
+                    return Err(NOT_SENT);
+                }
+                Event::Cancelled { link, number }
             }
             Frame::Result { id, code, body } => {
                 if !self.calls.remove(&id) {

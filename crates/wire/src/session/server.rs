@@ -81,6 +81,22 @@ impl Session {
         }
     }
 
+    /// Server: tells the client that nobody waits any more for what is to come of a delivery of a
+    /// receiving link. `false` if its message is still under way: say it again once that is out.
+    pub fn cancelled(&mut self, link: Link, number: u64) -> bool {
+        let Some(state) = self.theirs(link, Some(Role::Receiver), &[Stage::Open]) else {
+            return true;
+        };
+        let last = state.used.messages;
+        if number == last && state.outgoing.is_some() {
+            return false;
+        }
+        if (1..=last).contains(&number) {
+            self.control(Frame::Cancelled { link: link.id, number });
+        }
+        true
+    }
+
     /// Server: sends no more on a receiving link, as asked by [`Event::Stop`](crate::Event::Stop)
     /// or of its own accord. A fragmented message that is under way goes out first.
     pub fn stopped(&mut self, link: Link) {

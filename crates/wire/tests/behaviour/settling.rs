@@ -114,3 +114,50 @@ fn confirms_and_returns_of_what_was_not_sent_or_was_confirmed_are_violations() {
         assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol, "{frames:?}");
     }
 }
+
+#[test]
+fn what_is_worked_on_and_what_is_cancelled_is_told_by_number() {
+    let mut pair = Pair::new();
+    let (link, at_server) = pair.receiver();
+    send(&mut pair.server, at_server, b"x");
+    pair.client.extend(link, 1);
+    assert!(!pair.client.wants_output(), "it has not come yet");
+    pair.pump();
+    events(&mut pair.client);
+    pair.client.extend(link, 1);
+    assert!(pair.server.cancelled(at_server, 1));
+    pair.client.cancel(b"that").unwrap();
+    pair.pump();
+    let extend = Event::Extend { link: at_server, number: 1 };
+    let cancel = Event::Cancel { body: b"that"[..].into() };
+    assert_eq!(events(&mut pair.server), [extend, cancel]);
+    assert_eq!(events(&mut pair.client), [Event::Cancelled { link, number: 1 }]);
+}
+
+#[test]
+fn a_message_is_cancelled_only_once_it_is_out() {
+    let mut pair = Pair::new();
+    let (_, at_server) = pair.receiver();
+    send(&mut pair.server, at_server, &vec![0; 300_000]);
+    assert!(!pair.server.cancelled(at_server, 1), "its last piece is still to go");
+    pair.pump();
+    assert!(pair.server.cancelled(at_server, 1));
+    pair.pump();
+    assert!(pair.client.is_established() && pair.server.is_established());
+}
+
+#[test]
+fn what_was_not_sent_is_neither_worked_on_nor_cancelled() {
+    for number in [0, 2] {
+        let mut pair = Pair::new();
+        let (_, at_server) = pair.receiver();
+        send(&mut pair.server, at_server, b"x");
+        pair.pump();
+        events(&mut pair.client);
+        let now = pair.now;
+        feed(&mut pair.server, now, &[Frame::Extend { link: 1, number }]);
+        feed(&mut pair.client, now, &[Frame::Cancelled { link: 1, number }]);
+        assert_eq!(ended(&events(&mut pair.server)).0, Code::Protocol);
+        assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol);
+    }
+}

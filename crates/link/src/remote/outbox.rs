@@ -1,0 +1,245 @@
+//! What a connection knows about a sender: its messages until they have their outcome, and its
+//! books.
+
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use posthaste_core::task::remember;
+use posthaste_core::{
+    Error, ErrorKind, Level, Message, Parts, Receipt, Returned, SenderOptions, Sends, Seq,
+};
+
+use crate::control;
+
+/// What a connection knows about a sender.
+pub(crate) struct SenderState {
+    options: SenderOptions,
+    /// The number of the last message that was taken.
+    taken: u64,
+    /// How many of these were confirmed, and how many returned.
+    confirmed: u64,
+    returned: u64,
+    /// How many numbers of the current link have their outcome.
+    passed: u64,
+    /// One for each number of the current link after `passed`, in order.
+    unconfirmed: VecDeque<Slot>,
+    /// How many messages there are without an outcome, and their bytes.
+    pending: usize,
+    pending_bytes: usize,
+    /// What has come back and was not asked for yet, and its bytes. It counts against the window:
+    /// a sender that never asks must not fill the memory.
+    back: VecDeque<Returned>,
+    back_bytes: usize,
+    receipt: Receipt,
+    waiting: Option<Waker>,
+    /// Whether a send waits, for room.
+    wants_room: bool,
+    /// Up to where a flush waits.
+    target: Option<u64>,
+    /// Nobody asks for the outcomes any more.
+    abandoned: bool,
+}
+
+/// One number of a link.
+struct Slot {
+    /// The sender's own number.
+    seq: u64,
+    /// The message, unless it has come back.
+    parts: Option<Parts>,
+}
+
+impl SenderState {
+    pub(super) fn new(options: SenderOptions) -> Self {
+        Self {
+            options,
+            taken: 0,
+            confirmed: 0,
+            returned: 0,
+            passed: 0,
+            unconfirmed: VecDeque::new(),
+            pending: 0,
+            pending_bytes: 0,
+            back: VecDeque::new(),
+            back_bytes: 0,
+            receipt: Receipt::empty(Seq::new(0)),
+            waiting: None,
+            wants_room: false,
+            target: None,
+            abandoned: false,
+        }
+    }
+
+    pub(crate) fn options(&self) -> Vec<u8> {
+        control::sender::encode(&self.options)
+    }
+
+    pub(super) fn take_waker(&mut self) -> Option<Waker> {
+        self.wants_room = false;
+        self.target = None;
+        self.waiting.take()
+    }
+
+    /// What became of everything so far; what has no outcome is counted where it lies.
+    pub(super) fn sends(&self) -> Sends {
+        let pending = self.unconfirmed.iter().filter(|slot| slot.parts.is_some()).count();
+        Sends {
+            taken: self.taken,
+            confirmed: self.confirmed,
+            returned: self.returned,
+            pending: u64::try_from(pending).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Up to where every message has its outcome.
+    pub(super) fn settled(&self) -> u64 {
+        self.unconfirmed.front().map_or(self.taken, |oldest| oldest.seq - 1)
+    }
+
+    /// Whether everything that was taken has its outcome.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unconfirmed.is_empty()
+    }
+
+    /// The link is open, on a connection where it has sent nothing yet.
+    pub(super) fn opened(&mut self) -> Option<Waker> {
+        self.passed = 0;
+        self.room_came()
+    }
+
+    /// There may be room where there was none.
+    pub(super) fn room_came(&mut self) -> Option<Waker> {
+        if self.wants_room { self.take_waker() } else { None }
+    }
+
+    /// Some messages have got their outcome.
+    pub(super) fn outcome_came(&mut self) -> Option<Waker> {
+        let flushed = self.target.is_some_and(|target| self.settled() >= target);
+        if self.wants_room || flushed { self.take_waker() } else { None }
+    }
+
+    /// Keeps the waker of a send.
+    pub(super) fn wait_for_room(&mut self, cx: &Context<'_>) {
+        self.wants_room = true;
+        remember(&mut self.waiting, cx);
+    }
+
+    /// Whether everything up to `upto`, or all there is, has its outcome; else keeps the waker.
+    pub(super) fn is_settled_upto(&mut self, upto: u64, cx: &Context<'_>) -> bool {
+        let target = upto.min(self.taken);
+        if self.settled() >= target {
+            self.disarm();
+            return true;
+        }
+        self.target = Some(target);
+        remember(&mut self.waiting, cx);
+        false
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.waiting = None;
+        self.wants_room = false;
+        self.target = None;
+    }
+
+    /// Whether the window has room for a message of that size.
+    pub(super) fn has_window(&self, size: usize) -> bool {
+        let messages = self.pending + self.back.len();
+        let bytes = self.pending_bytes.saturating_add(self.back_bytes).saturating_add(size);
+        messages < self.options.window_messages
+            && (bytes <= self.options.window_bytes || messages == 0)
+    }
+
+    /// A message has gone out; its number.
+    pub(super) fn took(&mut self, parts: Parts) -> u64 {
+        self.taken += 1;
+        self.pending += 1;
+        self.pending_bytes += size(&parts);
+        self.unconfirmed.push_back(Slot { seq: self.taken, parts: Some(parts) });
+        self.taken
+    }
+
+    fn forget(&mut self, parts: &Parts) {
+        self.pending -= 1;
+        self.pending_bytes -= size(parts);
+    }
+
+    /// The server has confirmed everything up to `upto` that it has not returned.
+    pub(super) fn confirmed(&mut self, upto: u64, matched: u64, level: u8, nodes: u32) {
+        let mut count = 0;
+        while self.passed < upto
+            && let Some(slot) = self.unconfirmed.pop_front()
+        {
+            self.passed += 1;
+            if let Some(parts) = slot.parts {
+                self.forget(&parts);
+                count += 1;
+            }
+        }
+        self.confirmed += count;
+        self.receipt.upto = Seq::new(self.settled());
+        if count > 0 {
+            self.receipt.confirm(count, matched, Level::from_u8(level), nodes);
+        }
+    }
+
+    /// The server has handed one message back; the confirm that covers it is still to come.
+    pub(super) fn returned(&mut self, number: u64, error: Error) {
+        let at = number.checked_sub(self.passed + 1).and_then(|at| usize::try_from(at).ok());
+        if let Some(slot) = at.and_then(|at| self.unconfirmed.get_mut(at))
+            && let Some(parts) = slot.parts.take()
+        {
+            let seq = slot.seq;
+            self.hand_back(seq, parts, error);
+        }
+    }
+
+    fn hand_back(&mut self, seq: u64, parts: Parts, error: Error) {
+        self.forget(&parts);
+        self.returned += 1;
+        self.receipt.returned += 1;
+        if self.abandoned {
+            return;
+        }
+        // It was taken apart here, so it is whole; should it not be, its error is still counted.
+        if let Ok(message) = Message::from_parts(parts) {
+            self.back_bytes += message.size();
+            self.back.push_back(Returned { seq: Seq::new(seq), message, error });
+        }
+    }
+
+    /// The oldest that has come back, from number `from` on.
+    pub(super) fn take_returned(&mut self, from: Seq) -> Option<Returned> {
+        let at = self.back.iter().position(|returned| returned.seq >= from)?;
+        let returned = self.back.remove(at)?;
+        self.back_bytes -= returned.message.size();
+        Some(returned)
+    }
+
+    /// The connection, or the link, is gone: what was on its way comes back as unknown.
+    pub(super) fn lost(&mut self) {
+        for slot in std::mem::take(&mut self.unconfirmed) {
+            if let Some(parts) = slot.parts {
+                let text = "the connection was lost before the confirm came; \
+                            the message may or may not have arrived";
+                self.hand_back(slot.seq, parts, Error::new(ErrorKind::Unknown, text));
+            }
+        }
+        self.receipt.upto = Seq::new(self.taken);
+    }
+
+    /// Nobody asks for the outcomes any more; they are still counted.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+        (self.back, self.back_bytes) = (VecDeque::new(), 0);
+        self.disarm();
+    }
+
+    pub(super) fn take_receipt(&mut self) -> Receipt {
+        let upto = Seq::new(self.settled());
+        std::mem::replace(&mut self.receipt, Receipt::empty(upto))
+    }
+}
+
+fn size(parts: &Parts) -> usize {
+    parts.head.len() + parts.payload.len()
+}

@@ -1,0 +1,163 @@
+//! What a client owes: the leases of what was sent to it, by number, and the requests among them
+//! that may be cancelled.
+
+use std::collections::VecDeque;
+use std::task::Context;
+
+use posthaste_core::task::{Child, ReadySet};
+use posthaste_core::{Lease, Outcome};
+
+/// What was sent and is not settled yet.
+pub(super) struct Owed {
+    /// The number of the first place.
+    first: u64,
+    places: VecDeque<Place>,
+}
+
+/// What became of one message that was sent.
+enum Place {
+    Leased(Lease),
+    /// It is settled, and so is everything before this number.
+    Settled(u64),
+}
+
+impl Owed {
+    pub(super) fn new() -> Self {
+        Self { first: 1, places: VecDeque::new() }
+    }
+
+    /// The next message, which is settled already if there is no lease.
+    pub(super) fn push(&mut self, lease: Option<Lease>) {
+        let next = self.end() + 1;
+        self.places.push_back(lease.map_or(Place::Settled(next), Place::Leased));
+    }
+
+    fn end(&self) -> u64 {
+        self.first + wide(self.places.len())
+    }
+
+    fn place(&mut self, number: u64) -> Option<&mut Place> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.places.get_mut(at)
+    }
+
+    /// Settles what is not settled of a range. What is settled is passed over in long steps, which
+    /// grow longer with every visit: a client that names the same numbers again and again costs
+    /// next to nothing.
+    pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
+        let begin = first.max(self.first);
+        let end = self.end().min(last.saturating_add(1));
+        let mut reached = begin;
+        while reached < end
+            && let Some(place) = self.place(reached)
+        {
+            match place {
+                Place::Settled(next) => reached = *next,
+                leased => {
+                    reached += 1;
+                    if let Place::Leased(lease) = std::mem::replace(leased, Place::Settled(reached))
+                    {
+                        lease.settle(outcome);
+                    }
+                }
+            }
+        }
+        let mut number = begin;
+        while number < end
+            && let Some(Place::Settled(next)) = self.place(number)
+        {
+            number = std::mem::replace(next, reached);
+        }
+        while let Some(Place::Settled(_)) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// One message is still being worked on.
+    pub(super) fn extend(&mut self, number: u64) {
+        if let Some(Place::Leased(lease)) = self.place(number) {
+            lease.extend();
+        }
+    }
+
+    /// What is left, with the numbers.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, Lease)> {
+        let end = self.end();
+        let first = std::mem::replace(&mut self.first, end);
+        (first..).zip(std::mem::take(&mut self.places)).filter_map(|(number, place)| match place {
+            Place::Leased(lease) => Some((number, lease)),
+            Place::Settled(_) => None,
+        })
+    }
+}
+
+/// The requests among what was sent, for as long as they may be cancelled.
+///
+/// They have one waker together, apart from the link's own: it is rare that one is cancelled, and
+/// all of them are looked at when that happens, but then alone.
+pub(super) struct Watch {
+    ready: ReadySet,
+    number: usize,
+    /// There is none before the first request.
+    child: Option<Child>,
+    /// Requests that were sent, in order; those that are settled go when something is added.
+    requests: VecDeque<u64>,
+    /// Cancelled, and the client is to be told.
+    cancelled: Vec<u64>,
+}
+
+impl Watch {
+    /// A watch that marks `number` in `ready` when a request may have been cancelled.
+    pub(super) fn new(ready: ReadySet, number: usize) -> Self {
+        Self { ready, number, child: None, requests: VecDeque::new(), cancelled: Vec::new() }
+    }
+
+    /// Watches a request that was just sent.
+    pub(super) fn add(&mut self, owed: &mut Owed, number: u64) {
+        while self.requests.front().is_some_and(|oldest| *oldest < owed.first) {
+            self.requests.pop_front();
+        }
+        let child = self.child.get_or_insert_with(|| self.ready.add(self.number));
+        let mut cx = Context::from_waker(child.polling());
+        if is_cancelled(owed, number, &mut cx) == Some(true) {
+            self.cancelled.push(number);
+        } else {
+            self.requests.push_back(number);
+        }
+    }
+
+    /// Looks which requests have been cancelled.
+    pub(super) fn look(&mut self, owed: &mut Owed) {
+        let Some(child) = &self.child else { return };
+        let mut cx = Context::from_waker(child.polling());
+        let cancelled = &mut self.cancelled;
+        self.requests.retain(|number| match is_cancelled(owed, *number, &mut cx) {
+            Some(false) => true,
+            Some(true) => {
+                cancelled.push(*number);
+                false
+            }
+            None => false,
+        });
+    }
+
+    /// Has `tell` say what was cancelled; what it cannot say now is kept for the next time.
+    pub(super) fn tell(&mut self, mut tell: impl FnMut(u64) -> bool) {
+        if !self.cancelled.is_empty() {
+            self.cancelled.retain(|number| !tell(*number));
+        }
+    }
+}
+
+/// Whether a request is cancelled; `None` if it is settled.
+fn is_cancelled(owed: &mut Owed, number: u64, cx: &mut Context<'_>) -> Option<bool> {
+    match owed.place(number)? {
+        Place::Leased(lease) => Some(lease.poll_cancelled(cx).is_ready()),
+        Place::Settled(_) => None,
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
