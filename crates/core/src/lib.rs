@@ -56,6 +56,8 @@
 //! these laws and on nothing else, so a backend that keeps them gets every pattern.
 
 pub mod limits;
+#[doc(hidden)]
+pub mod sync;
 pub mod task;
 pub mod transport;
 

@@ -1,9 +1,11 @@
 //! Small pieces for hand-written polls: a one-shot cell, and a set of wakers that remembers which
 //! of many children is ready.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Locks, also after a panic in another holder: every critical section here and in the crates
 /// above leaves its state whole at each step, so the poison carries no information.
@@ -38,7 +40,7 @@ impl<T> Default for OneShot<T> {
 impl<T> OneShot<T> {
     /// An empty cell.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self(Mutex::new(OneShotState { value: None, waker: None }))
     }
 

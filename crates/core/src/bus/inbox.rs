@@ -2,12 +2,13 @@
 
 use std::mem;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::table::{Address, Heard, LineWaker, Look, Table, Takes, Turn};
 use crate::runtime::BoxTimer;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::{
     BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, ErrorKind, Message, SharedRuntime,

@@ -1,8 +1,9 @@
 //! Idle senders, kept to be leased again, so that publishing opens none once it is warm.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::{BoxSender, Error, ErrorKind, Message, Receipt, Returned, Seq};
 

@@ -1,0 +1,74 @@
+//! Models of the core's small pieces: the one-shot cell and the set of ready children.
+#![cfg(loom)]
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use loom::thread;
+use posthaste_core::task::{OneShot, ReadySet};
+use posthaste_models::{block_on, explore};
+
+#[test]
+fn what_is_put_wakes_whoever_waits_for_it() {
+    explore(3, || {
+        let cell = Arc::new(OneShot::new());
+        let putting = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.put(7)
+        });
+        assert_eq!(block_on(poll_fn(|cx| cell.poll_take(cx))), 7);
+        putting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_child_that_is_woken_while_it_is_polled_is_listed_again() {
+    explore(3, || {
+        let set = ReadySet::new();
+        let child = set.add(1);
+        // What the child waits for: a value, and a waker to be woken when there is one.
+        let cell = Arc::new(OneShot::new());
+        let putting = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.put(7)
+        });
+        set.mark(1);
+        let mut ready = Vec::new();
+        let value = block_on(poll_fn(|cx| {
+            loop {
+                set.register(cx);
+                set.take_ready(&mut ready);
+                if ready.is_empty() {
+                    return Poll::Pending;
+                }
+                assert!(ready.drain(..).all(|listed| listed == 1));
+                let mut child_cx = Context::from_waker(child.polling());
+                if let Poll::Ready(value) = cell.poll_take(&mut child_cx) {
+                    return Poll::Ready(value);
+                }
+            }
+        }));
+        assert_eq!(value, 7);
+        putting.join().unwrap();
+    });
+}
+
+#[test]
+fn children_woken_from_two_threads_are_all_listed() {
+    explore(3, || {
+        let set = ReadySet::new();
+        let children = [set.add(0), set.add(1)];
+        let wakers: [Waker; 2] = children.each_ref().map(|child| child.polling().clone());
+        let threads = wakers.map(|waker| thread::spawn(move || waker.wake()));
+        let mut seen = [false; 2];
+        let mut ready = Vec::new();
+        block_on(poll_fn(|cx| {
+            set.register(cx);
+            set.take_ready(&mut ready);
+            ready.drain(..).for_each(|child| seen[child] = true);
+            if seen == [true; 2] { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
