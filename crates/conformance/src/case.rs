@@ -94,6 +94,15 @@ pub(crate) mod needs {
     pub(crate) const DRAIN: Need = Need::Has(Capability::Drain);
     pub(crate) const INSPECTION: Need = Need::Has(Capability::Inspection);
     pub(crate) const RETRY_DELAY: Need = Need::Has(Capability::RetryDelay);
+    pub(crate) const DEAD_LETTERS: Need = Need::Has(Capability::DeadLetters);
+    pub(crate) const DELAY: Need = Need::Has(Capability::Delay);
+    pub(crate) const PRIORITY: Need = Need::Has(Capability::Priority);
+    pub(crate) const DEDUPLICATION: Need = Need::Has(Capability::Deduplication);
+    pub(crate) const KEYED_ORDER: Need = Need::Has(Capability::KeyedOrder);
+    pub(crate) const OVERFLOW: Need = Need::Has(Capability::Overflow);
+    pub(crate) const CONSUMER_TIMEOUT: Need = Need::Has(Capability::ConsumerTimeout);
+    pub(crate) const CANCELLATION: Need = Need::Has(Capability::Cancellation);
+    pub(crate) const EVENTS: Need = Need::Has(Capability::Events);
     pub(crate) const CLOCK: Need = Need::Clock;
     pub(crate) const ALONE: Need = Need::Alone;
     pub(crate) const PULL: Need = Need::Pull;

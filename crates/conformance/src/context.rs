@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use posthaste_core::task::lock;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Message, Pattern,
-    Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions, Seq, SharedRuntime,
-    Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Ledger, Message,
+    Pattern, Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions, Seq,
+    SharedRuntime, Stats, Subscription, Topic,
 };
 
 use crate::Law;
@@ -18,6 +19,12 @@ use crate::subject::Fixture;
 
 /// How often a case without a clock looks again before it gives up waiting for a fact.
 const LOOKS_MAX: usize = 5_000;
+
+/// How often a case with a clock looks again at once.
+const BUSY_LOOKS: usize = 200;
+
+/// How long it waits before it looks again, from then on.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How many round trips it takes until nothing is on its way any more.
 const QUIET_LOOKS: usize = 6;
@@ -159,9 +166,22 @@ impl Context {
                 return Ok(());
             }
             looks += 1;
-            yield_now().await;
+            match &self.0.runtime {
+                // What takes longer than a few round trips takes as long without a busy wait.
+                Some(_) if looks > BUSY_LOOKS => self.wait(LOOK_AGAIN).await?,
+                _ => yield_now().await,
+            }
         }
         Err(Failure::new(format!("this never came about: {what}")))
+    }
+
+    /// Waits by the runtime's clock.
+    pub(crate) async fn wait(&self, time: Duration) -> Outcome {
+        let runtime = self.runtime()?;
+        let mut timer = runtime.timer();
+        timer.as_mut().reset(runtime.now() + time);
+        timer.await;
+        Ok(())
     }
 
     /// Waits until the queue's information is as wanted.
@@ -221,16 +241,29 @@ impl Context {
 
     /// What holds after every case: nothing that it opened is left, and the books balance.
     pub(crate) async fn check_aftermath(&self) -> Outcome {
+        self.check_sends().map_err(|failure| failure.of(Law::S7))?;
         if self.broker().stats().await.is_err_and(|error| is_gone(&error)) {
             // The case closed its broker, and what is behind it cannot be asked any more.
             return Ok(());
         }
         self.delete_queues().await?;
-        if !self.has(Capability::Inspection) || self.0.fixture.shared.is_some() {
+        if !self.has(Capability::Inspection) {
             return Ok(());
+        }
+        if self.0.fixture.shared.is_some() {
+            return self.check_stats(&self.stats().await?);
         }
         self.check_nothing_left().await.map_err(|failure| failure.of(Law::B6))?;
         self.check_books().await.map_err(|failure| failure.of(Law::B5))
+    }
+
+    fn check_sends(&self) -> Outcome {
+        for client in [self.broker(), self.peer()] {
+            if let Some(sends) = client.sends() {
+                check!(sends.is_balanced(), "a client's books after the case: {sends:?}");
+            }
+        }
+        Ok(())
     }
 
     async fn check_nothing_left(&self) -> Outcome {
@@ -260,11 +293,17 @@ impl Context {
 
     async fn check_books(&self) -> Outcome {
         self.until("the broker holds nothing after the case", async || {
-            let ledger = self.stats().await?.ledger;
-            check!(ledger.is_balanced(), "after the case: {ledger}");
-            Ok(ledger.held == 0)
+            let stats = self.stats().await?;
+            self.check_stats(&stats)?;
+            Ok(stats.ledger.held == 0)
         })
         .await
+    }
+
+    fn check_stats(&self, stats: &Stats) -> Outcome {
+        let books = stats.queues.iter().map(|info| (info.name.as_str(), &info.ledger));
+        let mut books = books.chain([("the broker", &stats.ledger)]);
+        books.try_for_each(|(whose, ledger)| check_balance(ledger, whose))
     }
 }
 
@@ -280,6 +319,14 @@ impl fmt::Debug for Context {
             .field("space", &self.0.space)
             .finish_non_exhaustive()
     }
+}
+
+/// Checks that books balance, which is a law of its own wherever it is looked at.
+pub(crate) fn check_balance(ledger: &Ledger, whose: &str) -> Outcome {
+    if ledger.is_balanced() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the books of {whose} do not balance: {ledger:?}")).of(Law::B5))
 }
 
 /// The window of a narrow sender, in messages.

@@ -1,4 +1,4 @@
-//! The laws of Posthaste brokers, transports and runtimes as tests that anyone can run on their own.
+//! The laws of Posthaste brokers, transports and runtimes as tests that anyone can run.
 //!
 //! Every law in the documentation of [`Sender`](posthaste_core::Sender),
 //! [`Receiver`](posthaste_core::Receiver), [`Broker`](posthaste_core::Broker),
@@ -31,8 +31,10 @@
 //! what it has is held to the law. No case sleeps, and every one has a watchdog, so a lost
 //! wake-up is a failed case and not a hanging test.
 //!
-//! After every case the ledger has to balance and nothing that the case opened may be left.
+//! After every case the books have to balance, the broker's and its clients', and nothing that the
+//! case opened may be left. [`Books`] asks the same of any other test.
 
+mod books;
 mod case;
 mod cases;
 mod context;
@@ -45,6 +47,7 @@ mod subject;
 mod suite;
 mod watchdog;
 
+pub use books::Books;
 pub use case::{BrokerCase, Case, Need, RuntimeCase, TransportCase, Verdict};
 pub use cases::{BROKER_CASES, RUNTIME_CASES, TRANSPORT_CASES};
 pub use context::Context;

@@ -23,10 +23,27 @@ use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscrip
 /// - **B4** Of subscriptions each matching one gets its own copy.
 /// - **B5** The ledger balances.
 /// - **B6** A dropped pending `receiver` or `declare` leaves nothing behind.
+/// - **B7** A queue is as declared, and tells so; declared again it keeps what is not named; a
+///   contradiction is a `Conflict` that names the field and changes nothing.
+/// - **B8** What was rejected or tried too often goes to the dead-letter queue with its history,
+///   never to one in which it died before; a full one holds it at its source.
+/// - **B9** What is too late is not handed out, and is booked as expired, also without a consumer.
+/// - **B10** What is delayed, or in backoff, is handed out no earlier, and holds up nothing else.
+/// - **B11** Of a queue's messages the highest priority goes first, each in its own order.
+/// - **B12** A message that a queue knows by its id is confirmed, counted and not taken.
+/// - **B13** A keyed queue hands out a key's next message once the one before is settled, whatever
+///   becomes of other keys.
+/// - **B14** What happens at a bound is what was named, and every drop is counted with its reason.
+/// - **B15** A receiver that stalls holds up no other, unless its policy is to block.
+/// - **B16** A drop is an event that says whose it was, what it was about and why.
+/// - **B17** Browsing changes nothing; purging and replaying lose nothing that is handed out.
 /// - **D1** Dropping the broker or any handle, anywhere, neither panics, blocks nor spawns.
 /// - **D2** Empty, non-UTF-8 and maximum-size payloads pass; one byte more is `TooLarge`.
+/// - **D3** An error is one sentence that says what to do.
+/// - **D4** Arguments beyond all sense are an error or a limit, never a panic or a hang.
 /// - **Q1** A request that was dropped or timed out frees its slot; a late reply is counted, not
 ///   delivered. **Q2** A request that nobody can answer is answered `NoResponders` at once.
+/// - **Q3** A cancelled request is removed where it waits, and who works on it is told.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Opens a sender.

@@ -32,6 +32,10 @@ pub type BoxReceiver = Box<dyn Receiver + Send>;
 ///   a handle that lives; dropping the handle gives it to the next.)
 /// - **R6** A batch that gathered something reports an error at the next call; 0 means the end
 ///   and nothing else.
+/// - **R7** A delivery that its consumer neither settles nor extends in time goes to another, one
+///   attempt higher, and what the first one says later settles nothing.
+/// - **R8** A receiver that is cut off, by its own policy or for blocking too long, says
+///   `SlowConsumer` once, and then it has ended.
 /// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns. What was handed out
 ///   stays leased until it is settled or dropped; what was not goes back at once.
 pub trait Receiver: Unpin {

@@ -27,6 +27,8 @@ pub type BoxSender = Box<dyn Sender + std::marker::Send>;
 /// - **S6** With a stalled receiver memory stays bounded: `poll_send` becomes `Pending` after the
 ///   receiver's capacity (twice that for a subscription, of which one batch may be on its way
 ///   out), its prefetch and the sender's window.
+/// - **S7** The client's own books balance: what its senders took is confirmed, returned or pending
+///   ([`Broker::sends`](crate::Broker::sends)).
 /// - **R5** `Ready` leaves no registration of this handle behind; `disarm` removes every one and
 ///   passes a wake-up on that was already received.
 /// - **D1** Dropping the handle, anywhere, neither panics, blocks nor spawns.

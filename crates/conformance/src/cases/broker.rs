@@ -331,7 +331,7 @@ pub(crate) async fn b6_a_dropped_declare_declared_or_did_not(cx: Context) -> Out
         cx.quiet().await?;
         match cx.broker().queue(&name).await {
             Ok(info) => {
-                check_eq!(info.settings.capacity_messages, 5, "the capacity that was declared")
+                check_eq!(info.settings.capacity_messages, 5, "the capacity that was declared");
             }
             Err(error) => {
                 check!(declared.is_none(), "a declared queue is not there: {error}");

@@ -1,16 +1,24 @@
 //! The table of all cases: the law that each shows, where it is written, and what it needs.
 
+mod bounds;
 mod broker;
+mod cancels;
+mod desk;
 mod drops;
 mod fanout;
 mod flow;
+mod hostile;
+mod letters;
 mod messages;
+mod order;
 mod queues;
 mod receiver;
 mod requests;
 mod runtime;
 mod sender;
+mod settings;
 mod streams;
+mod times;
 mod transport;
 mod wakeups;
 
@@ -46,6 +54,8 @@ macro_rules! __broker_cases {
             S6 flow s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
             S6 flow s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
             S6 flow s6_room_wakes_the_waiting_sender [QUEUES];
+            S7 settings s7_what_was_taken_is_confirmed_returned_or_pending [QUEUES, ALONE];
+            S7 settings s7_what_was_refused_is_not_confirmed [QUEUES, OVERFLOW, ALONE];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
             R1 receiver r1_a_dropped_batch_loses_nothing [TOPICS];
             R1 receiver r1_a_dropped_receiver_loses_nothing_of_its_queue [QUEUES];
@@ -78,7 +88,15 @@ macro_rules! __broker_cases {
             R5 wakeups r5_every_message_finds_a_waiting_consumer [QUEUES, PULL];
             R6 receiver r6_a_batch_is_what_is_there_up_to_its_limit [QUEUES];
             R6 receiver r6_zero_is_the_end_and_nothing_else [QUEUES, INSPECTION];
+            R7 times r7_what_takes_too_long_goes_to_another
+                [QUEUES, REDELIVERY, CONSUMER_TIMEOUT, CLOCK, INSPECTION];
+            R7 times r7_what_is_extended_stays_with_its_consumer
+                [QUEUES, REDELIVERY, CONSUMER_TIMEOUT, CLOCK, INSPECTION];
+            R8 bounds r8_who_is_cut_off_for_being_full_is_told_once [TOPICS, OVERFLOW];
+            R8 bounds r8_who_blocks_for_too_long_is_cut_off [TOPICS, OVERFLOW, CLOCK];
+            R8 bounds r8_who_takes_what_comes_is_never_cut_off [TOPICS, OVERFLOW, CLOCK];
             B1 broker b1_what_is_lacking_is_unsupported_at_the_call [];
+            B1 settings b1_what_needs_a_clock_says_so_without_one [QUEUES, DEAD_LETTERS];
             B2 broker b2_a_subscription_is_live_once_it_resolves [TOPICS];
             B2 broker b2_a_group_member_is_live_once_it_resolves [GROUPS];
             B2 broker b2_a_subscription_sees_nothing_from_before [TOPICS];
@@ -115,12 +133,108 @@ macro_rules! __broker_cases {
             B6 broker b6_a_dropped_pending_receiver_leaves_nothing_behind
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
             B6 broker b6_a_dropped_declare_declared_or_did_not [QUEUES];
-            B6 queues b6_declaring_again_keeps_what_is_not_named
+            B6 hostile b6_a_queue_may_come_and_go_under_load [QUEUES, INSPECTION];
+            B6 hostile b6_a_bound_queue_may_be_published_to_while_it_goes
+                [QUEUES, TOPICS, BINDINGS];
+            B7 queues b7_declaring_again_keeps_what_is_not_named
                 [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
-            B6 queues b6_a_larger_capacity_lets_waiting_senders_go_on [QUEUES];
-            B6 queues b6_deleting_lets_waiting_senders_go_on [QUEUES, BINDINGS];
-            B6 queues b6_a_queue_that_is_not_there_is_not_found [QUEUES];
-            B6 queues b6_a_name_can_be_used_again_after_deleting [QUEUES, INSPECTION];
+            B7 queues b7_a_larger_capacity_lets_waiting_senders_go_on [QUEUES];
+            B7 queues b7_deleting_lets_waiting_senders_go_on [QUEUES, BINDINGS];
+            B7 queues b7_a_queue_that_is_not_there_is_not_found [QUEUES];
+            B7 queues b7_a_name_can_be_used_again_after_deleting [QUEUES, INSPECTION];
+            B7 settings b7_a_queue_tells_every_setting [QUEUES, INSPECTION, DEAD_LETTERS];
+            B7 settings b7_a_time_of_zero_switches_its_setting_off
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS];
+            B7 settings b7_a_conflict_names_the_field_and_changes_nothing
+                [QUEUES, INSPECTION, KEYED_ORDER];
+            B7 settings b7_a_declaration_that_makes_no_sense_is_refused
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B7 times b7_a_queue_that_nobody_uses_goes_at_its_expiry
+                [QUEUES, INSPECTION, CONSUMER_TIMEOUT, CLOCK];
+            B8 letters b8_what_was_tried_too_often_dies_with_its_history
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_what_was_rejected_dies_at_once [QUEUES, DEAD_LETTERS];
+            B8 letters b8_a_dropped_delivery_says_so_in_the_history [QUEUES, DEAD_LETTERS];
+            B8 letters b8_without_a_dead_letter_queue_it_is_dropped_and_counted
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_a_dead_letter_queue_that_is_not_there_is_declared
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_a_history_grows_with_every_death [QUEUES, DEAD_LETTERS];
+            B8 letters b8_a_letter_never_goes_where_it_died_before
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_a_full_dead_letter_queue_holds_letters_at_their_source
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_a_topics_copy_dies_alone [QUEUES, TOPICS, BINDINGS, DEAD_LETTERS];
+            B8 letters b8_a_poisoned_message_holds_up_no_other
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B9 times b9_what_outlives_its_queues_time_goes_without_a_consumer
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
+            B9 times b9_the_earlier_of_deadline_and_time_to_live_counts
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
+            B9 times b9_what_expires_makes_room
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
+            B9 times b9_what_was_handed_out_in_time_can_be_settled
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
+            B10 times b10_a_delayed_message_waits_its_time_in_a_queue
+                [QUEUES, INSPECTION, DELAY, CLOCK];
+            B10 times b10_a_delayed_message_waits_its_time_on_a_topic [TOPICS, DELAY, CLOCK];
+            B10 times b10_delayed_messages_come_when_they_are_due [QUEUES, DELAY, CLOCK];
+            B10 times b10_backoff_doubles_with_every_attempt [QUEUES, RETRY_DELAY, DELAY, CLOCK];
+            B10 times b10_what_is_in_backoff_holds_up_no_other
+                [QUEUES, INSPECTION, RETRY_DELAY, DELAY, CLOCK];
+            B11 order b11_the_highest_priority_goes_first [QUEUES, PRIORITY];
+            B11 order b11_what_comes_again_keeps_its_priority_and_place
+                [QUEUES, INSPECTION, PRIORITY];
+            B11 order b11_keyed_queues_know_no_priorities [QUEUES, PRIORITY, KEYED_ORDER];
+            B12 order b12_a_known_id_is_confirmed_and_not_taken
+                [QUEUES, INSPECTION, DEDUPLICATION];
+            B12 order b12_without_an_id_nothing_is_a_duplicate [QUEUES, INSPECTION, DEDUPLICATION];
+            B12 order b12_each_queue_remembers_for_itself
+                [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION];
+            B12 order b12_an_id_is_forgotten_after_its_window
+                [QUEUES, INSPECTION, DEDUPLICATION, CLOCK];
+            B12 order b12_a_full_queue_confirms_what_it_knows [QUEUES, INSPECTION, DEDUPLICATION];
+            B13 order b13_each_key_comes_in_order_and_one_at_a_time
+                [QUEUES, INSPECTION, KEYED_ORDER];
+            B13 order b13_a_key_that_waits_holds_up_no_other
+                [QUEUES, INSPECTION, KEYED_ORDER, RETRY_DELAY, CLOCK];
+            B13 order b13_a_dead_letter_lets_its_key_go_on [QUEUES, KEYED_ORDER, DEAD_LETTERS];
+            B13 order b13_a_lost_consumer_gives_its_keys_to_the_others [QUEUES, KEYED_ORDER];
+            B13 order b13_what_has_no_key_waits_for_nothing [QUEUES, KEYED_ORDER];
+            B13 order b13_an_expired_head_lets_its_key_go_on
+                [QUEUES, INSPECTION, KEYED_ORDER, DEADLINES, CLOCK];
+            B13 order b13_a_topics_messages_keep_their_keys_order_too
+                [QUEUES, BINDINGS, KEYED_ORDER];
+            B14 bounds b14_a_queue_that_rejects_gives_the_message_back
+                [QUEUES, INSPECTION, OVERFLOW];
+            B14 bounds b14_one_that_rejects_gives_back_what_all_were_to_have
+                [QUEUES, TOPICS, BINDINGS, INSPECTION, OVERFLOW];
+            B14 bounds b14_a_queue_drops_its_newest [QUEUES, INSPECTION, OVERFLOW];
+            B14 bounds b14_a_queue_drops_its_oldest [QUEUES, INSPECTION, OVERFLOW];
+            B14 bounds b14_what_is_handed_out_is_never_dropped [QUEUES, INSPECTION, OVERFLOW];
+            B14 bounds b14_a_subscription_drops_its_newest [TOPICS, OVERFLOW];
+            B14 bounds b14_a_subscription_drops_its_oldest [TOPICS, OVERFLOW];
+            B14 bounds b14_the_latest_of_each_key_takes_its_predecessors_place
+                [TOPICS, OVERFLOW];
+            B14 bounds b14_without_a_key_the_topic_is_the_key [TOPICS, OVERFLOW];
+            B14 bounds b14_what_subscriptions_drop_is_booked [TOPICS, INSPECTION, OVERFLOW, ALONE];
+            B14 bounds b14_a_policy_that_does_not_suit_is_refused [QUEUES, TOPICS, OVERFLOW];
+            B15 bounds b15_one_that_stalls_keeps_nothing_from_the_others [TOPICS, OVERFLOW];
+            B16 bounds b16_a_queues_drops_are_events [QUEUES, INSPECTION, OVERFLOW, EVENTS];
+            B16 bounds b16_a_subscriptions_drops_are_events [TOPICS, OVERFLOW, EVENTS];
+            B16 bounds b16_who_does_not_read_events_holds_nobody_up [QUEUES, OVERFLOW, EVENTS];
+            B17 desk b17_browsing_shows_what_is_held_and_leaves_it_there
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_browsing_cuts_what_is_large [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_purging_drops_what_is_not_handed_out [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_purging_lets_waiting_senders_go_on [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_replaying_puts_dead_letters_back [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_what_cannot_be_replayed_stays_and_says_why
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_a_full_queue_takes_no_more_letters_than_it_may
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_a_queue_that_is_not_there_is_not_found
+                [QUEUES, INSPECTION, DEAD_LETTERS];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
@@ -129,6 +243,9 @@ macro_rules! __broker_cases {
             D1 drops d1_handles_outlive_the_broker_value [QUEUES, TOPICS];
             D1 drops d1_a_closed_handle_may_be_used_and_closed_again [QUEUES];
             D1 drops d1_futures_may_be_dropped_at_any_poll [QUEUES, INSPECTION];
+            D1 hostile d1_ten_thousand_subscriptions_leave_nothing [TOPICS, INSPECTION, ALONE];
+            D1 hostile d1_a_waker_that_panics_harms_nobody_else [QUEUES, INSPECTION, PULL];
+            D1 hostile d1_what_a_dropped_batch_holds_comes_again [QUEUES, REDELIVERY];
             D2 messages d2_any_bytes_pass_as_a_payload [TOPICS];
             D2 messages d2_the_largest_payload_passes [QUEUES];
             D2 messages d2_one_byte_more_is_too_large [QUEUES];
@@ -137,6 +254,11 @@ macro_rules! __broker_cases {
             D2 messages d2_the_most_headers_and_the_longest_topic_pass [QUEUES, TOPICS];
             D2 messages d2_invalid_addresses_are_refused_before_they_travel [TOPICS];
             D2 messages d2_a_queue_may_have_any_valid_name [QUEUES];
+            D3 settings d3_an_error_is_one_sentence [QUEUES, TOPICS, INSPECTION];
+            D4 settings d4_numbers_beyond_all_sense_are_limits [QUEUES, TOPICS, REDELIVERY];
+            D4 settings d4_an_opened_limit_of_zero_has_ended [QUEUES];
+            D4 settings d4_an_operators_numbers_are_limits_too
+                [QUEUES, INSPECTION, DEAD_LETTERS];
             Q1 requests q1_every_reply_finds_its_requester [GROUPS, INBOXES];
             Q1 requests q1_a_failed_request_has_its_responders_words [GROUPS, INBOXES];
             Q1 requests q1_a_dropped_request_frees_its_slot [GROUPS, INBOXES];
@@ -145,6 +267,7 @@ macro_rules! __broker_cases {
             Q1 requests q1_responders_of_a_group_share_the_work [GROUPS, INBOXES];
             Q1 requests q1_inboxes_have_addresses_of_their_own [TOPICS, INBOXES, ALONE];
             Q1 requests q1_a_full_inbox_holds_nobody_up [INBOXES];
+            Q1 cancels q1_many_answers_come_to_one_inbox [TOPICS, INBOXES];
             Q2 requests q2_a_request_to_nobody_is_answered_at_once [INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_message_to_nobody_is_answered_by_nobody [INBOXES, NO_RESPONDERS];
             Q2 requests q2_the_bus_says_no_responders [GROUPS, INBOXES, NO_RESPONDERS];
@@ -154,6 +277,13 @@ macro_rules! __broker_cases {
                 [QUEUES, GROUPS, INBOXES, NO_RESPONDERS, INSPECTION];
             Q2 requests q2_a_dropped_request_tells_its_requester [GROUPS, INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_lost_responder_tells_every_requester [GROUPS, INBOXES, NO_RESPONDERS];
+            Q3 cancels q3_what_waits_in_a_queue_is_removed
+                [QUEUES, INBOXES, INSPECTION, CANCELLATION];
+            Q3 cancels q3_who_works_on_it_is_told
+                [QUEUES, GROUPS, INBOXES, INSPECTION, CANCELLATION];
+            Q3 cancels q3_cancelling_one_leaves_the_others_alone [QUEUES, INBOXES, CANCELLATION];
+            Q3 cancels q3_a_request_that_is_dropped_is_cancelled
+                [GROUPS, INBOXES, CANCELLATION];
         }
     };
 }

@@ -168,7 +168,7 @@ pub(crate) async fn b5_subscriptions_are_counted_while_they_live(cx: Context) ->
 
 // ---- declaring and deleting
 
-pub(crate) async fn b6_declaring_again_keeps_what_is_not_named(cx: Context) -> Outcome {
+pub(crate) async fn b7_declaring_again_keeps_what_is_not_named(cx: Context) -> Outcome {
     let (one, other) = (cx.pattern("orders.>")?, cx.pattern("news.>")?);
     let with = |queue: Queue| queue.capacity(10).capacity_bytes(10_000).bind(one.clone());
     let queue = cx.queue_with("jobs", with).await?;
@@ -198,7 +198,7 @@ pub(crate) async fn b6_declaring_again_keeps_what_is_not_named(cx: Context) -> O
     Ok(())
 }
 
-pub(crate) async fn b6_a_larger_capacity_lets_waiting_senders_go_on(cx: Context) -> Outcome {
+pub(crate) async fn b7_a_larger_capacity_lets_waiting_senders_go_on(cx: Context) -> Outcome {
     let queue = cx.queue_with("jobs", |queue| queue.capacity(1)).await?;
     let mut sender = cx.narrow_sender().await?;
     let taken = cx.fill(&mut sender, |n| numbered_to(&queue, n), 100).await?;
@@ -230,7 +230,7 @@ pub(crate) async fn b5_deleting_drops_and_counts_what_was_held(cx: Context) -> O
     Ok(())
 }
 
-pub(crate) async fn b6_deleting_lets_waiting_senders_go_on(cx: Context) -> Outcome {
+pub(crate) async fn b7_deleting_lets_waiting_senders_go_on(cx: Context) -> Outcome {
     let topic = cx.topic("orders")?;
     let bound = Pattern::from(&topic);
     let queue = cx.queue_with("jobs", |queue| queue.bind(bound).capacity(1)).await?;
@@ -245,7 +245,7 @@ pub(crate) async fn b6_deleting_lets_waiting_senders_go_on(cx: Context) -> Outco
     Ok(())
 }
 
-pub(crate) async fn b6_a_queue_that_is_not_there_is_not_found(cx: Context) -> Outcome {
+pub(crate) async fn b7_a_queue_that_is_not_there_is_not_found(cx: Context) -> Outcome {
     let nowhere = cx.topic("nowhere")?;
     let kind = cx.broker().delete(&nowhere).await.err().map(|error| error.kind());
     check_eq!(kind, Some(ErrorKind::NotFound), "deleting a queue that is not there");
@@ -256,7 +256,7 @@ pub(crate) async fn b6_a_queue_that_is_not_there_is_not_found(cx: Context) -> Ou
     Ok(())
 }
 
-pub(crate) async fn b6_a_name_can_be_used_again_after_deleting(cx: Context) -> Outcome {
+pub(crate) async fn b7_a_name_can_be_used_again_after_deleting(cx: Context) -> Outcome {
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     for round in 1..=5 {
