@@ -396,8 +396,9 @@ impl Request {
         self.remaining() == Some(Duration::ZERO)
     }
 
-    /// Settles what nobody wants an answer to: it is neither delivered again nor answered.
-    fn drop_unwanted(self) {
+    /// Settles what nobody wants an answer to any more, as [`cancelled`](Self::cancelled) tells: it
+    /// is neither delivered again nor answered.
+    pub fn drop_unwanted(self) {
         match self.has_expired() {
             true => self.delivery.reject("expired"),
             false => self.delivery.ack(),
