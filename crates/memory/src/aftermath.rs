@@ -1,8 +1,14 @@
-//! What is left to do once a lock is released: wake tasks, and drop what others gave us.
+//! What is left to do once a lock is released: wake tasks, drop what others gave us, and whatever
+//! concerns more than the mailbox whose lock it was.
 
+use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Instant;
 
-use posthaste_core::Message;
+use posthaste_core::{Event, Message};
+
+use crate::copies::{Entry, Unanswered};
+use crate::home::Home;
 
 /// Collected under a lock, done without it: wakers and messages belong to others, and whether
 /// woken or dropped they may run any code, also code that uses this broker.
@@ -12,6 +18,42 @@ pub(crate) struct Aftermath {
     wake: Few<Waker>,
     spent: Few<Waker>,
     gone: Few<Message>,
+    /// What most steps have nothing of.
+    errands: Option<Box<Errands>>,
+}
+
+/// What the broker has to do for a mailbox.
+#[derive(Debug)]
+struct Errands {
+    home: Arc<Home>,
+    errands: Vec<(u64, Errand)>,
+    unanswered: Vec<Unanswered>,
+    events: Vec<Event>,
+    leftovers: Vec<Leftovers>,
+}
+
+/// Something that concerns more than one mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// The clock is to come by then.
+    Visit(Instant),
+    /// Copies have died and are to go to the dead-letter queue.
+    Bury,
+    /// It was cut off: nothing leads there any more.
+    CutOff,
+    /// It is on its way out and may be empty now.
+    Retire,
+    /// It is a queue that nobody has used for too long.
+    Expire,
+}
+
+/// Copies that were dropped together. Looked through and dropped without the lock, because they
+/// may be many.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    pub(crate) copies: Vec<Entry>,
+    pub(crate) subscriber: Option<String>,
+    pub(crate) reason: &'static str,
 }
 
 /// Seldom more than one, so the first needs no allocation.
@@ -46,12 +88,71 @@ impl Aftermath {
         }
     }
 
+    /// Has the broker do something for `mailbox` later.
+    pub(crate) fn errand(&mut self, home: &Arc<Home>, mailbox: u64, errand: Errand) {
+        self.errands(home).errands.push((mailbox, errand));
+    }
+
+    /// Tells a requester later that there will be no answer.
+    pub(crate) fn unanswered(&mut self, home: &Arc<Home>, unanswered: Unanswered) {
+        self.errands(home).unanswered.push(unanswered);
+    }
+
+    /// Publishes an event later.
+    pub(crate) fn event(&mut self, home: &Arc<Home>, event: Event) {
+        self.errands(home).events.push(event);
+    }
+
+    /// Looks through copies that were dropped, and drops them, later.
+    pub(crate) fn leftovers(&mut self, home: &Arc<Home>, leftovers: Leftovers) {
+        self.errands(home).leftovers.push(leftovers);
+    }
+
     /// Does it all; no lock may be held.
     pub(crate) fn run(self) {
         if let Some(first) = self.wake.first {
             first.wake();
         }
         self.wake.rest.into_iter().for_each(Waker::wake);
+        if let Some(errands) = self.errands {
+            errands.run();
+        }
+    }
+
+    fn errands(&mut self, home: &Arc<Home>) -> &mut Errands {
+        self.errands.get_or_insert_with(|| {
+            Box::new(Errands {
+                home: Arc::clone(home),
+                errands: Vec::new(),
+                unanswered: Vec::new(),
+                events: Vec::new(),
+                leftovers: Vec::new(),
+            })
+        })
+    }
+}
+
+impl Errands {
+    fn run(self) {
+        let visits = self.errands.iter().filter_map(|(mailbox, errand)| match errand {
+            Errand::Visit(at) => Some((*mailbox, *at)),
+            _ => None,
+        });
+        visits.for_each(|(mailbox, at)| self.home.schedule.visit(mailbox, at));
+        // A broker that is gone has nobody to tell and nothing to do.
+        let Some(engine) = self.home.engine() else { return };
+        for unanswered in &self.unanswered {
+            engine.answer(unanswered);
+        }
+        for event in &self.events {
+            engine.publish(event);
+        }
+        for leftovers in self.leftovers {
+            engine.look_through(leftovers);
+        }
+        for (mailbox, errand) in self.errands {
+            engine.run_errand(mailbox, errand);
+        }
     }
 }
 

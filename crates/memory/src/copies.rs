@@ -1,10 +1,12 @@
 //! Copies of messages on their way through a mailbox, and what is said about them.
 
 use std::collections::VecDeque;
-use std::task::Poll;
+use std::task::{Poll, Waker};
+use std::time::Instant;
 
-use posthaste_core::{Kind, Message, Runtime};
+use posthaste_core::{Death, Error, Kind, Message, Topic};
 
+use crate::lanes::Slot;
 use crate::wait::Ticket;
 
 /// A copy of a message.
@@ -17,15 +19,32 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// How many were dropped right before it.
     pub(crate) missed: u32,
+    /// When it is of no more use: its own deadline, or an earlier one that its queue gives it.
+    pub(crate) expires: Option<Instant>,
+    /// Why its attempts failed, where somebody may ask.
+    pub(crate) death: Option<Box<Death>>,
+}
+
+/// Who wants to put a message in.
+#[derive(Clone, Copy)]
+pub(crate) enum Entrance<'a> {
+    /// A sender, which waits for room if it has a waker, and else goes away.
+    Sender(Option<&'a Waker>),
+    /// A dead letter, which waits at its source whatever makes the queue refuse it.
+    Burial(&'a Waker),
+    /// A dead letter that comes back if there is room, and else stays where it is.
+    Replay,
 }
 
 /// What a mailbox said to a message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Admission {
     /// It holds a copy (or counted its drop, as its policy says).
     Taken,
     /// It is full: the sender has to wait, at this place on the list if it asked for one.
     Full(Option<Ticket>),
+    /// It does not take the message.
+    Refused(Error),
     /// It is gone: the message may have to go elsewhere now.
     Gone,
     /// It takes nothing more, because the broker drains.
@@ -43,14 +62,12 @@ pub(crate) struct Handed {
 }
 
 /// How a consumer takes.
-#[derive(Clone, Copy)]
-pub(crate) struct Taking<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taking {
     pub(crate) consumer: u64,
     pub(crate) manual: bool,
     pub(crate) prefetch: usize,
     pub(crate) limit: usize,
-    /// Asked only about messages that have a deadline.
-    pub(crate) clock: Option<&'a dyn Runtime>,
 }
 
 /// What a consumer got.
@@ -64,25 +81,22 @@ pub(crate) enum Taken {
     Stalled,
     /// None ever again.
     End,
+    /// None ever again, because it was too slow.
+    CutOff,
 }
 
 impl Taken {
-    pub(crate) fn into_poll(self) -> Poll<usize> {
+    pub(crate) fn into_poll(self) -> Poll<Result<usize, Error>> {
         match self {
-            Self::Some(count) => Poll::Ready(count),
-            Self::End => Poll::Ready(0),
+            Self::Some(count) => Poll::Ready(Ok(count)),
+            Self::End => Poll::Ready(Ok(0)),
             Self::Wait(_) | Self::Stalled => Poll::Pending,
+            Self::CutOff => Poll::Ready(Err(Error::new(
+                posthaste_core::ErrorKind::SlowConsumer,
+                "the subscription was cut off: it did not take its messages in time",
+            ))),
         }
     }
-}
-
-/// What settling a lease led to.
-#[derive(Debug, Default)]
-pub(crate) struct Settlement {
-    /// A request that nobody will answer: its requester has to be told.
-    pub(crate) unanswered: Option<Unanswered>,
-    /// It was the last lease of a mailbox that is on its way out.
-    pub(crate) drained: bool,
 }
 
 /// A request that nobody will answer.
@@ -93,22 +107,21 @@ pub(crate) struct Unanswered {
     pub(crate) begun: bool,
 }
 
-/// What waited in a mailbox that was closed. Looked through and dropped without the lock, because
-/// it may be much.
-#[derive(Debug, Default)]
-pub(crate) struct Leftovers(pub(crate) VecDeque<Entry>);
-
-impl Leftovers {
-    /// The requests among it.
-    pub(crate) fn into_unanswered(self) -> impl Iterator<Item = Unanswered> {
-        let requests = self.0.into_iter().filter(Entry::is_request);
-        requests.map(Entry::into_unanswered)
-    }
+/// A dead letter on its way.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) position: u64,
+    pub(crate) message: Message,
+    pub(crate) to: Topic,
 }
 
 impl Entry {
     pub(crate) fn is_request(&self) -> bool {
         self.message.kind() == Kind::Request
+    }
+
+    pub(crate) fn to_unanswered(&self) -> Unanswered {
+        Unanswered { begun: self.attempts > 0, request: self.message.clone() }
     }
 
     pub(crate) fn into_unanswered(self) -> Unanswered {
@@ -119,7 +132,7 @@ impl Entry {
 /// Copies that an exclusive automatic receiver took out and hands out one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) entries: VecDeque<Entry>,
+    pub(crate) slots: VecDeque<Slot>,
     /// What was missed before copies that were too old to be handed out.
     missed: u32,
 }
@@ -129,12 +142,13 @@ impl Batch {
     /// `None` at the end. `expired` counts those it did not let through.
     pub(crate) fn pop(
         &mut self,
-        mut is_expired: impl FnMut(&Message) -> bool,
+        mut is_expired: impl FnMut(Instant) -> bool,
         expired: &mut u64,
     ) -> Option<(Message, u32)> {
-        while let Some(entry) = self.entries.pop_front() {
+        while let Some(slot) = self.slots.pop_front() {
+            let Some(entry) = slot.living() else { continue };
             self.missed = self.missed.saturating_add(entry.missed);
-            if !is_expired(&entry.message) {
+            if !entry.expires.is_some_and(&mut is_expired) {
                 return Some((entry.message, std::mem::take(&mut self.missed)));
             }
             *expired += 1;
@@ -143,6 +157,6 @@ impl Batch {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.slots.is_empty()
     }
 }

@@ -12,6 +12,7 @@ use posthaste_core::{DrainReport, Runtime};
 
 use crate::aftermath::Aftermath;
 use crate::mailbox::{Mailbox, Role};
+use crate::state::State;
 use crate::wait::{Ticket, WaitList};
 
 /// Drains `mailboxes`, which are all that there will be, `within` that time at most.
@@ -25,11 +26,12 @@ pub(crate) async fn drain(
 ) -> DrainReport {
     let (inboxes, others): (Vec<_>, Vec<_>) =
         mailboxes.into_iter().partition(|mailbox| mailbox.role() == Role::Inbox);
+    let start = |mailbox: &Arc<Mailbox>| mailbox.with(State::start_drain);
     let before = Outstanding::of(&others);
-    others.iter().for_each(|mailbox| mailbox.start_drain());
+    others.iter().for_each(start);
     let work = async {
         waiting.until(|| Outstanding::of(&others).is_done()).await;
-        inboxes.iter().for_each(|mailbox| mailbox.start_drain());
+        inboxes.iter().for_each(start);
         waiting.until(|| Outstanding::of(&inboxes).is_done()).await;
     };
     // Whether in time or not, the report says what is left.
@@ -37,13 +39,13 @@ pub(crate) async fn drain(
         Some(deadline) => drop(timeout_at(runtime, deadline, work).await),
         None => work.await,
     }
-    inboxes.iter().for_each(|mailbox| mailbox.start_drain());
+    inboxes.iter().for_each(start);
     let (after, answers) = (Outstanding::of(&others), Outstanding::of(&inboxes));
     DrainReport {
         finished: before.leased.saturating_sub(after.leased),
         requeued: 0,
         abandoned: after.leased + answers.leased,
-        held: after.queued + after.undelivered + answers.undelivered,
+        held: after.kept + after.undelivered + answers.undelivered + answers.kept,
     }
 }
 
@@ -81,7 +83,7 @@ impl Place<'_> {
     fn renew(&mut self, cx: &Context<'_>) {
         let mut after = Aftermath::default();
         let mut list = lock(self.list);
-        if let Some(ticket) = self.ticket.replace(list.wait(cx, 0)) {
+        if let Some(ticket) = self.ticket.replace(list.wait(cx.waker(), 0)) {
             list.leave(ticket, &mut after);
         }
         drop(list);
@@ -101,25 +103,23 @@ impl Drop for Place<'_> {
 
 /// What there is at a moment.
 #[derive(Debug, Default)]
-struct Outstanding {
+pub(crate) struct Outstanding {
     /// Handed out and not settled.
-    leased: u64,
+    pub(crate) leased: u64,
     /// In subscriptions and groups, to be handed out still.
-    undelivered: u64,
-    /// In queues, to stay there.
-    queued: u64,
+    pub(crate) undelivered: u64,
+    /// In queues, to stay there; and what waits elsewhere for a time that may be far.
+    pub(crate) kept: u64,
 }
 
 impl Outstanding {
     fn of(mailboxes: &[Arc<Mailbox>]) -> Self {
         let mut sum = Self::default();
         for mailbox in mailboxes {
-            let (leased, waiting) = mailbox.outstanding();
-            sum.leased += leased;
-            match mailbox.role() {
-                Role::Queue => sum.queued += waiting,
-                _ => sum.undelivered += waiting,
-            }
+            let this = mailbox.outstanding();
+            sum.leased += this.leased;
+            sum.undelivered += this.undelivered;
+            sum.kept += this.kept;
         }
         sum
     }

@@ -1,5 +1,8 @@
 //! Copies that are handed out and not settled yet.
 
+use std::task::Waker;
+use std::time::Instant;
+
 use crate::copies::Entry;
 
 /// Copies that are handed out and not settled, by tag. A tag names a slot and how often it was
@@ -22,13 +25,19 @@ struct LeaseSlot {
 pub(crate) struct Lease {
     pub(crate) entry: Entry,
     pub(crate) consumer: u64,
+    /// When its consumer has taken too long.
+    pub(crate) due: Option<Instant>,
+    /// Nobody wants the answer any more.
+    pub(crate) cancelled: bool,
+    /// Whoever works on it and wants to know that.
+    pub(crate) waker: Option<Waker>,
 }
 
 impl Leases {
     pub(crate) fn insert(&mut self, entry: Entry, consumer: u64) -> u64 {
         self.len += 1;
         self.bytes += entry.message.size();
-        let lease = Some(Lease { entry, consumer });
+        let lease = Some(Lease { entry, consumer, due: None, cancelled: false, waker: None });
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -42,17 +51,24 @@ impl Leases {
         u64::from(slot.use_count) << 32 | u64::from(index)
     }
 
+    pub(crate) fn get_mut(&mut self, tag: u64) -> Option<&mut Lease> {
+        self.slot(tag)?.lease.as_mut()
+    }
+
     pub(crate) fn remove(&mut self, tag: u64) -> Option<Lease> {
-        let index = u32::try_from(tag & u64::from(u32::MAX)).ok()?;
-        let slot = self.slots.get_mut(index as usize)?;
-        if u64::from(slot.use_count) != tag >> 32 {
-            return None;
-        }
-        let lease = slot.lease.take()?;
-        self.free.push(index);
+        let lease = self.slot(tag)?.lease.take()?;
+        self.free.push(index_of(tag));
         self.len -= 1;
         self.bytes -= lease.entry.message.size();
         Some(lease)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.slots.iter().filter_map(|slot| slot.lease.as_ref())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.slots.iter_mut().filter_map(|slot| slot.lease.as_mut())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -62,4 +78,13 @@ impl Leases {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    fn slot(&mut self, tag: u64) -> Option<&mut LeaseSlot> {
+        let slot = self.slots.get_mut(index_of(tag) as usize)?;
+        (u64::from(slot.use_count) == tag >> 32).then_some(slot)
+    }
+}
+
+fn index_of(tag: u64) -> u32 {
+    (tag & u64::from(u32::MAX)) as u32
 }

@@ -22,15 +22,26 @@
 //! broker a runtime ([`Memory::with_runtime`]) for those two.
 
 mod aftermath;
+mod agenda;
+mod aside;
+mod books;
+mod clock;
 mod copies;
 mod drain;
 mod engine;
+mod home;
+mod keys;
+mod lanes;
+mod latest;
 mod leases;
 mod mailbox;
+mod planted;
 mod receiver;
 mod room;
 mod routes;
+mod seen;
 mod sender;
+mod sends;
 mod state;
 mod wait;
 
@@ -39,8 +50,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Overflow, Queue,
-    QueueInfo, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, Capability, DrainReport, Error,
+    Overflow, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription,
+    Topic,
 };
 
 use engine::Engine;
@@ -124,12 +136,37 @@ impl Broker for Memory {
         self.engine.queue(queue)
     }
 
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        self.engine.purge(queue)
+    }
+
+    async fn browse(
+        &self,
+        queue: &Topic,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        self.engine.browse(queue, after, limit)
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        self.engine.replay(queue, limit)
+    }
+
     async fn stats(&self) -> Result<Stats, Error> {
         Ok(self.engine.stats())
     }
 
     async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
         self.engine.drain(within).await
+    }
+
+    fn cancel(&self, request: &Cancel) {
+        self.engine.cancel(request);
+    }
+
+    fn sends(&self) -> Option<Sends> {
+        Some(self.engine.sends.sum())
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -144,10 +181,23 @@ impl Broker for Memory {
             Capability::Bindings,
             Capability::ByteLimits,
             Capability::Inspection,
+            Capability::DeadLetters,
+            Capability::Priority,
+            Capability::KeyedOrder,
+            Capability::Overflow,
+            Capability::Cancellation,
+            Capability::Events,
         ]);
         if !self.engine.has_clock() {
             return card;
         }
-        card.native(&[Capability::Deadlines, Capability::Drain])
+        card.native(&[
+            Capability::Deadlines,
+            Capability::Drain,
+            Capability::RetryDelay,
+            Capability::Delay,
+            Capability::Deduplication,
+            Capability::ConsumerTimeout,
+        ])
     }
 }

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use posthaste_core::task::lock;
-use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
+use posthaste_core::{Ack, Delivery, Error, Outcome, Receiver, Settle, Subscription};
 
 use crate::copies::{Batch, Handed, Taken, Taking};
 use crate::engine::Engine;
@@ -79,20 +79,21 @@ impl MemoryReceiver {
         cx: &mut Context<'_>,
         limit: usize,
         hand: &mut impl FnMut(Delivery),
-    ) -> Poll<usize> {
+    ) -> Poll<Result<usize, Error>> {
         if self.left == 0 {
             self.leave();
         }
         if self.ended {
-            return Poll::Ready(0);
+            return Poll::Ready(Ok(0));
         }
         let limit = limit.min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = if self.batch.is_some() {
+        let taken = if self.batch.is_some() {
             self.poll_batch(cx, limit, hand)
         } else {
             self.poll_mailbox(cx, limit, hand)
         };
-        if let Poll::Ready(count) = count {
+        if let Poll::Ready(taken) = &taken {
+            let count = *taken.as_ref().unwrap_or(&0);
             self.left -= count as u64;
             self.ended = count == 0;
             self.shared.engine.wake_drain();
@@ -101,7 +102,7 @@ impl MemoryReceiver {
                 self.leave();
             }
         }
-        count
+        taken
     }
 
     fn poll_mailbox(
@@ -109,10 +110,10 @@ impl MemoryReceiver {
         cx: &mut Context<'_>,
         limit: usize,
         hand: &mut impl FnMut(Delivery),
-    ) -> Poll<usize> {
+    ) -> Poll<Result<usize, Error>> {
         let (consumer, manual, prefetch) = (self.consumer, self.manual, self.prefetch);
         let shared = &self.shared;
-        let taking = Taking { consumer, manual, prefetch, limit, clock: shared.engine.clock() };
+        let taking = Taking { consumer, manual, prefetch, limit };
         let lease = &mut |Handed { message, attempt, missed, tag }| {
             let delivery = if manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
@@ -122,7 +123,8 @@ impl MemoryReceiver {
             hand(delivery.with_missed(u64::from(missed)));
         };
         let waiting = self.registered.ticket();
-        let taken = self.shared.mailbox.take(taking, waiting, cx, lease);
+        let taken =
+            shared.mailbox.with(|state, after| state.take(taking, waiting, cx, lease, after));
         self.registered = Registered::after(&taken);
         taken.into_poll()
     }
@@ -132,14 +134,14 @@ impl MemoryReceiver {
         cx: &mut Context<'_>,
         limit: usize,
         hand: &mut impl FnMut(Delivery),
-    ) -> Poll<usize> {
+    ) -> Poll<Result<usize, Error>> {
         let mut now = None;
         loop {
             let Some(batch) = &mut self.batch else {
-                return Poll::Ready(0);
+                return Poll::Ready(Ok(0));
             };
             let (mut count, mut expired) = (0, 0);
-            let mut is_expired = |message: &Message| self.shared.is_expired(message, &mut now);
+            let mut is_expired = |expires| self.shared.is_over(expires, &mut now);
             while count < limit
                 && let Some((message, missed)) = batch.pop(&mut is_expired, &mut expired)
             {
@@ -148,17 +150,18 @@ impl MemoryReceiver {
                 hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
             }
             if expired > 0 {
-                self.shared.mailbox.expired_in_batch(expired);
+                self.shared.mailbox.with(|state, _| state.expired_in_batch(expired));
             }
             if count > 0 {
                 if batch.is_empty() {
                     // Either a drain sees the last one handed out, or this sees the drain.
                     fence(Ordering::SeqCst);
                 }
-                return Poll::Ready(count);
+                return Poll::Ready(Ok(count));
             }
             let waiting = self.registered.ticket();
-            let taken = self.shared.mailbox.take_batch(batch, waiting, cx);
+            let mailbox = &self.shared.mailbox;
+            let taken = mailbox.with(|state, after| state.take_batch(batch, waiting, cx, after));
             self.registered = Registered::after(&taken);
             if !matches!(taken, Taken::Some(_)) {
                 return taken.into_poll();
@@ -177,7 +180,7 @@ impl MemoryReceiver {
         if let Some(mut batch) = self.batch.take()
             && !batch.is_empty()
         {
-            mailbox.put_back(&mut batch);
+            mailbox.with(|state, after| state.put_back(&mut batch, after));
         }
         engine.unsubscribe(mailbox, self.consumer, waiting);
     }
@@ -186,7 +189,8 @@ impl MemoryReceiver {
 impl Receiver for MemoryReceiver {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
         let mut one = None;
-        self.poll_take(cx, 1, &mut |delivery| one = Some(delivery)).map(|_| one.map(Ok))
+        let taken = self.poll_take(cx, 1, &mut |delivery| one = Some(delivery));
+        taken.map(|taken| taken.map(|_| one).transpose())
     }
 
     fn poll_recv_many(
@@ -195,7 +199,7 @@ impl Receiver for MemoryReceiver {
         into: &mut Vec<Delivery>,
         limit: NonZeroUsize,
     ) -> Poll<Result<usize, Error>> {
-        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery)).map(Ok)
+        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery))
     }
 
     fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -208,16 +212,21 @@ impl Receiver for MemoryReceiver {
     }
 
     fn disarm(&mut self) {
+        let (mailbox, consumer) = (&self.shared.mailbox, self.consumer);
         match std::mem::replace(&mut self.registered, Registered::Nowhere) {
             Registered::Nowhere => {}
-            Registered::Idle(ticket) => self.shared.mailbox.leave_idle(ticket),
-            Registered::Stalled => self.shared.mailbox.leave_stalled(self.consumer),
+            Registered::Idle(ticket) => {
+                mailbox.with(|state, after| state.leave_idle(ticket, after));
+            }
+            Registered::Stalled => {
+                mailbox.with(|state, after| state.leave_stalled(consumer, after));
+            }
         }
     }
 
     fn share_wakeup(&mut self) {
         if let Registered::Idle(ticket) = self.registered {
-            self.shared.mailbox.share_idle(ticket);
+            self.shared.mailbox.with(|state, after| state.share_idle(ticket, after));
         }
     }
 }
@@ -233,7 +242,7 @@ impl Registered {
         match taken {
             Taken::Wait(ticket) => Self::Idle(*ticket),
             Taken::Stalled => Self::Stalled,
-            Taken::Some(_) | Taken::End => Self::Nowhere,
+            Taken::Some(_) | Taken::End | Taken::CutOff => Self::Nowhere,
         }
     }
 
@@ -246,13 +255,10 @@ impl Registered {
 }
 
 impl Shared {
-    /// Reads the clock only for a message that has a deadline, and once per batch.
-    fn is_expired(&self, message: &Message, now: &mut Option<std::time::Instant>) -> bool {
-        let Some(deadline) = message.deadline() else {
-            return false;
-        };
+    /// Reads the clock only for a message that has an end, and once per batch.
+    fn is_over(&self, expires: Instant, now: &mut Option<Instant>) -> bool {
         *now = now.or_else(|| self.engine.now());
-        now.is_some_and(|now| deadline <= now)
+        now.is_some_and(|now| expires <= now)
     }
 }
 
@@ -260,17 +266,19 @@ impl Settle for Shared {
     fn settle(&self, tag: u64, outcome: Outcome<'_>) {
         if let Outcome::Retry { after, .. } = outcome
             && after > Duration::ZERO
+            && !self.engine.has_clock()
         {
-            let text = "memory does not delay a retry; the message went back at once";
-            lock(&self.failed)
-                .get_or_insert_with(|| Error::new(posthaste_core::ErrorKind::Unsupported, text));
+            let unsupported = || Engine::needs_clock("a delayed retry, which went back at once,");
+            lock(&self.failed).get_or_insert_with(unsupported);
         }
-        let settlement = self.mailbox.settle(tag, outcome);
-        if let Some(unanswered) = settlement.unanswered {
-            self.engine.answer(&unanswered);
-        }
-        if settlement.drained {
-            self.engine.retire(&self.mailbox);
-        }
+        self.mailbox.settle(tag, outcome);
+    }
+
+    fn extend(&self, tag: u64) {
+        self.mailbox.with(|state, _| state.extend(tag));
+    }
+
+    fn poll_cancelled(&self, tag: u64, cx: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.with(|state, after| state.poll_cancelled(tag, cx, after))
     }
 }

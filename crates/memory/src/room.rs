@@ -23,6 +23,12 @@ impl Room {
         !self.fits(1)
     }
 
+    /// Whether more is held than may be, other than one large message.
+    pub(crate) fn is_exceeded(self) -> bool {
+        self.messages > self.capacity_messages.max(1)
+            || (self.bytes > self.capacity_bytes && self.messages > 1)
+    }
+
     /// Holds that much more.
     pub(crate) fn take(&mut self, messages: usize, bytes: usize) {
         self.messages += messages;

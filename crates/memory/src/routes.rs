@@ -109,18 +109,16 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::{Role, Settings};
-    use posthaste_core::{Overflow, Topic};
+    use crate::home::Home;
+    use crate::mailbox::Role;
+    use crate::state::Settings;
+    use posthaste_core::Topic;
+    use std::sync::Weak;
 
     fn mailbox(id: u64) -> Arc<Mailbox> {
-        let settings = Settings {
-            capacity_messages: 1,
-            capacity_bytes: 1,
-            overflow: Overflow::Block,
-            bindings: Vec::new(),
-        };
         let name = Topic::new("name").expect("valid");
-        Arc::new(Mailbox::new(id, Role::Subscription, name, settings))
+        let home = Home::new(None, Weak::new());
+        Arc::new(Mailbox::new(id, Role::Subscription, name, Settings::default(), home))
     }
 
     /// Every sequence of up to `depth` of the given words.

@@ -1,13 +1,14 @@
 //! The sending handle: routes a message, and puts it everywhere or nowhere.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
 use posthaste_core::{
     Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
 };
 
-use crate::copies::Admission;
+use crate::copies::{Admission, Entrance};
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Role};
 use crate::wait::Ticket;
@@ -19,6 +20,8 @@ pub struct MemorySender {
     route: Route,
     blocked: Option<(Arc<Mailbox>, Ticket)>,
     last: Seq,
+    /// How many messages were taken, for the books of all senders.
+    taken: Arc<AtomicU64>,
     receipt: Receipt,
     closed: bool,
 }
@@ -43,6 +46,7 @@ impl MemorySender {
             engine.declare(posthaste_core::Queue::new(queue))?;
         }
         Ok(Self {
+            taken: engine.sends.join(),
             engine,
             route: Route::default(),
             blocked: None,
@@ -63,10 +67,16 @@ impl MemorySender {
             return Err(Engine::draining());
         }
         message.check_size()?;
-        if message.deadline().is_some() && !self.engine.has_clock() {
-            return Err(Engine::needs_clock("a deadline"));
+        if !self.engine.has_clock() {
+            if message.deadline().is_some() {
+                return Err(Engine::needs_clock("a deadline"));
+            }
+            if !message.delay().is_zero() {
+                return Err(Engine::needs_clock("a delay"));
+            }
         }
-        self.look_up(message)
+        self.look_up(message)?;
+        if message.is_repeat() { self.route.check_repeat(message) } else { Ok(()) }
     }
 
     fn look_up(&mut self, message: &Message) -> Result<(), Error> {
@@ -101,12 +111,12 @@ impl MemorySender {
             slot.as_ref().is_some_and(|this| this.kind() == Kind::Request && !this.waits());
         let (target, admission) = match self.route.willing(impatient) {
             [] => return Put::Into(0),
-            [target] => (target, target.admit(slot, Some(cx))),
+            [target] => (target, target.admit(slot, Entrance::Sender(Some(cx.waker())))),
             targets => {
                 let Some(message) = slot.as_ref() else {
                     return Put::Into(0);
                 };
-                let put = put_everywhere(targets, message, cx);
+                let put = put_everywhere(targets, message, cx.waker());
                 // A drain waits for what room was kept for, wherever that went.
                 self.engine.wake_drain();
                 match put {
@@ -121,8 +131,9 @@ impl MemorySender {
                 self.blocked = ticket.map(|ticket| (Arc::clone(target), ticket));
                 Put::Waits
             }
+            Admission::Refused(error) => Put::Refused(error),
             Admission::Gone => Put::Stale,
-            Admission::Draining => Put::Draining,
+            Admission::Draining => Put::Refused(Engine::draining()),
         }
     }
 
@@ -141,7 +152,7 @@ impl MemorySender {
             match self.put(cx, slot) {
                 Put::Into(matched) => return Poll::Ready(Ok(matched)),
                 Put::Waits => return Poll::Pending,
-                Put::Draining => return Poll::Ready(Err(Engine::draining())),
+                Put::Refused(error) => return Poll::Ready(Err(error)),
                 // Nothing leads there any more, since before it was closed.
                 Put::Stale => self.route.topic = None,
             }
@@ -157,8 +168,8 @@ enum Put {
     Waits,
     /// One is gone, and perhaps another in its place.
     Stale,
-    /// The broker drains.
-    Draining,
+    /// One does not take it.
+    Refused(Error),
 }
 
 impl Route {
@@ -173,6 +184,16 @@ impl Route {
         self.busy.extend(self.targets.iter().filter(|this| !idle(this)).cloned());
         &self.busy
     }
+
+    /// A message that may have been sent before goes only where that would be noticed.
+    fn check_repeat(&self, message: &Message) -> Result<(), Error> {
+        let notices = |this: &Arc<Mailbox>| this.with(|state, _| state.notices_duplicates());
+        if self.targets.is_empty() || (message.id().is_some() && self.targets.iter().all(notices)) {
+            return Ok(());
+        }
+        let text = "it may have been sent before, and nobody would notice a duplicate";
+        Err(Error::new(ErrorKind::Unknown, text))
+    }
 }
 
 /// Keeps room at every target before any gets a copy; gives the room up again if one refuses, and
@@ -180,17 +201,23 @@ impl Route {
 fn put_everywhere<'a>(
     targets: &'a [Arc<Mailbox>],
     message: &Message,
-    cx: &Context<'_>,
+    waker: &Waker,
 ) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
     let size = message.size();
     for (index, target) in targets.iter().enumerate() {
-        let reserved = target.reserve(size, cx);
-        if reserved != Admission::Taken {
-            targets[..index].iter().for_each(|this| this.unreserve(size));
+        let reserved = target.with(|state, after| state.reserve(message, waker, after));
+        if !matches!(reserved, Admission::Taken) {
+            for this in &targets[..index] {
+                this.with(|state, after| state.unreserve(size, after));
+            }
             return Err((target, reserved));
         }
     }
-    let taken = |target: &&Arc<Mailbox>| target.admit_reserved(message.clone()) == Admission::Taken;
+    let taken = |target: &&Arc<Mailbox>| {
+        let copy = message.clone();
+        let admitted = target.with(|state, after| state.admit_reserved(copy, after));
+        matches!(admitted, Admission::Taken)
+    };
     Ok(targets.iter().filter(taken).count() as u64)
 }
 
@@ -215,6 +242,8 @@ impl Sender for MemorySender {
             }
         }
         self.last = self.last.next();
+        // One writer, so no read-modify-write is needed.
+        self.taken.store(self.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.receipt.confirm(1, matched, Level::Held, 1);
         Poll::Ready(Ok(self.last))
     }
@@ -249,5 +278,6 @@ impl Sender for MemorySender {
 impl Drop for MemorySender {
     fn drop(&mut self) {
         self.disarm();
+        self.engine.sends.leave(&self.taken);
     }
 }

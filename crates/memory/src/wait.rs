@@ -1,7 +1,7 @@
 //! A first-in-first-out list of waiting tasks that loses no wake-up when a waiter gives up.
 
 use std::collections::VecDeque;
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 use crate::aftermath::Aftermath;
 use crate::room::Room;
@@ -38,12 +38,12 @@ pub(crate) struct Ticket {
 
 impl WaitList {
     /// Puts a task at the end of the list; `bytes` is what it waits for, if for room.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>, bytes: usize) -> Ticket {
+    pub(crate) fn wait(&mut self, waker: &Waker, bytes: usize) -> Ticket {
         let serial = self.next_serial;
         self.next_serial += 1;
         let slot = Some(Slot {
             serial,
-            waker: Some(cx.waker().clone()),
+            waker: Some(waker.clone()),
             bytes,
             notified: false,
             shared: false,
@@ -131,6 +131,11 @@ impl WaitList {
         }
     }
 
+    /// How many wait and were not woken.
+    pub(crate) fn waiters(&self) -> usize {
+        self.slots.len() - self.free.len() - self.notified
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -189,7 +194,7 @@ mod tests {
     fn waiter(list: &mut WaitList) -> (Arc<Count>, Ticket) {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let ticket = list.wait(&Context::from_waker(&waker), 0);
+        let ticket = list.wait(&waker, 0);
         (count, ticket)
     }
 
@@ -270,7 +275,7 @@ mod tests {
         let mut wait = |bytes| {
             let count = Arc::new(Count::default());
             let waker = Waker::from(Arc::clone(&count));
-            (count, list.wait(&Context::from_waker(&waker), bytes))
+            (count, list.wait(&waker, bytes))
         };
         let waiting = [wait(80), wait(30), wait(20), wait(30)];
         let room = Room { messages: 1, bytes: 40, capacity_messages: 9, capacity_bytes: 100 };

@@ -234,6 +234,13 @@ impl Message {
         self
     }
 
+    /// The same message without that mark: a broker that took it has noticed what it could.
+    #[must_use]
+    pub fn without_repeat(mut self) -> Self {
+        self.attributes.0 &= !Attributes::REPEAT;
+        self
+    }
+
     /// 0 (the default) to 3 (first).
     #[must_use]
     pub fn priority(&self) -> u8 {

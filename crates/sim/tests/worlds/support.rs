@@ -23,7 +23,7 @@ pub(crate) struct BrokerNode {
 }
 
 /// What of a broker's node is there when nobody is connected.
-const ALONE: Census = Census { tasks: 2, timers: 0, connections: 0, listeners: 1 };
+const ALONE: Census = Census { tasks: 3, timers: 0, connections: 0, listeners: 1 };
 
 impl BrokerNode {
     pub(crate) async fn start(world: &World, mortal: bool, queues: Vec<Queue>) -> Self {

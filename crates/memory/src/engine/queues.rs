@@ -1,0 +1,153 @@
+//! Managing queues: declaring, deleting, looking into them, and replaying what died.
+
+use std::sync::Arc;
+
+use posthaste_core::task::lock;
+use posthaste_core::{
+    Browsed, Error, ErrorKind, Message, Queue, QueueInfo, QueueSettings, Replayed, Topic,
+};
+
+use super::Engine;
+use crate::aftermath::Aftermath;
+use crate::books::reason;
+use crate::copies::{Admission, Entrance};
+use crate::mailbox::Mailbox;
+use crate::state::State;
+
+/// The most messages that are shown at a time.
+const BROWSE_MAX: usize = 1_000;
+
+impl Engine {
+    pub(crate) fn declare(&self, queue: Queue) -> Result<(), Error> {
+        let named = QueueSettings::of(&queue)?;
+        if let Some(what) = named.needs_clock().filter(|_| !self.has_clock()) {
+            return Err(Self::needs_clock(what));
+        }
+        let mut after = Aftermath::default();
+        let mut registry = self.open_registry()?;
+        let mailbox = match registry.queues.get(&queue.name) {
+            Some(mailbox) => Arc::clone(mailbox),
+            None => registry.create_queue(&queue)?,
+        };
+        let new = mailbox.with_held(&mut after, |state, after| state.update(queue, after))?;
+        for binding in new {
+            registry.routes.add(&binding, &mailbox);
+        }
+        self.reroute(&registry);
+        drop(registry);
+        after.run();
+        Ok(())
+    }
+
+    pub(crate) fn delete(&self, name: &Topic) -> Result<(), Error> {
+        let mut registry = lock(&self.registry);
+        let mailbox = registry.remove_queue(name).ok_or_else(|| not_found(name))?;
+        self.reroute(&registry);
+        drop(registry);
+        self.finish(&mailbox, reason::QUEUE_DELETED);
+        Ok(())
+    }
+
+    /// A queue goes that nobody has used for long enough; one that somebody uses now stays.
+    pub(super) fn expire(&self, mailbox: &Arc<Mailbox>) {
+        let mut after = Aftermath::default();
+        let mut registry = lock(&self.registry);
+        let gone = mailbox.with_held(&mut after, State::close_if_unused);
+        if gone && registry.queues.get(mailbox.name()).is_some_and(|this| this.id() == mailbox.id())
+        {
+            registry.remove_queue(mailbox.name());
+            self.reroute(&registry);
+        }
+        drop(registry);
+        after.run();
+        if gone {
+            self.retire(mailbox);
+        }
+    }
+
+    pub(crate) fn queue(&self, name: &Topic) -> Result<QueueInfo, Error> {
+        Ok(self.find_queue(name)?.info())
+    }
+
+    pub(crate) fn purge(&self, name: &Topic) -> Result<u64, Error> {
+        Ok(self.find_queue(name)?.with(State::purge))
+    }
+
+    pub(crate) fn browse(
+        &self,
+        name: &Topic,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        let looked =
+            self.find_queue(name)?.with(|state, _| state.browse(after, limit.min(BROWSE_MAX)));
+        let browsed = looked.into_iter().map(|this| {
+            Ok(Browsed {
+                position: this.position,
+                attempts: this.attempts,
+                unsettled: this.unsettled,
+                payload_bytes: this.message.payload().len() as u64,
+                message: cut(this.message)?,
+            })
+        });
+        browsed.collect()
+    }
+
+    /// Moves one letter at a time, each in the one queue until it is in the other.
+    pub(crate) fn replay(&self, name: &Topic, limit: u64) -> Result<Replayed, Error> {
+        let source = self.find_queue(name)?;
+        let end = source.with(|state, _| state.next_position());
+        let mut report = Replayed::default();
+        let mut behind = None;
+        while report.moved < limit {
+            let next = source.with(|state, _| state.next_replay(behind));
+            let Some(replay) = next.filter(|replay| replay.position < end) else {
+                break;
+            };
+            let why = self.put_back_where_it_died(&replay.message);
+            source.with(|state, after| state.replayed(&replay, why.is_none(), after));
+            behind = Some(replay.position);
+            report.moved += u64::from(why.is_none());
+            report.kept += u64::from(why.is_some());
+            report.why = report.why.or(why);
+        }
+        self.wake_drain();
+        Ok(report)
+    }
+
+    /// Puts a copy of a dead letter into the queue in which it died last; the answer is why not.
+    fn put_back_where_it_died(&self, message: &Message) -> Option<String> {
+        let Some(death) = message.deaths().last() else {
+            return Some("it is no dead letter".to_owned());
+        };
+        let Ok(target) = self.find_queue(&death.queue) else {
+            return Some(not_found(&death.queue).to_string());
+        };
+        match target.admit(&mut Some(message.clone()), Entrance::Replay) {
+            Admission::Taken => None,
+            Admission::Full(_) => Some(format!("the queue {} is full", death.queue)),
+            Admission::Refused(error) => Some(error.to_string()),
+            Admission::Gone => Some(not_found(&death.queue).to_string()),
+            Admission::Draining => Some(Self::draining().to_string()),
+        }
+    }
+
+    fn find_queue(&self, name: &Topic) -> Result<Arc<Mailbox>, Error> {
+        lock(&self.registry).queues.get(name).cloned().ok_or_else(|| not_found(name))
+    }
+}
+
+/// The message with no more of its payload than is shown.
+fn cut(message: Message) -> Result<Message, Error> {
+    if message.payload().len() <= Browsed::BROWSED_BYTES {
+        return Ok(message);
+    }
+    let mut parts = message.into_parts();
+    // Copied, so that looking at a message keeps no large one in memory.
+    parts.payload = bytes::Bytes::copy_from_slice(&parts.payload[..Browsed::BROWSED_BYTES]);
+    Message::from_parts(parts)
+}
+
+fn not_found(name: &Topic) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no queue {name}"))
+}

@@ -1,0 +1,72 @@
+//! What every mailbox knows of the broker that it belongs to.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use posthaste_core::SharedRuntime;
+
+use crate::clock::Schedule;
+use crate::engine::Engine;
+use crate::planted::Planted;
+
+/// The broker, as its mailboxes see it.
+pub(crate) struct Home {
+    pub(crate) runtime: Option<SharedRuntime>,
+    pub(crate) planted: Planted,
+    pub(crate) schedule: Schedule,
+    /// Whether somebody wants to hear of every copy that is dropped.
+    pub(crate) hears_drops: AtomicBool,
+    engine: Weak<Engine>,
+}
+
+impl Home {
+    pub(crate) fn new(runtime: Option<SharedRuntime>, engine: Weak<Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            planted: Planted::ask(runtime.as_deref()),
+            runtime,
+            schedule: Schedule::default(),
+            hears_drops: AtomicBool::new(false),
+            engine,
+        })
+    }
+
+    /// The broker, unless it is gone.
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.upgrade()
+    }
+
+    pub(crate) fn weak_engine(&self) -> Weak<Engine> {
+        self.engine.clone()
+    }
+
+    pub(crate) fn has_clock(&self) -> bool {
+        self.runtime.is_some()
+    }
+
+    pub(crate) fn now(&self) -> Option<Instant> {
+        self.runtime.as_ref().map(|runtime| runtime.now())
+    }
+
+    /// The wall clock; zero without one.
+    pub(crate) fn unix_time(&self) -> Duration {
+        self.runtime.as_ref().map_or(Duration::ZERO, |runtime| runtime.unix_time())
+    }
+
+    pub(crate) fn hears_drops(&self) -> bool {
+        self.hears_drops.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Home").field("planted", &self.planted).finish_non_exhaustive()
+    }
+}
+
+/// A time that is `after` from `now`; what cannot be counted is years away.
+pub(crate) fn later(now: Instant, after: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    now.checked_add(after.min(FAR)).unwrap_or(now)
+}

@@ -1,0 +1,225 @@
+//! How messages come in.
+
+use std::task::Waker;
+
+use posthaste_core::{Error, ErrorKind, Message, Overflow};
+
+use super::{Ending, State};
+use crate::aftermath::Aftermath;
+use crate::agenda::Due;
+use crate::aside::Why;
+use crate::copies::{Admission, Entrance, Entry};
+use crate::home::later;
+use crate::wait::Ticket;
+
+impl State {
+    /// Takes the message out of `slot` if it may come in and there is room. What is confirmed
+    /// without being taken stays in the slot.
+    pub(crate) fn admit(
+        &mut self,
+        slot: &mut Option<Message>,
+        entrance: Entrance<'_>,
+        after: &mut Aftermath,
+    ) -> Admission {
+        let Some(message) = slot.as_ref() else {
+            return Admission::Gone;
+        };
+        if let Some(refused) = self.refusal(message, entrance) {
+            return refused;
+        }
+        self.touch();
+        if matches!(entrance, Entrance::Sender(_)) && self.is_duplicate(message) {
+            return Admission::Taken;
+        }
+        if self.latest.is_some() && self.replace(slot, after) {
+            return Admission::Taken;
+        }
+        let Some(size) = slot.as_ref().map(Message::size) else {
+            return Admission::Gone;
+        };
+        if !self.room().fits(size)
+            && let Some(answer) = self.make_room(slot, size, entrance, after)
+        {
+            return answer;
+        }
+        if let Some(message) = slot.take() {
+            self.push(message, after);
+        }
+        Admission::Taken
+    }
+
+    /// Keeps room for a copy, or puts the sender on the list of those that wait for some; `Taken`
+    /// is the promise. Where a full mailbox makes nobody wait, what is promised is only that no
+    /// one else is given the room.
+    pub(crate) fn reserve(
+        &mut self,
+        message: &Message,
+        waker: &Waker,
+        after: &mut Aftermath,
+    ) -> Admission {
+        let entrance = Entrance::Sender(Some(waker));
+        if let Some(refused) = self.refusal(message, entrance) {
+            return refused;
+        }
+        let size = message.size();
+        if !self.room().fits(size) && !self.settings.queue.overflow.is_lossy() {
+            return self.refuse_full(size, entrance, after);
+        }
+        self.reserved += 1;
+        self.reserved_bytes += size;
+        Admission::Taken
+    }
+
+    /// Gives up the room that was kept.
+    pub(crate) fn unreserve(&mut self, size: usize, after: &mut Aftermath) {
+        self.release_reserved(size);
+        self.wake_blocked(after);
+    }
+
+    /// Takes a copy into the room that was kept.
+    pub(crate) fn admit_reserved(&mut self, message: Message, after: &mut Aftermath) -> Admission {
+        self.release_reserved(message.size());
+        if self.settings.queue.overflow.is_lossy() {
+            return self.admit(&mut Some(message), Entrance::Sender(None), after);
+        }
+        // The room that was kept is there: a bound that was lowered since takes no promise back,
+        // and neither does a drain that began since.
+        if let Ending::Closed(_) = self.ending {
+            return Admission::Gone;
+        }
+        self.touch();
+        if self.is_duplicate(&message) {
+            self.wake_blocked(after);
+            after.forget(message);
+        } else {
+            self.push(message, after);
+        }
+        Admission::Taken
+    }
+
+    /// A sender no longer waits. Room that it was woken for and did not take is passed on.
+    pub(crate) fn leave_blocked(&mut self, ticket: Ticket, after: &mut Aftermath) {
+        if self.blocked.leave(ticket, after) {
+            self.wake_blocked(after);
+        } else if self.stalled.is_some() && self.blocked.waiters() == 0 {
+            self.end_stall();
+        }
+    }
+
+    /// Whether a message that was sent before would be noticed.
+    pub(crate) fn notices_duplicates(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    fn refusal(&self, message: &Message, entrance: Entrance<'_>) -> Option<Admission> {
+        match self.ending {
+            Ending::Open => {}
+            Ending::Draining => return Some(Admission::Draining),
+            Ending::Closed(_) => return Some(Admission::Gone),
+        }
+        if self.settings.queue.keyed
+            && message.priority() > 0
+            && matches!(entrance, Entrance::Sender(_))
+        {
+            let text = format!("the queue {} is keyed and knows no priorities", self.name);
+            return Some(Admission::Refused(Error::new(ErrorKind::InvalidArgument, text)));
+        }
+        None
+    }
+
+    /// Counts a message whose id is known.
+    fn is_duplicate(&mut self, message: &Message) -> bool {
+        let (Some(seen), Some(id)) = (&mut self.seen, message.id()) else {
+            return false;
+        };
+        let window = self.settings.queue.dedup_window;
+        let known = self.home.now().is_some_and(|now| seen.knows(id, window, now));
+        self.books.duplicates += u64::from(known);
+        known
+    }
+
+    fn remember_id(&mut self, message: &Message) {
+        let (Some(seen), Some(id)) = (&mut self.seen, message.id()) else {
+            return;
+        };
+        if let Some(now) = self.home.now()
+            && !self.home.planted.forgets_ids
+            && seen.insert(id, now)
+        {
+            self.agenda.add(later(now, self.settings.queue.dedup_window), Due::Forget);
+        }
+    }
+
+    fn release_reserved(&mut self, size: usize) {
+        self.reserved = self.reserved.saturating_sub(1);
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(size);
+    }
+
+    /// Takes a message in.
+    fn push(&mut self, mut message: Message, after: &mut Aftermath) {
+        self.remember_id(&message);
+        let delay = message.delay();
+        let mut due = None;
+        if !delay.is_zero() {
+            due = self.home.now().map(|now| later(now, delay));
+            message = message.without_delay();
+        }
+        if message.is_repeat() {
+            message = message.without_repeat();
+        }
+        self.books.accepted += 1;
+        let position = self.next_position;
+        self.next_position += 1;
+        let entry = Entry {
+            position,
+            attempts: 0,
+            missed: std::mem::take(&mut self.missed),
+            expires: self.expiry_of(&message),
+            death: None,
+            message,
+        };
+        self.mind(&entry);
+        if let (Some(keys), Some(key)) = (&mut self.keys, entry.message.key())
+            && !keys.enter(key, position)
+        {
+            self.aside.put(entry, Why::Parked(due));
+            return;
+        }
+        self.place(entry, due, after);
+    }
+
+    /// When a message that comes now is of no more use.
+    pub(super) fn expiry_of(&self, message: &Message) -> Option<std::time::Instant> {
+        let ttl = self.settings.queue.ttl;
+        let by_ttl = match ttl.is_zero() {
+            true => None,
+            false => self.home.now().map(|now| later(now, ttl)),
+        };
+        message.deadline().into_iter().chain(by_ttl).min()
+    }
+
+    /// What a full mailbox that drops nothing says.
+    pub(super) fn refuse_full(
+        &mut self,
+        size: usize,
+        entrance: Entrance<'_>,
+        after: &mut Aftermath,
+    ) -> Admission {
+        match (self.settings.queue.overflow, entrance) {
+            (Overflow::Disconnect, _) => {
+                self.cut_off(after);
+                Admission::Gone
+            }
+            (Overflow::Reject, Entrance::Sender(_)) => {
+                self.books.returned += 1;
+                let text = format!("the queue {} is full", self.name);
+                Admission::Refused(Error::new(ErrorKind::Full, text))
+            }
+            (_, Entrance::Sender(Some(waker)) | Entrance::Burial(waker)) => {
+                self.begin_stall();
+                Admission::Full(Some(self.blocked.wait(waker, size)))
+            }
+            (_, Entrance::Sender(None) | Entrance::Replay) => Admission::Full(None),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How a mailbox is emptied, drained and closed.
+
+use posthaste_core::Cancel;
+
+use super::{Ending, State};
+use crate::aftermath::{Aftermath, Errand, Leftovers};
+use crate::books::reason;
+
+impl State {
+    /// Lets nothing more out of a queue, and nothing more into anything.
+    pub(crate) fn start_drain(&mut self, after: &mut Aftermath) {
+        if self.ending == Ending::Open {
+            self.ending = Ending::Draining;
+        }
+        self.end_stall();
+        self.wake_everybody(after);
+    }
+
+    /// Closes for good: what waits is dropped for `reason`.
+    pub(crate) fn close(&mut self, reason: &'static str, after: &mut Aftermath) {
+        if let Ending::Closed(_) = self.ending {
+            return;
+        }
+        self.ending = Ending::Closed(reason);
+        self.drop_waiting(reason, after);
+        self.end_stall();
+        (self.keys, self.seen, self.latest) = (None, None, None);
+        if self.leases.len() == 0 {
+            self.agenda.clear();
+        }
+        self.wake_everybody(after);
+    }
+
+    /// Drops everything that is not handed out, and says how much that was.
+    pub(crate) fn purge(&mut self, after: &mut Aftermath) -> u64 {
+        self.touch();
+        let count = self.drop_waiting(reason::PURGED, after);
+        if let Some(keys) = &mut self.keys {
+            keys.clear();
+            for lease in self.leases.iter() {
+                if let Some(key) = lease.entry.message.key() {
+                    keys.enter(key, lease.entry.position);
+                }
+            }
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.clear();
+        }
+        self.room_was_freed(after);
+        count
+    }
+
+    fn drop_waiting(&mut self, reason: &'static str, after: &mut Aftermath) -> u64 {
+        let lanes = std::mem::take(&mut self.lanes);
+        let copies: Vec<_> = lanes.into_entries().chain(self.aside.take_all()).collect();
+        self.agenda.clear_waiting();
+        self.burial.dying.clear();
+        if self.burial.waits_at.is_some() {
+            // So that nobody waits for room any more that nobody needs.
+            self.errand(Errand::Bury, after);
+        }
+        let count = copies.len() as u64;
+        self.books.drop_copies(reason, count);
+        if count > 0 {
+            let subscriber = self.reports_drops();
+            after.leftovers(&self.home, Leftovers { copies, subscriber, reason });
+        }
+        count
+    }
+
+    /// Nobody waits for the answer to a request any more.
+    pub(crate) fn cancel(&mut self, request: &Cancel, after: &mut Aftermath) {
+        let found = self.waiting().find(|entry| request.is_for(&entry.message));
+        if let Some(position) = found.map(|entry| entry.position)
+            && let Some(entry) = self.take_out(position)
+        {
+            self.pass_on_missed(entry.missed);
+            return self.drop_quietly(entry, reason::CANCELLED, after);
+        }
+        let found = self.leases.iter_mut().find(|lease| request.is_for(&lease.entry.message));
+        if let Some(lease) = found {
+            lease.cancelled = true;
+            if let Some(waker) = lease.waker.take() {
+                after.wake(waker);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a mailbox shows of itself.
+
+use posthaste_core::{Ledger, Message, QueueInfo};
+
+use super::{Settings, State};
+use crate::copies::Entry;
+use crate::drain::Outstanding;
+use crate::mailbox::Role;
+
+/// A copy that was looked at.
+pub(crate) struct Looked {
+    pub(crate) position: u64,
+    pub(crate) attempts: u32,
+    pub(crate) unsettled: bool,
+    pub(crate) message: Message,
+}
+
+impl State {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The position that the next copy gets.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next_position
+    }
+
+    /// The copies behind `after` in the order of their positions, `limit` at most.
+    pub(crate) fn browse(&self, after: Option<u64>, limit: usize) -> Vec<Looked> {
+        let mut found: Vec<(&Entry, bool)> = Vec::new();
+        for run in self.lanes.runs(after) {
+            found.extend(run.take(limit).map(|entry| (entry, false)));
+        }
+        found.extend(self.aside.behind(after).take(limit).map(|(entry, _)| (entry, false)));
+        let leased = self.leases.iter().map(|lease| (&lease.entry, true));
+        found.extend(leased.filter(|(entry, _)| after.is_none_or(|after| entry.position > after)));
+        found.sort_unstable_by_key(|(entry, _)| entry.position);
+        let looked = |(entry, unsettled): (&Entry, bool)| Looked {
+            position: entry.position,
+            attempts: entry.attempts,
+            unsettled,
+            message: entry.message.clone(),
+        };
+        found.into_iter().take(limit).map(looked).collect()
+    }
+
+    /// Copies that are here, with those in the batch of an exclusive automatic receiver that has
+    /// handed out `handed`.
+    pub(crate) fn held(&self, handed: u64) -> u64 {
+        let here = self.lanes.len() + self.aside.len() + self.leases.len();
+        here as u64 + self.unhanded(handed)
+    }
+
+    /// What a drain finds here. Copies are counted as soon as room is kept for them: their senders
+    /// are about to put them in.
+    pub(crate) fn outstanding(&self, handed: u64) -> Outstanding {
+        let aside = self.aside.len() as u64;
+        let ready = self.lanes.len() as u64 + self.reserved as u64 + self.unhanded(handed);
+        let leased = self.leases.len() as u64;
+        match self.role == Role::Queue {
+            true => Outstanding { leased, undelivered: 0, kept: ready + aside },
+            false => Outstanding { leased, undelivered: ready, kept: aside },
+        }
+    }
+
+    pub(crate) fn ledger(&self, handed: u64) -> Ledger {
+        let mut ledger = self.books.ledger(self.held(handed));
+        ledger.auto += self.batched - self.unhanded(handed);
+        ledger
+    }
+
+    pub(crate) fn info(&self, handed: u64) -> QueueInfo {
+        QueueInfo {
+            name: self.name.clone(),
+            messages: self.held(handed),
+            unsettled: self.leases.len() as u64,
+            bytes: self.held_bytes() as u64,
+            consumers: self.consumers.len() as u64,
+            settings: self.settings.queue.clone(),
+            bindings: self.settings.bindings.clone(),
+            ledger: self.ledger(handed),
+        }
+    }
+
+    fn unhanded(&self, handed: u64) -> u64 {
+        self.batched.saturating_sub(handed)
+    }
+}

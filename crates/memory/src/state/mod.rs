@@ -1,0 +1,400 @@
+//! What a mailbox holds and who waits at it: plain data and single steps, under the mailbox's lock.
+
+mod admit;
+mod closing;
+mod looking;
+mod moving;
+mod overflow;
+mod settle;
+mod take;
+mod time;
+
+pub(crate) use moving::Moved;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use posthaste_core::{
+    Error, Event, Message, Pattern, Queue, QueueSettings, RESERVED_PREFIX, Topic,
+};
+
+use crate::aftermath::{Aftermath, Errand};
+use crate::agenda::{Agenda, Due};
+use crate::aside::{Aside, Why};
+use crate::books::Books;
+use crate::copies::Entry;
+use crate::home::Home;
+use crate::keys::Keys;
+use crate::lanes::Lanes;
+use crate::latest::Latest;
+use crate::leases::Leases;
+use crate::mailbox::{Mailbox, Role};
+use crate::room::Room;
+use crate::seen::Seen;
+use crate::wait::{Ticket, WaitList};
+
+/// What a mailbox is like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// Of a subscription or a group, those that such have.
+    pub(crate) queue: QueueSettings,
+    pub(crate) bindings: Vec<Pattern>,
+    /// How long a subscription may free no room while it blocks its senders.
+    pub(crate) stall_limit: Duration,
+}
+
+/// The inside of a mailbox.
+#[derive(Debug)]
+pub(crate) struct State {
+    id: u64,
+    role: Role,
+    name: Topic,
+    home: Arc<Home>,
+    settings: Settings,
+    /// Copies that may be handed out.
+    lanes: Lanes,
+    /// Copies that may not be handed out now.
+    aside: Aside,
+    /// Copies that are handed out.
+    leases: Leases,
+    /// Copies that an exclusive automatic receiver took out in batches, to hand them out itself.
+    batched: u64,
+    reserved: usize,
+    reserved_bytes: usize,
+    next_position: u64,
+    /// Copies that were dropped since the last one that was taken in.
+    missed: u32,
+    /// The keys of a keyed queue.
+    keys: Option<Keys>,
+    /// The ids of a queue that has a deduplication window.
+    seen: Option<Seen>,
+    /// The newest copies of a subscription that wants only these.
+    latest: Option<Latest>,
+    burial: Burial,
+    agenda: Agenda,
+    /// Since when senders have waited and no room was freed.
+    stalled: Option<Instant>,
+    usage: Usage,
+    /// Consumers that wait for a message.
+    idle: WaitList,
+    /// Senders that wait for room.
+    blocked: WaitList,
+    consumers: BTreeMap<u64, Consumer>,
+    books: Books,
+    ending: Ending,
+}
+
+/// Whether a mailbox is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Open,
+    /// The broker drains: nothing goes in; a queue hands out nothing more, anything else what it
+    /// still holds.
+    Draining,
+    /// Nothing goes in or out any more; leases may still be out.
+    Closed(&'static str),
+}
+
+#[derive(Debug, Default)]
+struct Consumer {
+    unsettled: usize,
+    /// The consumer waits for a settlement of its own, because its prefetch is used up.
+    stalled: Option<Waker>,
+}
+
+/// Copies that died and wait for their place in the dead-letter queue, first in, first out.
+#[derive(Debug, Default)]
+struct Burial {
+    dying: VecDeque<u64>,
+    phase: Phase,
+    /// Where the first one waits for room.
+    waits_at: Option<(Weak<Mailbox>, Ticket)>,
+}
+
+/// One burial of a mailbox goes on at a time; what calls for another meanwhile is not forgotten.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Idle,
+    Running,
+    RunningAgain,
+}
+
+/// When a queue that expires was used last, and when it is going to expire.
+#[derive(Debug, Default)]
+struct Usage {
+    last: Option<Instant>,
+    ends: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn new(
+        id: u64,
+        role: Role,
+        name: Topic,
+        settings: Settings,
+        home: Arc<Home>,
+    ) -> Self {
+        let mut state = Self {
+            id,
+            role,
+            name,
+            home,
+            settings,
+            lanes: Lanes::default(),
+            aside: Aside::default(),
+            leases: Leases::default(),
+            batched: 0,
+            reserved: 0,
+            reserved_bytes: 0,
+            next_position: 0,
+            missed: 0,
+            keys: None,
+            seen: None,
+            latest: None,
+            burial: Burial::default(),
+            agenda: Agenda::default(),
+            stalled: None,
+            usage: Usage::default(),
+            idle: WaitList::default(),
+            blocked: WaitList::default(),
+            consumers: BTreeMap::new(),
+            books: Books::default(),
+            ending: Ending::Open,
+        };
+        state.furnish();
+        state
+    }
+
+    /// Makes the indexes that the settings need, and drops those that they do not.
+    fn furnish(&mut self) {
+        let settings = &self.settings.queue;
+        if settings.keyed && !self.home.planted.ignores_keys {
+            self.keys.get_or_insert_default();
+        }
+        if settings.overflow == posthaste_core::Overflow::LatestPerKey {
+            self.latest.get_or_insert_default();
+        }
+        match settings.dedup_window.is_zero() {
+            true => self.seen = None,
+            false => drop(self.seen.get_or_insert_default()),
+        }
+        self.touch();
+    }
+
+    /// Changes the settings that a declaration names, or none of them, and says which bindings
+    /// are new.
+    pub(crate) fn update(
+        &mut self,
+        queue: Queue,
+        after: &mut Aftermath,
+    ) -> Result<Vec<Pattern>, Error> {
+        self.settings.queue.update(&queue)?;
+        let known = self.settings.bindings.len();
+        for binding in queue.bindings {
+            if !self.settings.bindings.contains(&binding) {
+                self.settings.bindings.push(binding);
+            }
+        }
+        self.furnish();
+        self.wake_blocked(after);
+        Ok(self.settings.bindings[known..].to_vec())
+    }
+
+    // ---- copies that come and go
+
+    /// Puts a copy where it waits: among those that may be handed out, or aside until `due`.
+    fn place(&mut self, entry: Entry, due: Option<Instant>, after: &mut Aftermath) {
+        if let Some(due) = due {
+            self.agenda.add(due, Due::Ready(entry.position));
+            self.aside.put(entry, Why::Delayed(due));
+            return;
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.insert(&entry.message, entry.position);
+        }
+        self.lanes.put(entry);
+        self.idle.notify_one(after);
+    }
+
+    /// Takes out a copy that waits, wherever it does.
+    fn take_out(&mut self, position: u64) -> Option<Entry> {
+        let entry = match self.lanes.remove(position) {
+            Some(entry) => entry,
+            None => {
+                let (entry, why) = self.aside.take_waiting(position)?;
+                if let Why::Delayed(due) = why {
+                    self.agenda.remove(due, Due::Ready(position));
+                }
+                entry
+            }
+        };
+        self.waits_no_longer(&entry);
+        Some(entry)
+    }
+
+    /// Takes the next copy that may be handed out.
+    fn take_next(&mut self) -> Option<Entry> {
+        let entry = self.lanes.pop()?;
+        self.waits_no_longer(&entry);
+        Some(entry)
+    }
+
+    /// The copies that wait, those aside included.
+    fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        let aside = self.aside.behind(None).filter(|(_, why)| !why.is_leaving());
+        self.lanes.iter().chain(aside.map(|(entry, _)| entry))
+    }
+
+    fn waits_no_longer(&mut self, entry: &Entry) {
+        if let Some(latest) = &mut self.latest {
+            latest.remove(&entry.message, entry.position);
+        }
+        if let Some(expires) = entry.expires {
+            self.agenda.remove(expires, Due::Expired(entry.position));
+        }
+    }
+
+    /// A copy waits from now on: it expires in time, whether or not somebody looks at it.
+    fn mind(&mut self, entry: &Entry) {
+        // An exclusive receiver is there to look itself.
+        if let Some(expires) = entry.expires
+            && !self.role.is_exclusive()
+            && self.home.has_clock()
+        {
+            self.agenda.add(expires, Due::Expired(entry.position));
+        }
+    }
+
+    /// A copy is out of its key's way.
+    fn let_key_go_on(&mut self, entry: &Entry, after: &mut Aftermath) {
+        let next = match (&mut self.keys, entry.message.key()) {
+            (Some(keys), Some(key)) => keys.leave(key, entry.position),
+            _ => None,
+        };
+        let Some(next) = next else { return };
+        if let Some((entry, Why::Parked(due))) = self.aside.take_waiting(next) {
+            let now = self.home.now();
+            let due = due.filter(|due| now.is_some_and(|now| *due > now));
+            self.place(entry, due, after);
+        }
+    }
+
+    /// A copy that did not wait any longer is gone for good: its key goes on, its room is free.
+    fn close_copy(&mut self, entry: &Entry, after: &mut Aftermath) {
+        self.let_key_go_on(entry, after);
+        self.room_was_freed(after);
+    }
+
+    /// Counts a copy that was dropped, and says so to whoever wants to hear of it.
+    fn count_drop(&mut self, message: &Message, reason: &'static str, after: &mut Aftermath) {
+        self.books.drop_copies(reason, 1);
+        if let Some(subscriber) = self.reports_drops() {
+            let (topic, reason) = (message.topic(), reason.to_owned());
+            after.event(&self.home, Event::Dropped { subscriber, topic, reason });
+        }
+    }
+
+    /// Drops a copy that waits no longer. If it is of a request, nobody will answer that.
+    fn drop_copy(&mut self, entry: Entry, reason: &'static str, after: &mut Aftermath) {
+        self.count_drop(&entry.message, reason, after);
+        self.close_copy(&entry, after);
+        match entry.is_request() {
+            true => after.unanswered(&self.home, entry.into_unanswered()),
+            false => after.forget(entry.message),
+        }
+    }
+
+    /// Drops a copy; if it is of a request, its requester knows, or asks no more.
+    fn drop_quietly(&mut self, entry: Entry, reason: &'static str, after: &mut Aftermath) {
+        self.count_drop(&entry.message, reason, after);
+        self.close_copy(&entry, after);
+        after.forget(entry.message);
+    }
+
+    /// In whose name drops are reported, if they are.
+    fn reports_drops(&self) -> Option<String> {
+        let reserved = |this: &Pattern| this.as_str().starts_with(RESERVED_PREFIX);
+        if !self.home.hears_drops() || self.settings.bindings.iter().any(reserved) {
+            return None;
+        }
+        Some(match (self.role, self.settings.bindings.first()) {
+            (Role::Subscription | Role::Inbox, Some(pattern)) => pattern.to_string(),
+            _ => self.name.to_string(),
+        })
+    }
+
+    /// What was dropped before a copy that is gone was dropped before the next one.
+    fn pass_on_missed(&mut self, count: u32) {
+        let missed = match self.lanes.next_mut() {
+            Some(next) => &mut next.missed,
+            None => &mut self.missed,
+        };
+        *missed = missed.saturating_add(count);
+    }
+
+    // ---- room
+
+    fn room(&self) -> Room {
+        Room {
+            messages: self.lanes.len() + self.aside.len() + self.leases.len() + self.reserved,
+            bytes: self.held_bytes() + self.reserved_bytes,
+            capacity_messages: self.settings.queue.capacity_messages,
+            capacity_bytes: self.settings.queue.capacity_bytes,
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.lanes.bytes() + self.aside.bytes() + self.leases.bytes()
+    }
+
+    fn room_was_freed(&mut self, after: &mut Aftermath) {
+        self.wake_blocked(after);
+        if self.stalled.is_some() {
+            self.restart_stall();
+        }
+    }
+
+    /// Wakes the senders that there is room for.
+    fn wake_blocked(&mut self, after: &mut Aftermath) {
+        if !self.blocked.is_empty() {
+            self.blocked.notify_fitting(self.room(), after);
+        }
+        if self.ending == Ending::Draining && self.is_over() {
+            self.idle.notify_all(after);
+        }
+    }
+
+    fn wake_idle(&mut self, after: &mut Aftermath) {
+        if !self.lanes.is_empty() {
+            self.idle.notify_one(after);
+        }
+    }
+
+    fn wake_everybody(&mut self, after: &mut Aftermath) {
+        self.idle.notify_all(after);
+        self.blocked.notify_all(after);
+        for consumer in self.consumers.values_mut() {
+            if let Some(waker) = consumer.stalled.take() {
+                after.wake(waker);
+            }
+        }
+    }
+
+    /// Whether nothing will be handed out any more.
+    fn is_over(&self) -> bool {
+        match self.ending {
+            Ending::Open => false,
+            Ending::Draining => {
+                self.role == Role::Queue || (self.lanes.is_empty() && self.reserved == 0)
+            }
+            Ending::Closed(_) => true,
+        }
+    }
+
+    fn errand(&self, errand: Errand, after: &mut Aftermath) {
+        after.errand(&self.home, self.id, errand);
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens when there is no room: who is dropped, and who is cut off.
+
+use posthaste_core::{Kind, Message, Overflow};
+
+use super::State;
+use crate::aftermath::{Aftermath, Errand};
+use crate::agenda::Due;
+use crate::books::reason;
+use crate::copies::{Admission, Entrance, Unanswered};
+use crate::home::later;
+use crate::mailbox::Role;
+use crate::room::Room;
+
+impl State {
+    /// Makes room as the policy says; an answer means that none was made.
+    pub(super) fn make_room(
+        &mut self,
+        slot: &Option<Message>,
+        size: usize,
+        entrance: Entrance<'_>,
+        after: &mut Aftermath,
+    ) -> Option<Admission> {
+        match (self.settings.queue.overflow, entrance) {
+            (_, Entrance::Replay)
+            | (Overflow::Block | Overflow::Reject | Overflow::Disconnect, _) => {
+                Some(self.refuse_full(size, entrance, after))
+            }
+            (Overflow::DropOldest | Overflow::LatestPerKey, _) if self.could_fit(size) => {
+                while !self.room().fits(size) && self.drop_oldest(after) {}
+                None
+            }
+            _ => {
+                self.drop_newest(slot, after);
+                Some(Admission::Taken)
+            }
+        }
+    }
+
+    /// Puts the message in the place of its predecessor, if that still waits. (Should it be the
+    /// larger one, the oldest make room for it.)
+    pub(super) fn replace(&mut self, slot: &mut Option<Message>, after: &mut Aftermath) -> bool {
+        let Some(message) = slot.as_ref() else { return false };
+        if !message.delay().is_zero() {
+            return false;
+        }
+        let predecessor = self.latest.as_ref().and_then(|latest| latest.predecessor(message));
+        let Some(mut entry) = predecessor.and_then(|position| self.take_out(position)) else {
+            return false;
+        };
+        self.count_drop(&entry.message, reason::REPLACED, after);
+        self.books.accepted += 1;
+        entry.missed = entry.missed.saturating_add(1);
+        entry.attempts = 0;
+        entry.expires = self.expiry_of(message);
+        if let Some(message) = slot.take() {
+            after.forget(std::mem::replace(&mut entry.message, message));
+        }
+        self.mind(&entry);
+        self.place(entry, None, after);
+        while self.room().is_exceeded() && self.drop_oldest(after) {}
+        true
+    }
+
+    /// Whether dropping what may be dropped makes room for `size` bytes.
+    fn could_fit(&self, size: usize) -> bool {
+        let (leaving, leaving_bytes) = self.aside.leaving();
+        Room {
+            messages: self.leases.len() + self.reserved + leaving,
+            bytes: self.leases.bytes() + self.reserved_bytes + leaving_bytes,
+            ..self.room()
+        }
+        .fits(size)
+    }
+
+    /// Drops the copy that has waited longest; false if none waits.
+    fn drop_oldest(&mut self, after: &mut Aftermath) -> bool {
+        let oldest = [self.lanes.position_after(None), self.aside.waiting_after(None)];
+        let oldest = oldest.into_iter().flatten().min();
+        let Some(entry) = oldest.and_then(|position| self.take_out(position)) else {
+            return false;
+        };
+        let missed = entry.missed.saturating_add(1);
+        self.drop_copy(entry, reason::FULL, after);
+        self.pass_on_missed(missed);
+        true
+    }
+
+    fn drop_newest(&mut self, slot: &Option<Message>, after: &mut Aftermath) {
+        self.books.accepted += 1;
+        self.missed = self.missed.saturating_add(1);
+        let Some(message) = slot else { return };
+        self.count_drop(message, reason::FULL, after);
+        if message.kind() == Kind::Request {
+            let request = message.clone();
+            after.unanswered(&self.home, Unanswered { request, begun: false });
+        }
+    }
+
+    // ---- subscriptions that hold others up
+
+    /// Ends the subscription, or the group, because it was too slow.
+    pub(super) fn cut_off(&mut self, after: &mut Aftermath) {
+        self.close(reason::SLOW_CONSUMER, after);
+        self.errand(Errand::CutOff, after);
+    }
+
+    /// A sender has to wait.
+    pub(super) fn begin_stall(&mut self) {
+        if self.stalled.is_none() && matches!(self.role, Role::Subscription | Role::Group) {
+            self.stalled = self.home.now();
+            self.plan_stall();
+        }
+    }
+
+    /// Room was freed, but for whoever still waits.
+    pub(super) fn restart_stall(&mut self) {
+        self.end_stall();
+        if self.blocked.waiters() > 0 {
+            self.begin_stall();
+        }
+    }
+
+    pub(super) fn end_stall(&mut self) {
+        if let Some(since) = self.stalled.take() {
+            self.agenda.remove(later(since, self.settings.stall_limit), Due::Stalled);
+        }
+    }
+
+    fn plan_stall(&mut self) {
+        if let Some(since) = self.stalled {
+            self.agenda.add(later(since, self.settings.stall_limit), Due::Stalled);
+        }
+    }
+
+    /// A sender has waited for the whole limit.
+    pub(super) fn stall_is_over(&mut self, after: &mut Aftermath) {
+        self.stalled = None;
+        if self.blocked.waiters() > 0 {
+            self.cut_off(after);
+        }
+    }
+}
