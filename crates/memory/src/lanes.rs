@@ -118,7 +118,7 @@ impl Lanes {
         &self,
         after: Option<u64>,
     ) -> impl Iterator<Item = Box<dyn Iterator<Item = &Entry> + '_>> {
-        let from = after.map_or(0, |after| after + 1);
+        let from = after.map_or(0, |after| after.saturating_add(1));
         self.lanes.iter().flat_map(move |lane| {
             let stayed: Box<dyn Iterator<Item = &Entry>> = Box::new(lane.stayed(from));
             [stayed, Box::new(lane.returned.range(from..).map(|(_, entry)| entry))]
@@ -220,7 +220,7 @@ impl Lane {
     }
 
     fn position_after(&self, after: Option<u64>) -> Option<u64> {
-        let from = after.map_or(0, |after| after + 1);
+        let from = after.map_or(0, |after| after.saturating_add(1));
         let stayed = self.stayed(from).next().map(|entry| entry.position);
         let returned = self.returned.range(from..).next().map(|(position, _)| *position);
         stayed.into_iter().chain(returned).min()
