@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 use std::{env, process};
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser};
+use posthaste::Overflow;
 
 use crate::command::Command;
 use crate::exit::{Code, complain};
@@ -147,6 +148,24 @@ pub(crate) struct PropertyArgs {
     pub(crate) key: Option<String>,
 }
 
+/// What a broker is to know about a message.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HandlingArgs {
+    /// Set the id, which a queue with a deduplication window takes once
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) id: Option<String>,
+    /// Let it expire if nobody got it after so long
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) ttl: Option<Duration>,
+    /// Let nobody get it before so long has passed
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) delay: Option<Duration>,
+    /// Set the priority, 0 to 3: the highest comes first
+    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) priority: u8,
+}
+
 /// Reads a URL, as far as that goes without connecting.
 pub(crate) fn parse_url(text: &str) -> Result<String, String> {
     match posthaste::endpoint(text) {
@@ -162,6 +181,11 @@ pub(crate) fn parse_capacity(text: &str) -> Result<usize, String> {
         Ok(capacity) => Ok(capacity),
         Err(_) => Err("write a whole number".to_owned()),
     }
+}
+
+/// The overflow policies that are named, by the names that they have on the command line.
+pub(crate) fn policies<const N: usize>(names: [&'static str; N]) -> impl TypedValueParser {
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Overflow>())
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {

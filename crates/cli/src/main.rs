@@ -13,6 +13,7 @@ mod record;
 mod signals;
 mod table;
 mod take;
+mod timestamp;
 
 fn main() {
     let cli = args::parse();

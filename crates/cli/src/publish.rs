@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste::{
-    BoxSender, Error, ErrorKind, Level, Message, Receipt, Sender, SenderExt, SenderOptions, Seq,
-    Topic,
+    BoxSender, Error, ErrorKind, Level, Message, Receipt, Runtime, Sender, SenderExt,
+    SenderOptions, Seq, Topic,
 };
+use posthaste_tokio::Tokio;
 
-use crate::args::{PayloadArgs, PropertyArgs};
+use crate::args::{HandlingArgs, PayloadArgs, PropertyArgs};
 use crate::exit::{Code, Failure};
 use crate::input::{self, Lines};
 use crate::signals::Signals;
@@ -27,6 +28,7 @@ pub(crate) struct Template {
     pub(crate) to: Topic,
     pub(crate) to_queue: bool,
     pub(crate) properties: PropertyArgs,
+    pub(crate) handling: HandlingArgs,
 }
 
 impl Template {
@@ -40,7 +42,11 @@ impl Template {
     }
 
     fn message(&self, payload: Bytes) -> Result<Message, Error> {
-        let mut builder = Message::builder(self.to.clone()).payload(payload);
+        let HandlingArgs { id, ttl, delay, priority } = &self.handling;
+        let mut builder = Message::builder(self.to.clone())
+            .payload(payload)
+            .delay(delay.unwrap_or_default())
+            .priority(*priority);
         if self.to_queue {
             builder = builder.to_queue();
         }
@@ -49,6 +55,12 @@ impl Template {
         }
         if let Some(key) = &self.properties.key {
             builder = builder.key(key);
+        }
+        if let Some(id) = id {
+            builder = builder.id(id);
+        }
+        if let Some(ttl) = ttl {
+            builder = builder.deadline(Tokio::current().now() + *ttl);
         }
         builder.build()
     }

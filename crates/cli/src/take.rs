@@ -26,9 +26,11 @@ pub(crate) struct TakeArgs {
     /// End after so long a silence, counted from the start and again at each message
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
-    /// Print one JSON object a line: topic, queue, payload (or payload_base64), headers, key, id,
-    /// attempt, missed (if the subscription lost messages right before this one). The values of a
-    /// header that is there several times are an array
+    /// Print one JSON object a line
+    ///
+    /// It has topic, queue, payload (or payload_base64), headers, key, id, attempt, and missed if
+    /// the subscription lost messages right before this one. The values of a header that is there
+    /// several times are an array.
     #[arg(long)]
     pub(crate) json: bool,
     /// Create this file once messages can come

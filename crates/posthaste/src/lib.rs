@@ -93,8 +93,8 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use posthaste_core::{
-        Ack, Broker, Bus, Capability, Delivery, Error, ErrorKind, Level, Message, Pattern, Queue,
-        Receipt, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+        Ack, Broker, Bus, Capability, Delivery, Error, ErrorKind, Level, Message, Overflow,
+        Pattern, Queue, Receipt, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
     };
 }
 

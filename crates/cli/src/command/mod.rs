@@ -4,6 +4,7 @@ mod bench;
 mod caps;
 mod completions;
 mod conformance;
+mod dlq;
 mod publish;
 mod queue;
 mod recv;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Request(request::RequestArgs),
     Reply(reply::ReplyArgs),
     Queue(queue::QueueArgs),
+    Dlq(dlq::DlqArgs),
     Stat(stat::StatArgs),
     Bench(bench::BenchArgs),
     Conformance(conformance::ConformanceArgs),
@@ -51,6 +53,7 @@ pub(crate) fn run(command: Command) -> Code {
         Command::Request(args) => on_this_thread(request::run(args)),
         Command::Reply(args) => on_this_thread(reply::run(args)),
         Command::Queue(args) => on_this_thread(queue::run(args)),
+        Command::Dlq(args) => on_this_thread(dlq::run(args)),
         Command::Stat(args) => on_this_thread(stat::run(args)),
         Command::Bench(args) => on_threads(bench::run(args)),
         Command::Conformance(args) => conformance::run(args),

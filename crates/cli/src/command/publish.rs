@@ -3,7 +3,7 @@
 use clap::Args;
 use posthaste::Reconnect;
 
-use crate::args::{BrokerArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::args::{BrokerArgs, HandlingArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
 use crate::exit::{Code, Failure};
 use crate::output::print_line;
@@ -23,6 +23,8 @@ pub(crate) struct PubArgs {
     payloads: PayloadArgs,
     #[command(flatten)]
     properties: PropertyArgs,
+    #[command(flatten)]
+    handling: HandlingArgs,
     /// Exit with 3 if a message matched nobody (messages then go one at a time)
     #[arg(long)]
     require_match: bool,
@@ -33,8 +35,12 @@ pub(crate) struct PubArgs {
 }
 
 pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
-    let template =
-        Template { to: topic(&args.topic)?, to_queue: false, properties: args.properties };
+    let template = Template {
+        to: topic(&args.topic)?,
+        to_queue: false,
+        properties: args.properties,
+        handling: args.handling,
+    };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payloads).await?;

@@ -1,15 +1,21 @@
-//! `posthaste queue`: lists, inspects, declares and removes queues.
+//! `posthaste queue`: lists, inspects, declares, empties and removes queues.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use posthaste::{Bus, Pattern, Queue, QueueInfo, Reconnect};
+use posthaste::{Bus, Overflow, Pattern, Queue, QueueInfo, Reconnect};
 
-use crate::args::{BrokerArgs, parse_capacity, topic};
-use crate::connect;
+use crate::args::{BrokerArgs, parse_capacity, policies, topic};
 use crate::exit::Failure;
 use crate::output::print_line;
 use crate::record::{QueueRecord, json, queue_lines, queue_rows};
+use crate::{connect, duration};
 
-/// List, inspect, declare and remove queues
+/// The overflow policies that queues have.
+const QUEUE_POLICIES: [&str; 4] = ["block", "reject", "drop-oldest", "drop-newest"];
+
+/// List, inspect, declare, empty and remove queues
 #[derive(Debug, Args)]
 pub(crate) struct QueueArgs {
     #[command(subcommand)]
@@ -37,6 +43,13 @@ enum Verb {
         broker: BrokerArgs,
     },
     Declare(DeclareArgs),
+    /// Drop everything in a queue that is not handed out, and print `purged N`
+    Purge {
+        /// The queue
+        name: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
     /// Remove a queue; what it holds is dropped, its consumers end
     Rm {
         /// The queue
@@ -48,7 +61,8 @@ enum Verb {
 
 /// Declare a queue, or change the settings of one that are named, and show it
 ///
-/// A setting that is not named stays as it is.
+/// A setting that is not named stays as it is; a time of 0s switches its setting off. What cannot
+/// be changed is a conflict, and exits with 1.
 #[derive(Debug, Args)]
 struct DeclareArgs {
     /// The queue
@@ -59,6 +73,36 @@ struct DeclareArgs {
     /// How many bytes it holds [default: 268435456]
     #[arg(long, value_name = "B", value_parser = parse_capacity)]
     capacity_bytes: Option<usize>,
+    /// What happens when it is full [default: block]
+    ///
+    /// block: senders wait; reject: they get the message back; drop-oldest and drop-newest:
+    /// messages are dropped and counted.
+    #[arg(long, value_name = "POLICY", value_parser = policies(QUEUE_POLICIES))]
+    overflow: Option<Overflow>,
+    /// How often it hands a message out at most [default: 16]
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<NonZeroU32>,
+    /// How long a message waits after its first attempt; twice as long after the next [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    backoff: Option<Duration>,
+    /// Where messages go that were rejected or handed out too often; else they are dropped
+    #[arg(long, value_name = "Q")]
+    dead_letter: Option<String>,
+    /// How long a message lives in it [default: for ever]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    ttl: Option<Duration>,
+    /// How long it remembers the ids of messages, to take each of them once [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    dedup_window: Option<Duration>,
+    /// How long a consumer may keep a message unsettled [default: for ever]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    consumer_timeout: Option<Duration>,
+    /// How long it stays when it is empty and unused [default: for ever]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    expiry: Option<Duration>,
+    /// Keep the order of each key with many consumers (for good: it cannot be changed)
+    #[arg(long)]
+    keyed: bool,
     /// Copy the messages of matching topics into the queue; may be given several times
     #[arg(long = "bind", value_name = "PATTERN")]
     bindings: Vec<String>,
@@ -91,6 +135,13 @@ pub(crate) async fn run(args: QueueArgs) -> Result<(), Failure> {
             print_line(&show(&bus.queue(&name).await?, args.json)?)?;
             connect::goodbye(&bus).await;
         }
+        Verb::Purge { name, broker } => {
+            let name = topic(&name)?;
+            let bus = connect(&broker).await?;
+            let purged = bus.broker().purge(&name).await?;
+            print_line(&format!("purged {purged}"))?;
+            connect::goodbye(&bus).await;
+        }
         Verb::Rm { name, broker } => {
             let name = topic(&name)?;
             let bus = connect(&broker).await?;
@@ -109,6 +160,15 @@ fn declaration(args: &DeclareArgs) -> Result<Queue, Failure> {
     let mut queue = Queue::new(topic(&args.name)?);
     queue.capacity_messages = args.capacity;
     queue.capacity_bytes = args.capacity_bytes;
+    queue.overflow = args.overflow;
+    queue.max_attempts = args.max_attempts.map(NonZeroU32::get);
+    queue.backoff = args.backoff;
+    queue.dead_letter = args.dead_letter.as_deref().map(topic).transpose()?;
+    queue.ttl = args.ttl;
+    queue.dedup_window = args.dedup_window;
+    queue.consumer_timeout = args.consumer_timeout;
+    queue.expiry = args.expiry;
+    queue.keyed = args.keyed.then_some(true);
     for binding in &args.bindings {
         queue = queue.bind(Pattern::new(binding)?);
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use posthaste::Reconnect;
 
-use crate::args::{BrokerArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
+use crate::args::{BrokerArgs, HandlingArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
 use crate::exit::Failure;
 use crate::output::print_line;
@@ -23,14 +23,20 @@ pub(crate) struct SendArgs {
     #[command(flatten)]
     properties: PropertyArgs,
     #[command(flatten)]
+    handling: HandlingArgs,
+    #[command(flatten)]
     broker: BrokerArgs,
     #[command(flatten)]
     reconnect: ReconnectArgs,
 }
 
 pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
-    let template =
-        Template { to: topic(&args.queue)?, to_queue: true, properties: args.properties };
+    let template = Template {
+        to: topic(&args.queue)?,
+        to_queue: true,
+        properties: args.properties,
+        handling: args.handling,
+    };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let payloads = Payloads::read(args.payloads).await?;

@@ -165,15 +165,19 @@ fn a_command_is_killed_when_the_deadline_of_its_request_passes() {
 }
 
 #[test]
-fn a_signal_gives_a_request_up() {
+fn a_command_is_killed_when_its_requester_gives_up() {
     let broker = Broker::tcp();
     let (_folder, path) = folder();
-    let _responder = broker.spawn_ready(&["reply", "slow", "--exec", &endless(&path)]);
+    let responder = broker.spawn_ready(&["reply", "slow", "--exec", &endless(&path)]);
     let request = broker.spawn(&["request", "slow", "x", "--timeout", "1h"]);
-    let _command = began(&path);
+    let command = began(&path);
     request.signal(Signal::INT);
     let given_up = request.end().with(1);
     assert!(given_up.stderr.contains("interrupted"), "{}", given_up.stderr);
+    wait_until_gone(command);
+    // It is neither run again nor answered.
+    responder.signal(Signal::TERM);
+    responder.end().done();
 }
 
 #[test]

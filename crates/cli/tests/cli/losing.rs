@@ -39,6 +39,7 @@ fn no_broker_is_a_failure_after_the_connect_timeout() {
         &["request", "who", "x"],
         &["reply", "who", "--echo"],
         &["queue", "ls"],
+        &["dlq", "ls", "dead"],
         &["stat"],
         &["bench"],
         &["conformance"],

@@ -6,9 +6,12 @@
 )]
 
 mod answering;
+mod burying;
+mod handling;
 mod losing;
 mod managing;
 mod measuring;
+mod overflowing;
 mod proving;
 mod sending;
 mod serving;

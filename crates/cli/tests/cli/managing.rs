@@ -1,8 +1,9 @@
 //! `queue` and `stat`.
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Broker, run};
+use crate::support::{Broker, run, wait_for};
 
 #[test]
 fn a_declared_queue_is_listed_and_inspected() {
@@ -41,9 +42,73 @@ fn declaring_again_changes_what_is_named() {
 }
 
 #[test]
+fn every_setting_is_declared_and_shown() {
+    let broker = Broker::tcp();
+    let mut arguments = vec!["queue", "declare", "jobs", "--json", "--keyed"];
+    arguments.extend(["--overflow", "reject", "--max-attempts", "3", "--backoff", "200ms"]);
+    arguments.extend(["--dead-letter", "jobs.dead", "--ttl", "1h", "--dedup-window", "2m"]);
+    arguments.extend(["--consumer-timeout", "30s", "--expiry", "24h"]);
+    let declared = broker.run(&arguments).done().json();
+    for (name, value) in [
+        ("keyed", json!(true)),
+        ("overflow", json!("reject")),
+        ("max_attempts", json!(3)),
+        ("backoff_ms", json!(200)),
+        ("dead_letter", json!("jobs.dead")),
+        ("ttl_ms", json!(3_600_000)),
+        ("dedup_window_ms", json!(120_000)),
+        ("consumer_timeout_ms", json!(30_000)),
+        ("expiry_ms", json!(86_400_000)),
+        ("durable", json!(false)),
+    ] {
+        assert_eq!(declared[name], value, "{name}");
+    }
+    let text = broker.run(&["queue", "info", "jobs"]).done();
+    for line in ["backoff           200ms", "dead letters      to jobs.dead"] {
+        assert!(text.text().contains(line), "{}", text.text());
+    }
+    // What is named is changed, and nothing else.
+    let changed = ["queue", "declare", "jobs", "--json", "--ttl", "0s", "--overflow", "block"];
+    let changed = broker.run(&changed).done().json();
+    assert_eq!((&changed["ttl_ms"], &changed["overflow"]), (&json!(0), &json!("block")));
+    assert_eq!((&changed["max_attempts"], &changed["keyed"]), (&json!(3), &json!(true)));
+}
+
+#[test]
+fn what_cannot_be_changed_is_a_conflict_that_names_it() {
+    let broker = Broker::tcp();
+    broker.run(&["queue", "declare", "jobs"]).done();
+    let refused = broker.run(&["queue", "declare", "jobs", "--keyed", "--capacity", "7"]).with(1);
+    assert!(refused.stderr.contains("keyed"), "{}", refused.stderr);
+    let info = broker.run(&["queue", "info", "jobs", "--json"]).done().json();
+    assert_eq!((&info["keyed"], &info["capacity"]), (&json!(false), &json!(1_000_000)));
+    let refused = broker.run(&["queue", "declare", "jobs", "--dead-letter", "jobs"]).with(1);
+    assert!(refused.stderr.contains("jobs"), "{}", refused.stderr);
+}
+
+#[test]
+fn purge_drops_what_is_not_handed_out() {
+    let broker = Broker::tcp();
+    broker.run(&["send", "jobs", "x", "--count", "5"]).done();
+    let held = broker.spawn_ready(&["recv", "jobs", "--ack", "never"]);
+    let all = || {
+        let info = broker.run(&["queue", "info", "jobs", "--json"]).done().json();
+        (info["unsettled"] == 5).then_some(())
+    };
+    wait_for("the consumer", all);
+    assert_eq!(broker.run(&["queue", "purge", "jobs"]).done().text(), "purged 0\n");
+    held.signal(Signal::TERM);
+    held.end().done();
+    assert_eq!(broker.run(&["queue", "purge", "jobs"]).done().text(), "purged 5\n");
+    let ledger = broker.stat()["ledger"].clone();
+    assert_eq!(ledger["dropped_by"], json!({"purged": 5}));
+    assert_eq!(broker.messages("jobs"), 0);
+}
+
+#[test]
 fn a_queue_that_is_not_there_is_a_failure() {
     let broker = Broker::tcp();
-    for verb in ["info", "rm"] {
+    for verb in ["info", "purge", "rm"] {
         let failed = broker.run(&["queue", verb, "missing"]).with(1);
         assert!(failed.stderr.contains("missing"), "{}", failed.stderr);
     }

@@ -162,10 +162,18 @@ impl Running {
         Self { child, stdout }
     }
 
-    /// The next line of its stdout.
+    /// The next line of its stdout; empty at its end.
     pub(crate) fn line(&mut self) -> String {
+        let pid = Pid::from_child(&self.child);
+        let stdout = self.stdout.as_mut().unwrap();
         let mut line = String::new();
-        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        let is_here = stdout.buffer().contains(&b'\n');
+        let mut read = || stdout.read_line(&mut line).unwrap();
+        if is_here {
+            read()
+        } else {
+            watch(pid, read)
+        };
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -194,24 +202,33 @@ impl Running {
     /// Waits for its end, and takes what it printed since the last line that was read.
     pub(crate) fn end(mut self) -> Ended {
         let (out, err) = (self.stdout.take(), self.child.stderr.take());
-        let (done, watched) = sync_channel::<()>(1);
         let pid = Pid::from_child(&self.child);
-        let watchdog = thread::spawn(move || {
-            // The process is not reaped before this thread has ended, so the number is its own.
-            if watched.recv_timeout(HANGS).is_err() {
-                let _ = kill_process(pid, Signal::KILL);
-                return true;
-            }
-            false
+        let (stdout, stderr) = watch(pid, || {
+            let errors = thread::spawn(move || read(err));
+            let stdout = read(out);
+            let stderr = String::from_utf8(errors.join().unwrap()).unwrap();
+            wait_until_dead(pid);
+            (stdout, stderr)
         });
-        let errors = thread::spawn(move || read(err));
-        let stdout = read(out);
-        let stderr = String::from_utf8(errors.join().unwrap()).unwrap();
-        wait_until_dead(pid);
-        let _ = done.send(());
-        assert!(!watchdog.join().unwrap(), "the command hung; stderr: {stderr}");
         Ended { code: self.child.wait().unwrap().code(), stdout, stderr }
     }
+}
+
+/// Waits for something of a process, and kills it if that takes too long. The process must not be
+/// reaped meanwhile, so that the number is its own.
+fn watch<T>(pid: Pid, wait: impl FnOnce() -> T) -> T {
+    let (done, watched) = sync_channel::<()>(1);
+    let watchdog = thread::spawn(move || {
+        let hangs = watched.recv_timeout(HANGS).is_err();
+        if hangs {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        hangs
+    });
+    let value = wait();
+    let _ = done.send(());
+    assert!(!watchdog.join().unwrap(), "the command hung");
+    value
 }
 
 /// Waits without reaping.

@@ -26,13 +26,31 @@ fn wrong_usage_is_2_and_one_sentence() {
         &["sub", "news", "--timeout", "-5s"],
         &["sub", "news", "--timeout", "99999999999999999999h"],
         &["sub", "news", "--capacity", "0"],
+        &["sub", "news", "--overflow", "reject"],
+        &["sub", "news", "--overflow", "sometimes"],
         &["recv", "jobs", "--ack", "sometimes"],
         &["recv", "jobs", "--prefetch", "0"],
         &["send", "jobs", "x", "--durable"],
+        &["send", "jobs", "x", "--priority", "4"],
+        &["send", "jobs", "x", "--priority", "-1"],
+        &["send", "jobs", "x", "--ttl", "soon"],
+        &["send", "jobs", "x", "--delay", "1d"],
+        &["send", "jobs", "x", "--id", ""],
         &["reply", "who"],
         &["reply", "who", "--echo", "--exec", "true"],
         &["queue"],
         &["queue", "declare", "jobs", "--capacity", "0"],
+        &["queue", "declare", "jobs", "--overflow", "disconnect"],
+        &["queue", "declare", "jobs", "--overflow", "latest-per-key"],
+        &["queue", "declare", "jobs", "--max-attempts", "0"],
+        &["queue", "declare", "jobs", "--backoff", "1"],
+        &["queue", "declare", "jobs", "--durable"],
+        &["queue", "purge"],
+        &["dlq"],
+        &["dlq", "ls"],
+        &["dlq", "replay", "dead", "--count", "all"],
+        &["conformance", "nonsense"],
+        &["caps", "gopher://127.0.0.1:70"],
         &["serve", "nonsense"],
         &["serve", "memory:"],
         &["serve", "tcp://127.0.0.1"],
@@ -44,7 +62,7 @@ fn wrong_usage_is_2_and_one_sentence() {
     ] {
         let refused = run(arguments);
         assert_eq!(refused.code, Some(2), "{arguments:?}: {}", refused.stderr);
-        if arguments != ["queue"] {
+        if arguments != ["queue"] && arguments != ["dlq"] {
             refused.with(2);
         }
     }
@@ -73,6 +91,9 @@ fn an_invalid_topic_is_a_failure_before_anything_is_connected() {
         &["reply", ".orders", "--echo"],
         &["queue", "info", "a b"],
         &["queue", "declare", "jobs", "--bind", "a..b"],
+        &["queue", "declare", "jobs", "--dead-letter", "a..b"],
+        &["queue", "purge", "a b"],
+        &["dlq", "ls", "a b"],
     ] {
         run(command.iter().chain(&nowhere)).with(1);
     }
@@ -108,6 +129,7 @@ fn help_names_every_command_and_nothing_that_is_not_there() {
         "request",
         "reply",
         "queue",
+        "dlq",
         "stat",
         "bench",
         "conformance",
@@ -126,7 +148,9 @@ fn help_names_every_command_and_nothing_that_is_not_there() {
 fn every_shell_has_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(["completions", shell]).done();
-        assert!(script.text().contains("posthaste"), "{shell}");
+        for word in ["posthaste", "dlq", "dead-letter"] {
+            assert!(script.text().contains(word), "{shell} does not complete {word}");
+        }
     }
 }
 
