@@ -4,26 +4,64 @@
 //! the real public types, because under that flag the crates' locks and atomics are loom's.
 #![cfg(loom)]
 
+use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 use loom::sync::{Condvar, Mutex};
+use loom::thread::{self, JoinHandle};
+use posthaste_core::runtime::{
+    BoxAcceptor, BoxFuture, BoxTimer, BoxWork, Runtime, StdListener, StdSocket, Timer,
+};
+use posthaste_core::transport::BoxConnection;
 
 /// Steps that one execution of a model may take; far more than any does, so that one that runs for
 /// ever is a failure.
 const STEPS_MAX: usize = 20_000;
 
-/// Runs `model` once for every interleaving with at most `preemptions` preemptions, or with as many
-/// as `LOOM_MAX_PREEMPTIONS` says. A thread that waits for ever is a failure.
+/// Loom's own 32 KiB are too few for code that is not optimised.
+const STACK_WORDS: usize = (256 << 10) / size_of::<usize>();
+
+/// Runs `model` once for every interleaving in which at most `preemptions` times a thread is stopped
+/// that could go on, or as many times as `LOOM_MAX_PREEMPTIONS` says. Nearly every race needs no
+/// more than two. A thread that waits for ever is a failure.
+#[allow(clippy::print_stdout, reason = "how much was explored is shown with --nocapture")]
 pub fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.max_branches = STEPS_MAX;
-    let more = builder.preemption_bound.unwrap_or(0);
-    builder.preemption_bound = Some(preemptions.max(more));
-    builder.check(model);
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    let executions = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&executions);
+    let model = Arc::new(model);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        let model = Arc::clone(&model);
+        join(spawn(move || model()));
+    });
+    println!("{} executions", executions.load(Ordering::Relaxed));
+}
+
+/// Starts a thread of a model, of which there are four at most, the one that `explore` starts
+/// included.
+pub fn spawn<T: Send + 'static>(thread: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let thread = thread::Builder::new().stack_size(STACK_WORDS).spawn(thread);
+    thread.expect("loom has room for four threads")
+}
+
+/// Waits for threads of a model, and returns what they do.
+pub fn join_all<T: 'static, const N: usize>(threads: [JoinHandle<T>; N]) -> [T; N] {
+    threads.map(join)
+}
+
+/// Waits for a thread of a model, and returns what it does.
+pub fn join<T: 'static>(thread: JoinHandle<T>) -> T {
+    thread.join().expect("no model goes on after a panic")
 }
 
 /// Polls `future` in this thread until it is ready, and waits for a wake-up in between.
@@ -71,4 +109,85 @@ impl Wake for Bell {
         *self.rung.lock().expect("no model goes on after a panic") = true;
         self.ringing.notify_one();
     }
+}
+
+/// A runtime in which no time passes and no task runs by itself: what is spawned is kept for the
+/// model to poll.
+#[derive(Clone)]
+pub struct Still {
+    origin: Instant,
+    spawned: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
+}
+
+impl Still {
+    /// What was spawned since the last call.
+    pub fn spawned(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut *self.spawned.lock().expect("no model goes on after a panic"))
+    }
+}
+
+impl Default for Still {
+    #[allow(clippy::disallowed_methods, reason = "an origin can only be had from the machine")]
+    fn default() -> Self {
+        Self { origin: Instant::now(), spawned: Arc::default() }
+    }
+}
+
+impl fmt::Debug for Still {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Still").finish_non_exhaustive()
+    }
+}
+
+impl Runtime for Still {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.spawned.lock().expect("no model goes on after a panic").push(task);
+    }
+
+    fn spawn_blocking(&self, work: BoxWork) {
+        work();
+    }
+
+    fn timer(&self) -> BoxTimer {
+        Box::pin(Never)
+    }
+
+    fn now(&self) -> Instant {
+        self.origin
+    }
+
+    fn unix_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+
+    fn register(&self, _socket: StdSocket) -> io::Result<BoxConnection> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn register_connecting(&self, _: StdSocket) -> BoxFuture<'static, io::Result<BoxConnection>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+
+    fn register_listener(&self, _listener: StdListener) -> io::Result<BoxAcceptor> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A timer that does not fire.
+struct Never;
+
+impl Future for Never {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Timer for Never {
+    fn reset(self: Pin<&mut Self>, _deadline: Instant) {}
 }

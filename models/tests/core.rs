@@ -5,20 +5,19 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use loom::thread;
 use posthaste_core::task::{OneShot, ReadySet};
-use posthaste_models::{block_on, explore};
+use posthaste_models::{block_on, explore, join, join_all, spawn};
 
 #[test]
 fn what_is_put_wakes_whoever_waits_for_it() {
     explore(3, || {
         let cell = Arc::new(OneShot::new());
-        let putting = thread::spawn({
+        let putting = spawn({
             let cell = Arc::clone(&cell);
             move || cell.put(7)
         });
         assert_eq!(block_on(poll_fn(|cx| cell.poll_take(cx))), 7);
-        putting.join().unwrap();
+        join(putting);
     });
 }
 
@@ -29,7 +28,7 @@ fn a_child_that_is_woken_while_it_is_polled_is_listed_again() {
         let child = set.add(1);
         // What the child waits for: a value, and a waker to be woken when there is one.
         let cell = Arc::new(OneShot::new());
-        let putting = thread::spawn({
+        let putting = spawn({
             let cell = Arc::clone(&cell);
             move || cell.put(7)
         });
@@ -50,7 +49,7 @@ fn a_child_that_is_woken_while_it_is_polled_is_listed_again() {
             }
         }));
         assert_eq!(value, 7);
-        putting.join().unwrap();
+        join(putting);
     });
 }
 
@@ -60,7 +59,7 @@ fn children_woken_from_two_threads_are_all_listed() {
         let set = ReadySet::new();
         let children = [set.add(0), set.add(1)];
         let wakers: [Waker; 2] = children.each_ref().map(|child| child.polling().clone());
-        let threads = wakers.map(|waker| thread::spawn(move || waker.wake()));
+        let threads = wakers.map(|waker| spawn(move || waker.wake()));
         let mut seen = [false; 2];
         let mut ready = Vec::new();
         block_on(poll_fn(|cx| {
@@ -69,6 +68,6 @@ fn children_woken_from_two_threads_are_all_listed() {
             ready.drain(..).for_each(|child| seen[child] = true);
             if seen == [true; 2] { Poll::Ready(()) } else { Poll::Pending }
         }));
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        join_all(threads);
     });
 }
