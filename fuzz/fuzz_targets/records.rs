@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| posthaste_link::read_as_everything(data));
+fuzz_target!(|data: &[u8]| posthaste_fuzz_cases::records(data));

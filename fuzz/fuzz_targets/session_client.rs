@@ -1,13 +1,6 @@
 //! Arbitrary bytes in arbitrary pieces against a client, fresh or established.
 #![no_main]
 
-use std::time::Instant;
-
 use libfuzzer_sys::fuzz_target;
-use posthaste_fuzz::{config, drive};
-use posthaste_wire::Session;
 
-fuzz_target!(|data: &[u8]| {
-    let now = Instant::now();
-    drive(Session::client(config(), now), Session::server(config(), now), data, now);
-});
+fuzz_target!(|data: &[u8]| posthaste_fuzz_cases::session_client(data));

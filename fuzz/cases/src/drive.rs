@@ -7,14 +7,65 @@ use posthaste_wire::{
     Code, Config, Event, Frame, Header, Hop, Limits, Outcome, Output, Role, Session,
 };
 
+use crate::choices::Choices;
+use crate::frames::{Operator, samples};
+use crate::scene::{Scene, Side, start};
+use crate::weigh::weigh;
+
 /// What may wait to be written: 4 MiB of control frames, and what this driver sends itself.
 const OUTPUT_MAX: usize = (4 << 20) + (2 << 20);
 
 /// The smallest frame that makes an event takes eight bytes of input.
 const BYTES_PER_EVENT: usize = 8;
 
+/// Arbitrary bytes in arbitrary pieces against a client, fresh or established.
+pub fn session_client(data: &[u8]) {
+    let now = start();
+    drive(Session::client(config(), now), Session::server(config(), now), data, now);
+}
+
+/// Arbitrary bytes in arbitrary pieces against a server, fresh or established.
+pub fn session_server(data: &[u8]) {
+    let now = start();
+    drive(Session::server(config(), now), Session::client(config(), now), data, now);
+}
+
+/// Frames of every kind in any order against either side, at any stage, some of them spoiled.
+pub fn session_frames(data: &[u8]) {
+    let samples = samples();
+    let mut choices = Choices::new(data);
+    let mut scene = match choices.below(4) {
+        0 => Scene::fresh(),
+        1 => Scene::established(),
+        _ => Scene::conversation(),
+    };
+    let side = choices.one_of(&[Side::Client, Side::Server]);
+    let now = scene.now;
+    let session = scene.side(side);
+    let mut driver = Driver { output: Output::new(), ended: false };
+    let mut input = BytesMut::new();
+    while !choices.is_over() {
+        let sample = &samples[choices.below(samples.len())];
+        let field = choices.below(2 * sample.fields.len());
+        let bytes = match sample.fields.get(field) {
+            Some(_) => sample.spoiled(field, choices.one_of(&Operator::ALL)),
+            None => sample.bytes.clone(),
+        };
+        input.extend_from_slice(&bytes);
+        let came = input.len();
+        let knows = came + session.output_len();
+        weigh(knows, || session.handle_input(&mut input, now));
+        driver.drain(session, came / BYTES_PER_EVENT + 2);
+        assert!(session.output_len() <= OUTPUT_MAX);
+        if choices.below(4) == 0 {
+            driver.write(session);
+            driver.drain(session, 2 * usize::from(session.limits().links));
+        }
+    }
+}
+
 /// Small limits, so that the fuzzer reaches them.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let limits = Limits {
         frame: 4_096,
         payload: 20_000,
@@ -28,7 +79,7 @@ pub fn config() -> Config {
 
 /// A session and its peer's bytes: the first byte of `data` says whether it is established before,
 /// then each piece is one byte of length and as many of input; a length of 0 lets time pass.
-pub fn drive(mut session: Session, peer: Session, data: &[u8], now: Instant) {
+fn drive(mut session: Session, peer: Session, data: &[u8], now: Instant) {
     let Some((&mode, mut rest)) = data.split_first() else {
         return;
     };
@@ -49,7 +100,7 @@ pub fn drive(mut session: Session, peer: Session, data: &[u8], now: Instant) {
         rest = after;
         input.extend_from_slice(piece);
         let came = input.len();
-        session.handle_input(&mut input, now);
+        weigh(came + session.output_len(), || session.handle_input(&mut input, now));
         // What is left over is part of one frame.
         assert!(input.len() < Header::LEN + 4_096);
         assert!(session.wanted() <= 4_096);
