@@ -1,12 +1,13 @@
 //! Draining: in which order a broker ends, and whom that waits for.
 
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use posthaste_core::runtime::timeout_at;
+use posthaste_core::sync::Mutex;
+use posthaste_core::sync::atomic::{Ordering, fence};
 use posthaste_core::task::lock;
 use posthaste_core::{DrainReport, Runtime};
 

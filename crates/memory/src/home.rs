@@ -1,11 +1,11 @@
 //! What every mailbox knows of the broker that it belongs to.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use posthaste_core::SharedRuntime;
+use posthaste_core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Schedule;
 use crate::engine::Engine;

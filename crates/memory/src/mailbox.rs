@@ -1,9 +1,10 @@
 //! One place that holds messages: a subscription, a group, a queue or an inbox. This is the lock
 //! around its state: held for a few dozen instructions, and never while anybody is woken.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use posthaste_core::sync::Mutex;
+use posthaste_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use posthaste_core::task::lock;
 use posthaste_core::{Ledger, Message, Outcome, Pattern, QueueInfo, Topic};
 

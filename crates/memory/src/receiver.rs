@@ -1,11 +1,12 @@
 //! The receiving handle: takes copies out of one mailbox and leases them to the application.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use posthaste_core::sync::Mutex;
+use posthaste_core::sync::atomic::{Ordering, fence};
 use posthaste_core::task::lock;
 use posthaste_core::{Ack, Delivery, Error, Outcome, Receiver, Settle, Subscription};
 

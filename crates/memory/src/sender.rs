@@ -1,9 +1,9 @@
 //! The sending handle: routes a message, and puts it everywhere or nowhere.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
+use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::{
     Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
 };

@@ -1,10 +1,11 @@
 //! The books of the senders: how many messages they took, each counted by its own sender.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use posthaste_core::Sends;
+use posthaste_core::sync::Mutex;
+use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::task::lock;
 
 /// What all senders took.

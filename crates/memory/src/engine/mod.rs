@@ -5,10 +5,11 @@ mod queues;
 mod registry;
 mod subscribing;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use posthaste_core::sync::{Mutex, MutexGuard};
 use posthaste_core::task::lock;
 use posthaste_core::{
     Cancel, DrainReport, Error, ErrorKind, Event, Message, SharedRuntime, Stats, Status, Topic,
@@ -44,7 +45,7 @@ pub(crate) struct Engine {
 }
 
 /// Tells apart the brokers of one process that have no randomness to name themselves with.
-static UNNAMED: AtomicU64 = AtomicU64::new(0);
+static UNNAMED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 impl Engine {
     pub(crate) fn new(runtime: Option<SharedRuntime>) -> Arc<Self> {

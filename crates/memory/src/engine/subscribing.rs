@@ -1,8 +1,8 @@
 //! How consumers come and go.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use posthaste_core::sync::atomic::Ordering;
 use posthaste_core::task::lock;
 use posthaste_core::{Error, ErrorKind, Source, Subscription, Topic};
 
