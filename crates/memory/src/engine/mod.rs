@@ -6,6 +6,7 @@ mod registry;
 mod subscribing;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as GlobalU64;
 use std::time::{Duration, Instant};
 
 use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,7 +46,7 @@ pub(crate) struct Engine {
 }
 
 /// Tells apart the brokers of one process that have no randomness to name themselves with.
-static UNNAMED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+static UNNAMED: GlobalU64 = GlobalU64::new(0);
 
 impl Engine {
     pub(crate) fn new(runtime: Option<SharedRuntime>) -> Arc<Self> {
