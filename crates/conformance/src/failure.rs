@@ -41,6 +41,12 @@ impl Failure {
         self
     }
 
+    /// Says after how many polls a future was given up.
+    pub(crate) fn after(mut self, polls: usize) -> Self {
+        self.text = format!("given up after {polls} polls: {}", self.text);
+        self
+    }
+
     /// The law that is broken, if it is another than the case's own.
     #[must_use]
     pub fn law(&self) -> Option<Law> {

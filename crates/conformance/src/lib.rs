@@ -34,6 +34,8 @@
 //! After every case the books have to balance, the broker's and its clients', and nothing that the
 //! case opened may be left. [`Books`] asks the same of any other test.
 
+pub mod cancel;
+
 mod books;
 mod case;
 mod cases;

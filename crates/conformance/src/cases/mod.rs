@@ -4,6 +4,10 @@ mod bounds;
 mod broker;
 mod cancels;
 mod desk;
+mod dropped_calls;
+mod dropped_patterns;
+mod dropped_receives;
+mod dropped_sends;
 mod drops;
 mod fanout;
 mod flow;
@@ -40,14 +44,23 @@ macro_rules! __broker_cases {
             S2 sender s2_an_empty_slot_is_an_invalid_argument [];
             S3 sender s3_a_dropped_wait_leaves_the_message_unsent [QUEUES];
             S3 sender s3_a_dropped_send_is_sent_wholly_or_not_at_all [QUEUES];
+            S3 dropped_sends s3_a_send_may_be_given_up_at_every_poll [QUEUES];
+            S3 dropped_sends s3_a_feed_may_be_given_up_at_every_poll [QUEUES];
+            S3 dropped_sends s3_a_slot_is_full_until_its_message_is_taken [QUEUES];
+            S3 dropped_sends s3_sends_given_up_at_random_lose_and_double_nothing [QUEUES];
+            S3 dropped_patterns s3_a_publish_may_be_given_up_at_every_poll [TOPICS];
+            S3 dropped_patterns s3_a_send_to_a_queue_may_be_given_up_at_every_poll [QUEUES];
+            S3 dropped_patterns s3_a_send_of_a_message_may_be_given_up_at_every_poll [QUEUES];
             S4 sender s4_a_flush_accounts_for_every_message [QUEUES, INSPECTION];
             S4 sender s4_a_dropped_flush_loses_no_outcome [QUEUES];
+            S4 dropped_sends s4_a_flush_may_be_given_up_at_every_poll [QUEUES];
             S4 sender s4_a_refused_message_comes_back_with_its_reason [QUEUES, INSPECTION];
             S4 sender s4_refused_and_confirmed_messages_are_told_apart [QUEUES, INSPECTION];
             S4 sender s4_a_receipt_claims_no_more_than_was_reached [QUEUES, INSPECTION];
             S4 sender s4_a_level_that_is_not_reached_is_an_error [QUEUES, INSPECTION];
             S5 sender s5_sending_after_a_close_is_closed [];
             S5 sender s5_closing_flushes_what_was_taken [QUEUES, INSPECTION];
+            S5 dropped_sends s5_a_close_may_be_given_up_at_every_poll [QUEUES];
             S6 flow s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
             S6 flow s6_a_stalled_subscriber_stops_the_sender [TOPICS];
             S6 flow s6_bounds_in_bytes_stop_the_sender_too [QUEUES, INSPECTION, BYTE_LIMITS];
@@ -58,6 +71,13 @@ macro_rules! __broker_cases {
             S7 settings s7_what_was_refused_is_not_confirmed [QUEUES, OVERFLOW, ALONE];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
             R1 receiver r1_a_dropped_batch_loses_nothing [TOPICS];
+            R1 dropped_receives r1_a_receive_may_be_given_up_at_every_poll [QUEUES];
+            R1 dropped_receives r1_a_subscribers_receive_may_be_given_up_at_every_poll [TOPICS];
+            R1 dropped_receives r1_a_wait_for_the_next_may_be_given_up_at_every_poll [QUEUES];
+            R1 dropped_receives r1_a_batch_may_be_given_up_at_every_poll [QUEUES];
+            R1 dropped_receives r1_receives_given_up_at_random_lose_nothing [QUEUES];
+            R1 dropped_receives r1_a_subscribers_receives_given_up_at_random_lose_nothing
+                [TOPICS];
             R1 receiver r1_a_dropped_receiver_loses_nothing_of_its_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_topic [TOPICS];
@@ -76,9 +96,13 @@ macro_rules! __broker_cases {
             R3 receiver r3_a_delayed_retry_comes_no_earlier
                 [QUEUES, REDELIVERY, RETRY_DELAY, CLOCK];
             R3 receiver r3_settled_waits_for_every_settlement [QUEUES, REDELIVERY, INSPECTION];
+            R3 dropped_receives r3_settled_may_be_given_up_at_every_poll
+                [QUEUES, REDELIVERY, INSPECTION];
             R4 receiver r4_a_limit_ends_the_receiver_for_good [QUEUES];
             R4 receiver r4_a_deleted_queue_ends_its_consumers [QUEUES];
             R4 receiver r4_a_closed_receiver_has_ended [TOPICS];
+            R4 dropped_receives r4_a_close_of_a_receiver_may_be_given_up_at_every_poll
+                [QUEUES, REDELIVERY, INSPECTION];
             R5 flow r5_a_dropped_waiting_sender_passes_its_wakeup_on [QUEUES];
             R5 wakeups r5_who_gave_up_waiting_is_not_woken_for_others [QUEUES, PULL];
             R5 wakeups r5_a_wakeup_that_came_too_late_is_passed_on [QUEUES, PULL];
@@ -129,10 +153,24 @@ macro_rules! __broker_cases {
                 [QUEUES, BINDINGS, INSPECTION, ALONE];
             B5 queues b5_a_drain_waits_for_what_was_handed_out [QUEUES, DRAIN, CLOCK, ALONE];
             B5 queues b5_a_drain_gives_up_in_time_and_says_so [QUEUES, DRAIN, CLOCK, ALONE];
+            B5 dropped_calls b5_a_drain_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION, DRAIN, CLOCK, ALONE];
             B5 queues b5_expired_messages_are_not_handed_out [QUEUES, INSPECTION, DEADLINES, CLOCK];
             B6 broker b6_a_dropped_pending_receiver_leaves_nothing_behind
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
             B6 broker b6_a_dropped_declare_declared_or_did_not [QUEUES];
+            B6 dropped_calls b6_opening_a_sender_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION];
+            B6 dropped_calls b6_opening_a_receiver_may_be_given_up_at_every_poll
+                [QUEUES, TOPICS, GROUPS, INSPECTION];
+            B6 dropped_calls b6_opening_a_consumer_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION];
+            B6 dropped_calls b6_opening_an_inbox_may_be_given_up_at_every_poll
+                [INBOXES, INSPECTION, ALONE];
+            B6 dropped_calls b6_a_declaration_may_be_given_up_at_every_poll [QUEUES, INSPECTION];
+            B6 dropped_calls b6_deleting_may_be_given_up_at_every_poll [QUEUES, INSPECTION];
+            B6 dropped_patterns b6_subscribing_may_be_given_up_at_every_poll
+                [QUEUES, TOPICS, GROUPS, INSPECTION];
             B6 hostile b6_a_queue_may_come_and_go_under_load [QUEUES, INSPECTION];
             B6 hostile b6_a_bound_queue_may_be_published_to_while_it_goes
                 [QUEUES, TOPICS, BINDINGS];
@@ -235,6 +273,12 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 desk b17_a_queue_that_is_not_there_is_not_found
                 [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 dropped_calls b17_looking_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 dropped_calls b17_purging_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 dropped_calls b17_replaying_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION, DEAD_LETTERS];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
@@ -243,6 +287,7 @@ macro_rules! __broker_cases {
             D1 drops d1_handles_outlive_the_broker_value [QUEUES, TOPICS];
             D1 drops d1_a_closed_handle_may_be_used_and_closed_again [QUEUES];
             D1 drops d1_futures_may_be_dropped_at_any_poll [QUEUES, INSPECTION];
+            D1 dropped_patterns d1_what_a_bus_drops_leaves_no_one_waiting [TOPICS];
             D1 hostile d1_ten_thousand_subscriptions_leave_nothing [TOPICS, INSPECTION, ALONE];
             D1 hostile d1_a_waker_that_panics_harms_nobody_else [QUEUES, INSPECTION, PULL];
             D1 hostile d1_what_a_dropped_batch_holds_comes_again [QUEUES, REDELIVERY];
@@ -263,6 +308,9 @@ macro_rules! __broker_cases {
             Q1 requests q1_a_failed_request_has_its_responders_words [GROUPS, INBOXES];
             Q1 requests q1_a_dropped_request_frees_its_slot [GROUPS, INBOXES];
             Q1 requests q1_a_request_ends_at_its_deadline [GROUPS, INBOXES, CLOCK];
+            Q1 dropped_patterns q1_a_request_may_be_given_up_at_every_poll [GROUPS, INBOXES];
+            Q1 dropped_patterns q1_serving_may_be_given_up_at_every_poll [GROUPS, INBOXES];
+            Q1 dropped_patterns q1_requests_given_up_at_random_mix_nothing_up [GROUPS, INBOXES];
             Q1 requests q1_a_deadline_without_a_clock_is_unsupported [];
             Q1 requests q1_responders_of_a_group_share_the_work [GROUPS, INBOXES];
             Q1 requests q1_inboxes_have_addresses_of_their_own [TOPICS, INBOXES, ALONE];

@@ -1,0 +1,269 @@
+//! Cases that give the futures of a bus up: publishing, subscribing, asking and answering.
+
+use std::task::Poll;
+
+use posthaste_core::{BoxReceiver, Bus, Message, Receipt, Responder, SendError, SenderExt, Topic};
+
+use super::dropped_sends::{AT_RANDOM, check_books};
+use crate::Context;
+use crate::cancel::{Whim, at_every_poll};
+use crate::context::{next, number_of, numbered, numbered_to, take_numbers};
+use crate::failure::{Failure, Outcome, check, check_eq};
+use crate::poll::{both, yield_now};
+
+/// A bus that sends a number.
+struct Publishing {
+    bus: Bus,
+    number: u64,
+}
+
+/// What a publish that ended has to have said.
+fn check_receipt(receipt: Option<Receipt>) -> Outcome {
+    let confirmed = receipt.is_none_or(|receipt| (receipt.confirmed, receipt.matched) == (1, 1));
+    check!(confirmed, "a receipt of one message to one receiver: {receipt:?}");
+    Ok(())
+}
+
+/// Gives up a bus's sending at every poll; the same bus, so that what it keeps is used again.
+async fn publish_at_every_poll<E: Into<posthaste_core::Error>>(
+    cx: &Context,
+    receiver: &mut BoxReceiver,
+    mut act: impl AsyncFnMut(&mut Publishing) -> Result<Receipt, E>,
+    last: impl Fn(u64) -> Message,
+) -> Outcome {
+    let bus = cx.bus();
+    let mut number = 0;
+    at_every_poll(
+        async || {
+            number += 2;
+            Ok((Publishing { bus: bus.clone(), number }, ()))
+        },
+        async |this: &mut Publishing| act(this).await,
+        async |()| std::future::pending().await,
+        async |this, (), sent| {
+            let sent = sent.transpose().map_err(Into::into)?;
+            check_receipt(sent)?;
+            this.bus.send_message(last(this.number + 1)).await?;
+            let mut found = Vec::new();
+            while found.last() != Some(&(this.number + 1)) {
+                let delivery = next(receiver).await?;
+                found.push(number_of(&delivery)?);
+                delivery.ack();
+            }
+            // A send that was given up may go its way beside a later one of the same bus, so it may
+            // also come after it; what counts is that it comes once at most.
+            if sent.is_some() {
+                check_eq!(found, [this.number, this.number + 1], "what came");
+            }
+            Ok(())
+        },
+    )
+    .await?;
+    let sends = cx.broker().sends().unwrap_or_default();
+    check!(sends.is_balanced(), "the client's books: {sends:?}");
+    Ok(())
+}
+
+pub(crate) async fn s3_a_publish_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let topic = cx.topic("news")?;
+    let mut subscriber = cx.subscriber("news").await?;
+    let act = async |this: &mut Publishing| this.bus.publish(&topic, this.number.to_string()).await;
+    publish_at_every_poll(&cx, &mut subscriber, act, |n| numbered(&topic, n)).await
+}
+
+pub(crate) async fn s3_a_send_to_a_queue_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let queue = cx.queue("jobs").await?;
+    let mut consumer = cx.consumer(&queue).await?;
+    let act = async |this: &mut Publishing| this.bus.send(&queue, this.number.to_string()).await;
+    publish_at_every_poll(&cx, &mut consumer, act, |n| numbered_to(&queue, n)).await?;
+    check_books(&cx, &queue).await
+}
+
+pub(crate) async fn s3_a_send_of_a_message_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let queue = cx.queue("jobs").await?;
+    let mut consumer = cx.consumer(&queue).await?;
+    let act = async |this: &mut Publishing| -> Result<Receipt, SendError> {
+        this.bus.send_message(numbered_to(&queue, this.number)).await
+    };
+    publish_at_every_poll(&cx, &mut consumer, act, |n| numbered_to(&queue, n)).await?;
+    check_books(&cx, &queue).await
+}
+
+pub(crate) async fn b6_subscribing_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let bus = cx.peer_bus();
+    let (topic, group) = (cx.topic("news")?, cx.topic("group")?);
+    let queue = cx.queue("jobs").await?;
+    for way in 0..3 {
+        at_every_poll(
+            async || Ok(((), ())),
+            async |()| match way {
+                0 => bus.subscribe(&topic).await,
+                1 => bus.subscribe_shared(&topic, &group).await,
+                _ => bus.consume(&queue).await,
+            },
+            async |()| std::future::pending().await,
+            async |(), (), opened| {
+                drop(opened.transpose()?);
+                let mut sender = cx.sender().await?;
+                cx.until("nobody is left who listens", async || {
+                    Ok(sender.send(numbered(&topic, 1)).await?.matched == 0)
+                })
+                .await?;
+                cx.until_queue(&queue, "no consumer is left", |info| info.consumers == 0).await
+            },
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+// ---- requests
+
+/// One who asks.
+struct Asking {
+    bus: Bus,
+    topic: Topic,
+    number: u64,
+}
+
+/// Answers with the number asked, for ever.
+async fn answer(responder: &mut Responder) -> Outcome {
+    loop {
+        let request = responder.recv().await?;
+        let request = request.ok_or_else(|| Failure::new("the responder has ended"))?;
+        let payload = request.payload().clone();
+        request.reply(payload).await?;
+    }
+}
+
+pub(crate) async fn q1_a_request_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let topic = cx.topic("echo")?;
+    // The same bus all along, so that a slot that is not freed is seen; the first time it also
+    // opens its inbox.
+    let bus = cx.bus();
+    let mut number = 0;
+    at_every_poll(
+        async || {
+            number += 2;
+            let responder = cx.peer_bus().serve(&topic).open().await?;
+            Ok((Asking { bus: bus.clone(), topic: topic.clone(), number }, responder))
+        },
+        async |this: &mut Asking| this.bus.request(&this.topic, this.number.to_string()).await,
+        answer,
+        async |this, mut responder, reply| {
+            if let Some(reply) = reply.transpose()? {
+                check_eq!(reply.payload(), &this.number.to_string(), "the reply");
+            }
+            // The next one gets its own answer, whatever became of the one before.
+            let number = (this.number + 1).to_string();
+            let mut asking = Box::pin(bus.request(&topic, number.clone()).into_future());
+            let mut answering = Box::pin(answer(&mut responder));
+            let reply = std::future::poll_fn(|cx| {
+                if let Poll::Ready(Err(failure)) = answering.as_mut().poll(cx) {
+                    return Poll::Ready(Err(failure));
+                }
+                asking.as_mut().poll(cx).map(|reply| Ok(reply?))
+            })
+            .await?;
+            check_eq!(reply.payload(), &number, "the reply to the next request");
+            Ok(())
+        },
+    )
+    .await?;
+    let waiting = format!("{bus:?}");
+    check!(waiting.contains("waiting_requests: 0"), "slots that are not free: {waiting}");
+    Ok(())
+}
+
+pub(crate) async fn q1_serving_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
+    let topic = cx.topic("echo")?;
+    let mut world = 0;
+    at_every_poll(
+        async || {
+            world += 1;
+            let responder = cx.peer_bus().serve(&topic).open().await?;
+            Ok((responder, cx.bus()))
+        },
+        async |responder: &mut Responder| responder.recv().await,
+        async |bus: &mut Bus| {
+            // Given up when the one who serves has the request, which is answered to nobody then.
+            bus.request(&topic, "one").await?;
+            Ok(())
+        },
+        async |mut responder, bus, got| {
+            drop(got.transpose()?);
+            let asking = async { Ok(bus.request(&topic, "another").await?) };
+            let serving = async {
+                loop {
+                    let request = responder.recv().await?;
+                    let request = request.ok_or_else(|| Failure::new("it has ended"))?;
+                    if request.payload() == "another" {
+                        return Ok(request.reply("here").await?);
+                    }
+                }
+            };
+            let (reply, ()) = both(asking, serving).await?;
+            check_eq!(reply.payload(), "here", "the reply");
+            Ok(())
+        },
+    )
+    .await
+}
+
+pub(crate) async fn q1_requests_given_up_at_random_mix_nothing_up(cx: Context) -> Outcome {
+    let topic = cx.topic("echo")?;
+    let bus = cx.bus();
+    let mut responder = cx.peer_bus().serve(&topic).concurrency(16).open().await?;
+    let asking = async {
+        let mut whim = Whim::new(23);
+        let mut answered = 0;
+        for number in 0_u64.. {
+            if whim.given_up() >= AT_RANDOM {
+                break;
+            }
+            // One in a while is waited for, so that all is not given up at once.
+            let asking = bus.request(&topic, number.to_string()).into_future();
+            let reply = match number % 64 {
+                0 => Some(asking.await),
+                _ => whim.poll(asking).await,
+            };
+            if let Some(reply) = reply {
+                let reply = reply?;
+                check_eq!(reply.payload(), &number.to_string(), "the reply");
+                answered += 1;
+            }
+            if number % 8 == 0 {
+                yield_now().await;
+            }
+        }
+        check!(answered > 0, "no request was answered");
+        Ok(())
+    };
+    let mut asking = Box::pin(asking);
+    let mut answering = Box::pin(answer(&mut responder));
+    std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+        _ => asking.as_mut().poll(cx),
+    })
+    .await?;
+    let waiting = format!("{bus:?}");
+    check!(waiting.contains("waiting_requests: 0"), "slots that are not free: {waiting}");
+    Ok(())
+}
+
+pub(crate) async fn d1_what_a_bus_drops_leaves_no_one_waiting(cx: Context) -> Outcome {
+    let topic = cx.topic("news")?;
+    let mut subscriber = cx.subscriber("news").await?;
+    {
+        let bus = cx.bus();
+        let publishing = bus.publish(&topic, "1");
+        drop(crate::poll::give_up_after(1, publishing).await);
+    }
+    let mut sender = cx.sender().await?;
+    sender.send(numbered(&topic, 2)).await?;
+    loop {
+        if take_numbers(&mut subscriber, 1).await? == [2] {
+            return Ok(());
+        }
+    }
+}
