@@ -1,7 +1,9 @@
 //! Cases that give the futures of a bus up: publishing, subscribing, asking and answering.
 
+use std::pin::Pin;
 use std::task::Poll;
 
+use posthaste_core::future::Asking;
 use posthaste_core::{BoxReceiver, Bus, Message, Receipt, Responder, SendError, SenderExt, Topic};
 
 use super::dropped_sends::{AT_RANDOM, check_books};
@@ -9,7 +11,7 @@ use crate::Context;
 use crate::cancel::{Whim, at_every_poll};
 use crate::context::{next, number_of, numbered, numbered_to, take_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{both, yield_now};
+use crate::poll::{LocalFuture, both, yield_now};
 
 /// A bus that sends a number.
 struct Publishing {
@@ -120,14 +122,14 @@ pub(crate) async fn b6_subscribing_may_be_given_up_at_every_poll(cx: Context) ->
 // ---- requests
 
 /// One who asks.
-struct Asking {
+struct Asker {
     bus: Bus,
     topic: Topic,
     number: u64,
 }
 
-/// Answers with the number asked, for ever.
-async fn answer(responder: &mut Responder) -> Outcome {
+/// Answers with the number asked, for ever. One that was dropped half-way would not answer.
+async fn answer(mut responder: Responder) -> Outcome {
     loop {
         let request = responder.recv().await?;
         let request = request.ok_or_else(|| Failure::new("the responder has ended"))?;
@@ -146,18 +148,18 @@ pub(crate) async fn q1_a_request_may_be_given_up_at_every_poll(cx: Context) -> O
         async || {
             number += 2;
             let responder = cx.peer_bus().serve(&topic).open().await?;
-            Ok((Asking { bus: bus.clone(), topic: topic.clone(), number }, responder))
+            let answering: LocalFuture<'_, Outcome> = Box::pin(answer(responder));
+            Ok((Asker { bus: bus.clone(), topic: topic.clone(), number }, answering))
         },
-        async |this: &mut Asking| this.bus.request(&this.topic, this.number.to_string()).await,
-        answer,
-        async |this, mut responder, reply| {
+        async |this: &mut Asker| this.bus.request(&this.topic, this.number.to_string()).await,
+        async |answering: &mut LocalFuture<'_, Outcome>| answering.await,
+        async |this, mut answering, reply| {
             if let Some(reply) = reply.transpose()? {
                 check_eq!(reply.payload(), &this.number.to_string(), "the reply");
             }
             // The next one gets its own answer, whatever became of the one before.
             let number = (this.number + 1).to_string();
             let mut asking = Box::pin(bus.request(&topic, number.clone()).into_future());
-            let mut answering = Box::pin(answer(&mut responder));
             let reply = std::future::poll_fn(|cx| {
                 if let Poll::Ready(Err(failure)) = answering.as_mut().poll(cx) {
                     return Poll::Ready(Err(failure));
@@ -177,21 +179,20 @@ pub(crate) async fn q1_a_request_may_be_given_up_at_every_poll(cx: Context) -> O
 
 pub(crate) async fn q1_serving_may_be_given_up_at_every_poll(cx: Context) -> Outcome {
     let topic = cx.topic("echo")?;
-    let mut world = 0;
+    let bus = cx.bus();
     at_every_poll(
         async || {
-            world += 1;
             let responder = cx.peer_bus().serve(&topic).open().await?;
-            Ok((responder, cx.bus()))
+            let asking = Box::pin(bus.request(&topic, "one").into_future());
+            Ok((responder, asking))
         },
         async |responder: &mut Responder| responder.recv().await,
-        async |bus: &mut Bus| {
-            // Given up when the one who serves has the request, which is answered to nobody then.
-            bus.request(&topic, "one").await?;
+        async |asking: &mut Pin<Box<Asking>>| {
+            asking.await?;
             Ok(())
         },
-        async |mut responder, bus, got| {
-            drop(got.transpose()?);
+        async |mut responder, given_up, got| {
+            drop((given_up, got.transpose()?));
             let asking = async { Ok(bus.request(&topic, "another").await?) };
             let serving = async {
                 loop {
@@ -213,7 +214,7 @@ pub(crate) async fn q1_serving_may_be_given_up_at_every_poll(cx: Context) -> Out
 pub(crate) async fn q1_requests_given_up_at_random_mix_nothing_up(cx: Context) -> Outcome {
     let topic = cx.topic("echo")?;
     let bus = cx.bus();
-    let mut responder = cx.peer_bus().serve(&topic).concurrency(16).open().await?;
+    let responder = cx.peer_bus().serve(&topic).concurrency(16).open().await?;
     let asking = async {
         let mut whim = Whim::new(23);
         let mut answered = 0;
@@ -240,7 +241,7 @@ pub(crate) async fn q1_requests_given_up_at_random_mix_nothing_up(cx: Context) -
         Ok(())
     };
     let mut asking = Box::pin(asking);
-    let mut answering = Box::pin(answer(&mut responder));
+    let mut answering = Box::pin(answer(responder));
     std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
         _ => asking.as_mut().poll(cx),
