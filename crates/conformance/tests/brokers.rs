@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use common::{Bare, On, OnSmol, OnTokio};
+use common::{Bare, On, OnSmol, OnTokio, VirtualTime};
 use posthaste_conformance::{BrokerSubject, Executor, Fixture, broker_suite};
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{BoxFuture, Broker, Error, SharedRuntime};
@@ -109,6 +109,7 @@ broker_suite!(memory_shared, on(Bare, Shared));
 broker_suite!(memory_on_tokio_threads, on(OnTokio::threads(), InProcess));
 broker_suite!(memory_on_tokio_current, on(OnTokio::current(), InProcess));
 broker_suite!(memory_on_smol, on(OnSmol::new(), InProcess));
+broker_suite!(memory_in_virtual_time, on(VirtualTime::new(), InProcess));
 #[cfg(unix)]
 broker_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
 #[cfg(unix)]
