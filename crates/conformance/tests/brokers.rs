@@ -5,7 +5,8 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use common::{Bare, On, OnSmol, OnTokio, VirtualTime};
+use common::virtual_time::VirtualTime;
+use common::{Bare, On, OnSmol, OnTokio};
 use posthaste_conformance::{BrokerSubject, Executor, Fixture, broker_suite};
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{BoxFuture, Broker, Error, SharedRuntime};

@@ -3,17 +3,20 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::virtual_time::VirtualTime;
 use common::{Bare, On, OnSmol, OnTokio};
 use posthaste_conformance::{
-    BROKER_CASES, BrokerSubject, Executor, Fixture, Law, LocalFuture, Need, RUNTIME_CASES,
-    TRANSPORT_CASES, Verdict, block_on, run_broker, run_broker_case,
+    BROKER_CASES, Books, BrokerSubject, Executor, Fixture, Law, LocalFuture, Need, RUNTIME_CASES,
+    TRANSPORT_CASES, Verdict, block_on, cancel, run_broker, run_broker_case,
 };
 use posthaste_core::{
-    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Queue,
-    QueueInfo, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
+    BoxFuture, BoxReceiver, BoxSender, Broker, Bus, Capabilities, Capability, DrainReport, Error,
+    Queue, QueueInfo, ReceiverExt, SenderOptions, SharedRuntime, Stats, Subscription, Topic,
 };
 use posthaste_memory::Memory;
 
@@ -90,12 +93,70 @@ fn a_panic_of_the_subject_is_a_failure() {
 
 #[test]
 fn a_future_that_wakes_itself_over_and_over_is_given_up() {
-    let restless: LocalFuture<'_, ()> = Box::pin(std::future::poll_fn(|cx| {
+    let restless: LocalFuture<'_, ()> = Box::pin(poll_fn(|cx| {
         cx.waker().wake_by_ref();
-        std::task::Poll::Pending
+        Poll::Pending
     }));
     assert!(!block_on(restless, Duration::ZERO));
     assert!(block_on(Box::pin(std::future::ready(())), Duration::ZERO));
+}
+
+#[test]
+fn books_out_of_balance_fail_the_test_that_watches_them() {
+    let ended_well = |bug| {
+        let world = VirtualTime::planted(bug);
+        let memory = world.runtime().map_or_else(Memory::new, Memory::with_runtime);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _books = Books::watch(memory.clone());
+            world.block_on(Box::pin(async {
+                let bus = Bus::new(memory);
+                bus.send("jobs", "work").await.unwrap();
+                let mut jobs = bus.consume("jobs").await.unwrap();
+                jobs.next_delivery().await.unwrap().ack();
+            }));
+        }))
+    };
+    assert!(ended_well("").is_ok());
+    let panic = ended_well("memory.forgets-acked-count").unwrap_err();
+    let text = panic.downcast_ref::<String>().unwrap();
+    assert!(text.contains("the books of jobs do not balance"), "{text}");
+    assert!(text.contains("accepted: 1"), "{text}");
+}
+
+#[test]
+fn a_future_is_given_up_after_every_number_of_polls() {
+    let given_up = std::cell::RefCell::new(Vec::new());
+    let trying = async {
+        let four_polls = async |polls: &mut u32| {
+            poll_fn(|cx| {
+                *polls += 1;
+                cx.waker().wake_by_ref();
+                if *polls == 4 { Poll::Ready("done") } else { Poll::Pending }
+            })
+            .await
+        };
+        let check = async |polls, (), output| {
+            given_up.borrow_mut().push((polls, output));
+            Ok(())
+        };
+        let open = async || Ok((0, ()));
+        cancel::at_every_poll(open, four_polls, async |()| Ok(()), check).await.unwrap();
+    };
+    assert!(block_on(Box::pin(trying), Duration::ZERO));
+    let dropped = [0, 1, 2, 3].map(|polls| (polls, None));
+    let twice: Vec<_> = dropped.into_iter().flat_map(|this| [this, this]).collect();
+    assert_eq!(*given_up.borrow(), [twice, vec![(4, Some("done")); 2]].concat());
+}
+
+#[test]
+fn a_future_whose_wake_up_is_lost_hangs_the_one_who_gives_it_up() {
+    let trying = async {
+        let lost = async |(): &mut ()| std::future::pending::<()>().await;
+        let open = async || Ok(((), ()));
+        let check = async |(), (), _: Option<()>| Ok(());
+        let _never = cancel::at_every_poll(open, lost, async |()| Ok(()), check).await;
+    };
+    assert!(!block_on(Box::pin(trying), Duration::ZERO));
 }
 
 struct Sound;

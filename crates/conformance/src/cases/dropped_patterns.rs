@@ -61,9 +61,7 @@ async fn publish_at_every_poll<E: Into<posthaste_core::Error>>(
         },
     )
     .await?;
-    let sends = cx.broker().sends().unwrap_or_default();
-    check!(sends.is_balanced(), "the client's books: {sends:?}");
-    Ok(())
+    cx.check_sends()
 }
 
 pub(crate) async fn s3_a_publish_may_be_given_up_at_every_poll(cx: Context) -> Outcome {

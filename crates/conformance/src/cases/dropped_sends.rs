@@ -84,13 +84,7 @@ async fn was_taken(
 
 /// That a queue and both clients have their books in order.
 pub(super) async fn check_books(cx: &Context, queue: &Topic) -> Outcome {
-    for client in [cx.broker(), cx.peer()] {
-        let sends = client.sends().unwrap_or_default();
-        let failure = || Failure::new(format!("a client's books: {sends:?}"));
-        if !sends.is_balanced() {
-            return Err(failure().of(crate::Law::S7));
-        }
-    }
+    cx.check_sends()?;
     if cx.has(posthaste_core::Capability::Inspection) {
         check_balance(&cx.info(queue).await?.ledger, "the queue")?;
     }

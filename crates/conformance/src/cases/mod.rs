@@ -81,6 +81,8 @@ macro_rules! __broker_cases {
             R1 receiver r1_a_dropped_receiver_loses_nothing_of_its_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_topic [TOPICS];
+            R2 receiver r2_what_is_given_back_goes_to_its_old_place
+                [QUEUES, REDELIVERY, INSPECTION];
             R3 receiver r3_acked_never_comes_again [QUEUES, REDELIVERY];
             R3 receiver r3_a_retried_one_comes_again_one_attempt_higher [QUEUES, REDELIVERY];
             R3 receiver r3_a_dropped_one_comes_again_one_attempt_higher [QUEUES, REDELIVERY];

@@ -54,7 +54,7 @@ pub(crate) async fn b11_what_comes_again_keeps_its_priority_and_place(cx: Contex
     }
     // Given back in another order than they came.
     drop(first);
-    for nth in [2, 0, 1, 1, 0] {
+    for nth in [2, 1, 2, 0, 0] {
         held.remove(nth).release();
     }
     cx.until_queue(&queue, "all are back", |info| info.unsettled == 0).await?;

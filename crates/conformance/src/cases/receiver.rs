@@ -154,6 +154,25 @@ async fn check_order_of_four_senders(
 
 // ---- R3
 
+pub(crate) async fn r2_what_is_given_back_goes_to_its_old_place(cx: Context) -> Outcome {
+    let queue = cx.queue("jobs").await?;
+    let mut sender = cx.sender().await?;
+    send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=6).await?;
+    let mut first = cx.receiver(Subscription::queue(&queue)?.prefetch(4)).await?;
+    let mut held = Vec::new();
+    for _ in 1..=4 {
+        held.push(next(&mut first).await?);
+    }
+    drop(first);
+    for nth in [1, 0, 1, 0] {
+        held.remove(nth).release();
+    }
+    cx.until_queue(&queue, "all are back", |info| info.unsettled == 0).await?;
+    let mut second = cx.consumer(&queue).await?;
+    check_eq!(take_numbers(&mut second, 6).await?, [1, 2, 3, 4, 5, 6], "what the next one got");
+    Ok(())
+}
+
 pub(crate) async fn r3_acked_never_comes_again(cx: Context) -> Outcome {
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "every test binary uses some of them")]
 
-mod virtual_time;
+pub(crate) mod virtual_time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,6 @@ use posthaste_conformance::{Executor, LocalFuture};
 use posthaste_core::SharedRuntime;
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
-
-pub(crate) use virtual_time::VirtualTime;
 
 /// No runtime at all. Nothing but the case itself can wake it, so a hang is seen at once.
 pub(crate) struct Bare;

@@ -11,9 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use posthaste_conformance::{Executor, LocalFuture};
-use posthaste_core::runtime::{
-    BoxAcceptor, BoxTimer, BoxWork, StdListener, StdSocket, Timer,
-};
+use posthaste_core::runtime::{BoxAcceptor, BoxTimer, BoxWork, StdListener, StdSocket, Timer};
 use posthaste_core::task::lock;
 use posthaste_core::transport::BoxConnection;
 use posthaste_core::{BoxFuture, Runtime, SharedRuntime};

@@ -72,4 +72,44 @@ pub(crate) enum Fault {
     NeverSaysNobody,
     /// Replies come to other requests.
     MixesReplies,
+
+    // ---- of what queues and subscriptions were told; each still says that it heard
+    /// A conflict is passed over in silence.
+    HidesConflicts,
+    /// A message is tried once more than it may be.
+    TriesOnceMore,
+    /// Dead letters have no history.
+    ForgetsDeaths,
+    /// Messages live for ever.
+    IgnoresTimesToLive,
+    /// Nothing is delayed.
+    ForgetsDelays,
+    /// A message that failed is tried again at once.
+    IgnoresBackoff,
+    /// All are as urgent as any other.
+    IgnoresPriorities,
+    /// Nothing is a duplicate.
+    IgnoresIds,
+    /// A key's messages are handed out at once.
+    IgnoresKeys,
+    /// A consumer may take for ever.
+    NeverTakesBack,
+    /// Queues keep what they have and drop what comes.
+    DropsTheNewestOnly,
+    /// A subscription that cannot keep up blocks, whatever its policy.
+    BlocksForSubscribers,
+    /// One that is cut off ends without a word.
+    EndsInSilence,
+    /// Drops happen in silence.
+    TellsNoEvents,
+    /// Browsing takes the first message away.
+    BrowsesAway,
+    /// Nobody is told that nobody waits any more.
+    IgnoresCancels,
+    /// A client counts what it took twice.
+    CountsTakenTwice,
+    /// Errors say nothing.
+    SaysNothing,
+    /// A number that is large enough is too much for it.
+    PanicsAtLargeNumbers,
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::task::lock;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Delivery, Error, Kind, Level, Message, Outcome, Receipt,
-    Receiver, Returned, Sender, Seq, Settle, Status, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Delivery, Error, Event, Kind, Level, Message, MessageBuilder,
+    Outcome, Receipt, Receiver, Returned, Sender, Seq, Settle, Status, Subscription, Topic,
 };
 use posthaste_memory::Memory;
 
@@ -97,6 +97,12 @@ impl Sender for BrokenSender {
                     *slot = Some(plain);
                 }
             }
+            Fault::ForgetsDelays => *slot = slot.take().map(Message::without_delay),
+            Fault::IgnoresPriorities => {
+                if let Some(usual) = slot.as_ref().filter(|message| message.priority() > 0) {
+                    *slot = plain(usual).build().ok();
+                }
+            }
             _ => {}
         }
         let double = slot.clone().filter(|_| next.is_multiple_of(5));
@@ -160,6 +166,18 @@ impl Sender for BrokenSender {
     }
 }
 
+/// A message like this one, without what makes it special.
+fn plain(message: &Message) -> MessageBuilder {
+    let mut draft = Message::builder(message.topic()).payload(message.payload().clone());
+    for (name, value) in message.headers() {
+        draft = draft.header(name, value);
+    }
+    if let Some(key) = message.key() {
+        draft = draft.key(key);
+    }
+    if message.is_to_queue() { draft.to_queue() } else { draft }
+}
+
 /// Consumers of the same queues, and the copies that each of them gets of the others' messages.
 #[derive(Default)]
 pub(crate) struct Crowd(Mutex<BTreeMap<u64, (Topic, VecDeque<Message>)>>);
@@ -221,6 +239,12 @@ impl BrokenReceiver {
                     }
                 }
             }
+            Fault::TellsNoEvents if Event::from_message(delivery.message()).is_some() => {
+                return None;
+            }
+            Fault::ForgetsDeaths if delivery.message().deaths().next().is_some() => {
+                return Some(self.settler.without_deaths(delivery));
+            }
             Fault::NeverSaysNobody if delivery.message().status() == Some(Status::NoResponders) => {
                 return None;
             }
@@ -257,6 +281,10 @@ impl Receiver for BrokenReceiver {
                 self.ended = true;
                 return Poll::Ready(None);
             };
+            if self.fault == Fault::EndsInSilence && next.is_err() {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
             let Some(delivery) = self.pass(next?) else {
                 continue;
             };
@@ -335,6 +363,19 @@ struct Settler {
 }
 
 impl Settler {
+    fn without_deaths(self: &Arc<Self>, delivery: Delivery) -> Delivery {
+        let attempt = delivery.attempt();
+        let parts = delivery.into_parts();
+        let (Ok(message), Some(lease)) = (plain(&parts.message).build(), parts.lease) else {
+            return Delivery::settled(parts.message, attempt);
+        };
+        let mut leases = lock(&self.leases);
+        leases.0 += 1;
+        let tag = leases.0;
+        leases.1.insert(tag, lease);
+        Delivery::leased(message, attempt, Arc::clone(self) as Arc<dyn Settle>, tag)
+    }
+
     fn lease(self: &Arc<Self>, delivery: Delivery) -> Delivery {
         let parts = delivery.into_parts();
         let attempt = match self.fault {
@@ -366,6 +407,19 @@ impl Settle for Settler {
             }
             (_, outcome) => outcome,
         });
+    }
+
+    fn extend(&self, tag: u64) {
+        if let Some(lease) = lock(&self.leases).1.get(&tag) {
+            lease.extend();
+        }
+    }
+
+    fn poll_cancelled(&self, tag: u64, cx: &mut Context<'_>) -> Poll<()> {
+        match lock(&self.leases).1.get(&tag) {
+            Some(lease) => lease.poll_cancelled(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
