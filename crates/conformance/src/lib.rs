@@ -35,15 +35,18 @@
 //! case opened may be left. [`Books`] asks the same of any other test.
 
 pub mod cancel;
+pub mod card;
 
 mod books;
 mod case;
 mod cases;
 mod context;
 mod failure;
+mod json;
 mod law;
 mod poll;
 mod random;
+mod report;
 mod run;
 mod subject;
 mod suite;
@@ -56,8 +59,9 @@ pub use context::Context;
 pub use failure::{Failure, Outcome};
 pub use law::Law;
 pub use poll::{LocalFuture, block_on};
+pub use report::{Report, Row, Totals};
 pub use run::{
-    Report, Row, assert_broker_case, assert_runtime_case, assert_transport_case, run_broker,
-    run_broker_case, run_runtime, run_runtime_case, run_transport, run_transport_case,
+    assert_broker_case, assert_runtime_case, assert_transport_case, run_broker, run_broker_case,
+    run_runtime, run_runtime_case, run_transport, run_transport_case,
 };
 pub use subject::{BrokerSubject, Executor, Fixture, Medium, RuntimeSubject, TransportSubject};

@@ -1,20 +1,19 @@
 //! Runs cases: one, or all of them into a report.
 
 use std::any::Any;
-use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use posthaste_core::Capabilities;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
-use posthaste_core::{Capabilities, Capability, Support};
 
-use crate::case::{BrokerCase, Case, Need, RuntimeCase, TransportCase, Verdict};
+use crate::case::{BrokerCase, Need, RuntimeCase, TransportCase, Verdict};
 use crate::cases::{BROKER_CASES, RUNTIME_CASES, TRANSPORT_CASES, has_sockets};
 use crate::failure::Failure;
 use crate::poll::LocalFuture;
+use crate::report::{Report, Row};
 use crate::subject::{BrokerSubject, Executor, RuntimeSubject, TransportSubject};
 use crate::watchdog::Watchdog;
 use crate::{Context, Law};
@@ -27,21 +26,21 @@ pub fn run_broker(subject: &(impl BrokerSubject + ?Sized)) -> Report {
         (Row::of(case), verdict)
     });
     let verdicts = verdicts.collect();
-    Report { card: lock(&card).take(), verdicts }
+    Report::new(lock(&card).take(), verdicts)
 }
 
 /// Runs every transport case against `subject`.
 pub fn run_transport(subject: &(impl TransportSubject + ?Sized)) -> Report {
     let verdicts =
         TRANSPORT_CASES.iter().map(|case| (Row::of(case), transport_case(subject, case)));
-    Report { card: None, verdicts: verdicts.collect() }
+    Report::new(None, verdicts.collect())
 }
 
 /// Runs every runtime case against `subject`.
 pub fn run_runtime(subject: &(impl RuntimeSubject + ?Sized)) -> Report {
     let verdicts =
         RUNTIME_CASES.iter().map(|case| (Row::of(case), run_runtime_case(subject, case)));
-    Report { card: None, verdicts: verdicts.collect() }
+    Report::new(None, verdicts.collect())
 }
 
 /// Runs one broker case against `subject`.
@@ -205,82 +204,4 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a text")
-}
-
-/// How every case ended.
-#[derive(Debug)]
-pub struct Report {
-    card: Option<Capabilities>,
-    verdicts: Vec<(Row, Verdict)>,
-}
-
-/// A case without what it runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    /// The law that it shows.
-    pub law: Law,
-    /// Its name.
-    pub name: &'static str,
-}
-
-impl Row {
-    fn of<C>(case: &Case<C>) -> Self {
-        Self { law: case.law, name: case.name }
-    }
-}
-
-impl Report {
-    /// The broker's capability card.
-    #[must_use]
-    pub fn card(&self) -> Option<&Capabilities> {
-        self.card.as_ref()
-    }
-
-    /// Every case with its verdict, in the order of the laws.
-    pub fn verdicts(&self) -> impl Iterator<Item = (Row, &Verdict)> {
-        self.verdicts.iter().map(|(row, verdict)| (*row, verdict))
-    }
-
-    /// Whether every applicable case passed.
-    #[must_use]
-    pub fn is_conformant(&self) -> bool {
-        self.broken_laws().is_empty()
-    }
-
-    /// The laws of which a case failed.
-    #[must_use]
-    pub fn broken_laws(&self) -> BTreeSet<Law> {
-        self.verdicts()
-            .filter_map(|(row, verdict)| match verdict {
-                Verdict::Failed(failure) => Some(failure.law().unwrap_or(row.law)),
-                Verdict::Passed | Verdict::NotApplicable(_) => None,
-            })
-            .collect()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(card) = &self.card {
-            writeln!(f, "{}", card.backend())?;
-            for (capability, support) in card.iter() {
-                let support = match support {
-                    Support::Native => "native",
-                    Support::Emulated => "emulated",
-                    Support::Lacking => "lacking",
-                };
-                writeln!(f, "  {:<15} {support}", Capability::to_string(&capability))?;
-            }
-        }
-        let (mut passed, mut skipped, mut failed) = (0, 0, 0);
-        for (row, verdict) in self.verdicts() {
-            writeln!(f, "{} {}: {verdict}", row.law, row.name)?;
-            match verdict {
-                Verdict::Passed => passed += 1,
-                Verdict::NotApplicable(_) => skipped += 1,
-                Verdict::Failed(_) => failed += 1,
-            }
-        }
-        write!(f, "{passed} passed, {failed} failed, {skipped} not applicable")
-    }
 }

@@ -44,9 +44,19 @@ fn a_sound_broker_has_a_clean_report() {
     assert_eq!(report.verdicts().count(), BROKER_CASES.len());
     assert_eq!(report.card().map(Capabilities::backend), Some("memory"));
     let text = report.to_string();
-    assert!(text.contains("redelivery      native"), "{text}");
+    assert!(text.contains("redelivery        native"), "{text}");
     assert!(text.contains("S1 s1_pending_leaves_the_slot_full: passed"), "{text}");
     assert!(text.contains("0 failed"), "{text}");
+    let sum = report.by_law().values().map(|this| this.passed).sum::<usize>();
+    assert_eq!(sum, report.totals().passed);
+    let redelivery = report.by_capability()[&Capability::Redelivery];
+    assert!(redelivery.passed > 5 && redelivery.failed == 0, "{redelivery}");
+    let json = report.to_json();
+    assert!(
+        json.starts_with(r#"{"backend":"memory","capabilities":{"topics":"native","#),
+        "{json}"
+    );
+    assert!(json.contains(r#""name":"s1_pending_leaves_the_slot_full","verdict":"passed""#));
 }
 
 #[test]

@@ -9,17 +9,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use posthaste::{BoxFuture, Error, Reconnect, Runtime, SharedRuntime};
 use posthaste_conformance::{
-    BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, Report, Verdict, run_broker,
+    BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, run_broker,
 };
 use posthaste_tokio::Tokio;
-use serde::Serialize;
 
-use super::caps::Card;
 use crate::args::{BrokerArgs, TargetArgs};
 use crate::connect;
 use crate::exit::{Code, Failure};
 use crate::output::print_line;
-use crate::record::json;
 
 /// Hold a running broker to the laws of the conformance kit
 ///
@@ -30,7 +27,8 @@ use crate::record::json;
 pub(crate) struct ConformanceArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Print one JSON object: backend, capabilities, passed, failed, not_applicable, cases
+    /// Print one JSON object: backend, capabilities, results, passed, failed, not_applicable, laws,
+    /// cases
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +45,7 @@ pub(crate) fn run(args: ConformanceArgs) -> Result<(), Failure> {
     subject.progress.finish_and_clear();
     subject.tokio.block_on(subject.clean_up());
     print_line(&match args.json {
-        true => json(&Record::of(&report))?,
+        true => report.to_json(),
         false => report.to_string(),
     })?;
     let broken = report.broken_laws();
@@ -133,48 +131,5 @@ impl BrokerSubject for Subject {
                 .pushes()
                 .shared(format!("{}.{number}", self.space)))
         })
-    }
-}
-
-/// A report as JSON.
-#[derive(Debug, Serialize)]
-struct Record {
-    #[serde(flatten)]
-    card: Option<Card>,
-    passed: usize,
-    failed: usize,
-    not_applicable: usize,
-    cases: Vec<CaseRecord>,
-}
-
-#[derive(Debug, Serialize)]
-struct CaseRecord {
-    law: String,
-    name: &'static str,
-    /// `passed`, `failed` or `not_applicable`.
-    verdict: &'static str,
-    /// What is missing, or how it failed.
-    why: Option<String>,
-}
-
-impl Record {
-    fn of(report: &Report) -> Self {
-        let cases = report.verdicts().map(|(row, verdict)| {
-            let (verdict, why) = match verdict {
-                Verdict::Passed => ("passed", None),
-                Verdict::Failed(failure) => ("failed", Some(failure.to_string())),
-                Verdict::NotApplicable(need) => ("not_applicable", Some(need.to_string())),
-            };
-            CaseRecord { law: row.law.to_string(), name: row.name, verdict, why }
-        });
-        let cases: Vec<_> = cases.collect();
-        let count = |verdict| cases.iter().filter(|case| case.verdict == verdict).count();
-        Self {
-            card: report.card().map(Card::of),
-            passed: count("passed"),
-            failed: count("failed"),
-            not_applicable: count("not_applicable"),
-            cases,
-        }
     }
 }
