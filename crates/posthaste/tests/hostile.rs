@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use posthaste::prelude::*;
 use posthaste::{Memory, Server, ServerOptions, SharedRuntime};
+use posthaste_conformance::Books;
 use posthaste_tokio::Tokio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,19 +19,21 @@ struct World {
     _server: Server,
     address: String,
     good: Bus,
+    _books: Books,
 }
 
 impl World {
     async fn new(handshake: Duration) -> Self {
         let runtime: SharedRuntime = Tokio::current().into();
         let broker = Memory::with_runtime(runtime.clone());
+        let books = Books::watch(broker.clone());
         let options = ServerOptions::new().handshake(handshake);
         let server = Server::new(runtime.clone(), broker.clone(), options);
         let endpoint = posthaste::endpoint("tcp://127.0.0.1:0").unwrap();
         let transport = posthaste::transport(runtime.clone(), &endpoint).unwrap();
         let address = server.listen(transport, endpoint).await.unwrap().address().to_owned();
         let good = posthaste::connect(runtime.clone(), format!("tcp://{address}")).await.unwrap();
-        Self { runtime, broker, _server: server, address, good }
+        Self { runtime, broker, _server: server, address, good, _books: books }
     }
 
     async fn dial(&self) -> TcpStream {

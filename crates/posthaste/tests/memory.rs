@@ -2,6 +2,7 @@
 //! is the process's.
 
 use posthaste::{Memory, SharedRuntime};
+use posthaste_conformance::Books;
 use posthaste_tokio::Tokio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,6 +14,7 @@ const PREFACE: &[u8] = b"\x89PHW\r\n\x01\0";
 async fn hostile_peers_cost_no_memory_that_stays() {
     let runtime: SharedRuntime = Tokio::current().into();
     let broker = Memory::with_runtime(runtime.clone());
+    let _books = Books::watch(broker.clone());
     let server = posthaste::serve(runtime.clone(), broker, "tcp://127.0.0.1:0").await.unwrap();
     let address = server.endpoints()[0].address().to_owned();
     let flood = [PREFACE, &[0x5a; 50_000]].concat();

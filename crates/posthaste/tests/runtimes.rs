@@ -3,6 +3,7 @@
 
 use posthaste::prelude::*;
 use posthaste::{Memory, SharedRuntime};
+use posthaste_conformance::Books;
 use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
 
@@ -11,6 +12,7 @@ fn a_tokio_server_a_smol_client_and_a_bare_block_on_share_a_broker() {
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let serving: SharedRuntime = Tokio::new(tokio.handle().clone()).into();
     let broker = Memory::with_runtime(serving.clone());
+    let _books = Books::watch(broker.clone());
     let server =
         tokio.block_on(posthaste::serve(serving, broker.clone(), "tcp://127.0.0.1:0")).unwrap();
     let url = server.endpoints()[0].to_string();
@@ -37,6 +39,7 @@ fn a_tokio_server_a_smol_client_and_a_bare_block_on_share_a_broker() {
 fn every_pattern_works_under_a_bare_block_on() {
     pollster::block_on(async {
         let bus = Bus::new(Memory::new());
+        let _books = Books::watch(bus.broker().clone());
         let mut news = bus.subscribe("news.>").await.unwrap();
         assert_eq!(bus.publish("news.today", "rain").await.unwrap().matched, 1);
         assert_eq!(news.next_delivery().await.unwrap().payload(), "rain");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 use posthaste::prelude::*;
 use posthaste::{BoxReceiver, Memory, Server, SharedRuntime};
+use posthaste_conformance::Books;
 use posthaste_tokio::Tokio;
 
 const SUBSCRIBERS: usize = 1_000;
@@ -17,15 +18,17 @@ struct World {
     broker: Memory,
     server: Server,
     url: String,
+    _books: Books,
 }
 
 impl World {
     async fn at(url: &str) -> Self {
         let runtime: SharedRuntime = Tokio::current().into();
         let broker = Memory::with_runtime(runtime.clone());
+        let books = Books::watch(broker.clone());
         let server = posthaste::serve(runtime.clone(), broker.clone(), url).await.unwrap();
         let url = server.endpoints()[0].to_string();
-        Self { runtime, broker, server, url }
+        Self { runtime, broker, server, url, _books: books }
     }
 
     async fn connect(&self) -> Bus {

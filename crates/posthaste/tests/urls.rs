@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use posthaste::prelude::*;
 use posthaste::{Memory, Reconnect, SharedRuntime};
+use posthaste_conformance::Books;
 use posthaste_tokio::Tokio;
 
 #[tokio::test]
@@ -21,6 +22,7 @@ async fn every_spelling_of_a_socket_reaches_the_broker_that_is_served_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ph.sock");
     let broker = Memory::with_runtime(runtime.clone());
+    let _books = Books::watch(broker.clone());
     let url = format!("unix:{}", path.display());
     let _server = posthaste::serve(runtime.clone(), broker, &url).await.unwrap();
     for url in [url, format!("unix://{}", path.display())] {
@@ -35,6 +37,7 @@ async fn a_gateway_serves_a_broker_that_is_itself_remote() {
     let folder = tempfile::tempdir().unwrap();
     let url = |name: &str| format!("unix:{}", folder.path().join(name).display());
     let broker = Memory::with_runtime(runtime.clone());
+    let _books = Books::watch(broker.clone());
     let _server = posthaste::serve(runtime.clone(), broker, url("one")).await.unwrap();
     let behind = posthaste::connect(runtime.clone(), url("one")).await.unwrap();
     let broker = behind.broker().clone();
@@ -98,6 +101,7 @@ fn a_comma_separates_urls_only_where_another_one_follows() {
 #[tokio::test]
 async fn nobody_can_connect_to_memory_so_it_is_not_served() {
     let broker = Memory::with_runtime(Tokio::current().into());
+    let _books = Books::watch(broker.clone());
     let refused = posthaste::serve(Tokio::current(), broker, "memory:").await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
