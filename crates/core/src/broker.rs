@@ -44,6 +44,7 @@ use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscrip
 /// - **Q1** A request that was dropped or timed out frees its slot; a late reply is counted, not
 ///   delivered. **Q2** A request that nobody can answer is answered `NoResponders` at once.
 /// - **Q3** A cancelled request is removed where it waits, and who works on it is told.
+/// - **Q4** A survey ends with every answer there is, and says how many are missing.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Opens a sender.

@@ -22,6 +22,7 @@ mod runtime;
 mod sender;
 mod settings;
 mod streams;
+mod surveys;
 mod times;
 mod transport;
 mod wakeups;
@@ -327,6 +328,10 @@ macro_rules! __broker_cases {
                 [QUEUES, GROUPS, INBOXES, NO_RESPONDERS, INSPECTION];
             Q2 requests q2_a_dropped_request_tells_its_requester [GROUPS, INBOXES, NO_RESPONDERS];
             Q2 requests q2_a_lost_responder_tells_every_requester [GROUPS, INBOXES, NO_RESPONDERS];
+            Q2 surveys q2_a_reply_that_is_given_up_leaves_nobody_waiting
+                [GROUPS, INBOXES, NO_RESPONDERS];
+            Q2 surveys q2_a_failure_that_is_given_up_leaves_nobody_waiting
+                [GROUPS, INBOXES, NO_RESPONDERS];
             Q3 cancels q3_what_waits_in_a_queue_is_removed
                 [QUEUES, INBOXES, INSPECTION, CANCELLATION];
             Q3 cancels q3_who_works_on_it_is_told
@@ -334,6 +339,12 @@ macro_rules! __broker_cases {
             Q3 cancels q3_cancelling_one_leaves_the_others_alone [QUEUES, INBOXES, CANCELLATION];
             Q3 cancels q3_a_request_that_is_dropped_is_cancelled
                 [GROUPS, INBOXES, CANCELLATION];
+            Q4 surveys q4_a_survey_tells_every_answer_and_who_is_missing
+                [GROUPS, INBOXES, NO_RESPONDERS];
+            Q4 surveys q4_a_survey_of_nobody_has_no_answers [INBOXES, NO_RESPONDERS];
+            Q4 surveys q4_a_survey_ends_at_its_deadline [GROUPS, INBOXES, CLOCK];
+            Q4 surveys q4_a_survey_may_be_given_up_at_every_poll
+                [GROUPS, INBOXES, NO_RESPONDERS];
         }
     };
 }

@@ -273,79 +273,86 @@ macro_rules! mutants {
 
 mutants! {
     Bare => {
-    a_broker_that_loses_every_seventh: Fault::LosesEverySeventh, breaks [S4, R2, B2, B5, D2] and more;
-    a_broker_that_reorders_two: Fault::ReordersTwo, breaks [R1, R2, R3, B2, D2] and more;
-    a_broker_that_doubles_one: Fault::DoublesOne, breaks [S4, S6, R1, R2, B3, B4, B5] and more;
-    a_broker_that_confirms_the_refused: Fault::ConfirmsTheRefused, breaks [S1, S4, S5, D2] and more;
-    a_broker_that_empties_the_pending_slot: Fault::EmptiesThePendingSlot, breaks [S1, S3, S6, B4] and more;
-    a_broker_that_buffers_without_bound: Fault::BuffersWithoutBound, breaks [S1, S3, S6, B4] and more;
-    a_broker_that_counts_from_zero: Fault::CountsFromZero, breaks [S2, S3, S4];
-    a_broker_that_never_closes: Fault::NeverCloses, breaks [S1, S5, D1];
-    a_broker_that_forgets_outcomes: Fault::ForgetsOutcomes, breaks [S4];
-    a_broker_that_miscounts_matches: Fault::MiscountsMatches, breaks [S4, B2, B4, B5] and more;
-    a_broker_that_claims_to_have_stored: Fault::ClaimsToHaveStored, breaks [S4, B1];
-    a_broker_whose_sender_stays_on_the_list: Fault::SenderStaysOnTheList, breaks [R5];
-    a_broker_that_cuts_payloads: Fault::CutsPayloads, breaks [S4, D2];
-    a_broker_that_loses_headers: Fault::LosesHeaders, breaks [D2] and more;
-    a_broker_that_loses_what_is_given_up: Fault::LosesWhatIsGivenUp, breaks [R1, R5, Q1] and more;
-    a_broker_that_loses_acks: Fault::LosesAcks, breaks [R3, B3, B5, D1] and more;
-    a_broker_that_forgets_attempts: Fault::ForgetsAttempts, breaks [R3, D1] and more;
-    a_broker_that_counts_releases: Fault::CountsReleases, breaks [R3, D1] and more;
-    a_broker_that_delivers_to_everybody: Fault::DeliversToEverybody, breaks [R5, B3] and more;
-    a_broker_whose_receiver_stays_on_the_list: Fault::ReceiverStaysOnTheList, breaks [R5];
-    a_broker_that_keeps_the_wakeup_of_streams: Fault::KeepsTheWakeupOfStreams, breaks [R5];
-    a_broker_that_ends_only_once: Fault::EndsOnlyOnce, breaks [R4, D1] and more;
-    a_broker_that_has_empty_batches: Fault::HasEmptyBatches, breaks [R6] and more;
-    a_broker_that_ignores_prefetch: Fault::IgnoresPrefetch, breaks [R3] and more;
-    a_broker_that_panics_on_other_threads: Fault::PanicsOnOtherThreads, breaks [D1];
-    a_broker_that_subscribes_late: Fault::SubscribesLate, breaks [R2, B2, B4] and more;
-    a_broker_that_leaks_what_is_given_up: Fault::LeaksWhatIsGivenUp, breaks [B6];
-    a_broker_that_ignores_delays: Fault::IgnoresDelays, breaks [B1];
-    a_broker_that_matches_too_much: Fault::MatchesTooMuch, breaks [B4, D2] and more;
-    a_broker_that_miscounts_copies: Fault::MiscountsCopies, breaks [B5];
-    a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [Q2];
-    a_broker_that_mixes_replies: Fault::MixesReplies, breaks [Q1, Q2] and more;
+        a_broker_that_loses_every_seventh: Fault::LosesEverySeventh,
+            breaks [S4, R2, B2, B5, D2] and more;
+        a_broker_that_reorders_two: Fault::ReordersTwo, breaks [R1, R2, R3, B2, D2] and more;
+        a_broker_that_doubles_one: Fault::DoublesOne, breaks [S4, S6, R1, R2, B3, B4, B5] and more;
+        a_broker_that_confirms_the_refused: Fault::ConfirmsTheRefused,
+            breaks [S1, S4, S5, D2] and more;
+        a_broker_that_empties_the_pending_slot: Fault::EmptiesThePendingSlot,
+            breaks [S1, S3, S6, B4] and more;
+        a_broker_that_buffers_without_bound: Fault::BuffersWithoutBound,
+            breaks [S1, S3, S6, B4] and more;
+        a_broker_that_counts_from_zero: Fault::CountsFromZero, breaks [S2, S3, S4];
+        a_broker_that_never_closes: Fault::NeverCloses, breaks [S1, S5, D1];
+        a_broker_that_forgets_outcomes: Fault::ForgetsOutcomes, breaks [S4];
+        a_broker_that_miscounts_matches: Fault::MiscountsMatches, breaks [S4, B2, B4, B5] and more;
+        a_broker_that_claims_to_have_stored: Fault::ClaimsToHaveStored, breaks [S4, B1];
+        a_broker_whose_sender_stays_on_the_list: Fault::SenderStaysOnTheList, breaks [R5];
+        a_broker_that_cuts_payloads: Fault::CutsPayloads, breaks [S4, D2];
+        a_broker_that_loses_headers: Fault::LosesHeaders, breaks [D2] and more;
+        a_broker_that_loses_what_is_given_up: Fault::LosesWhatIsGivenUp,
+            breaks [R1, R5, Q1] and more;
+        a_broker_that_loses_acks: Fault::LosesAcks, breaks [R3, B3, B5, D1] and more;
+        a_broker_that_forgets_attempts: Fault::ForgetsAttempts, breaks [R3, D1] and more;
+        a_broker_that_counts_releases: Fault::CountsReleases, breaks [R3, D1] and more;
+        a_broker_that_delivers_to_everybody: Fault::DeliversToEverybody, breaks [R5, B3] and more;
+        a_broker_whose_receiver_stays_on_the_list: Fault::ReceiverStaysOnTheList, breaks [R5];
+        a_broker_that_keeps_the_wakeup_of_streams: Fault::KeepsTheWakeupOfStreams, breaks [R5];
+        a_broker_that_ends_only_once: Fault::EndsOnlyOnce, breaks [R4, D1] and more;
+        a_broker_that_has_empty_batches: Fault::HasEmptyBatches, breaks [R6] and more;
+        a_broker_that_ignores_prefetch: Fault::IgnoresPrefetch, breaks [R3] and more;
+        a_broker_that_panics_on_other_threads: Fault::PanicsOnOtherThreads, breaks [D1];
+        a_broker_that_subscribes_late: Fault::SubscribesLate, breaks [R2, B2, B4] and more;
+        a_broker_that_leaks_what_is_given_up: Fault::LeaksWhatIsGivenUp, breaks [B6];
+        a_broker_that_ignores_delays: Fault::IgnoresDelays, breaks [B1];
+        a_broker_that_matches_too_much: Fault::MatchesTooMuch, breaks [B4, D2] and more;
+        a_broker_that_miscounts_copies: Fault::MiscountsCopies, breaks [B5];
+        a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [Q2, Q4];
+        a_broker_that_mixes_replies: Fault::MixesReplies, breaks [Q1, Q2] and more;
     }
     VirtualTime::new() => {
-    a_broker_that_hides_conflicts: Fault::HidesConflicts, breaks [B7];
-    a_broker_that_tries_once_more: Fault::TriesOnceMore, breaks [B8];
-    a_broker_that_forgets_deaths: Fault::ForgetsDeaths, breaks [B8, B17];
-    a_broker_that_ignores_times_to_live: Fault::IgnoresTimesToLive, breaks [B9];
-    a_broker_that_forgets_delays: Fault::ForgetsDelays, breaks [B10];
-    a_broker_that_ignores_backoff: Fault::IgnoresBackoff, breaks [B10];
-    a_broker_that_ignores_priorities: Fault::IgnoresPriorities, breaks [B11, D2];
-    a_broker_that_ignores_ids: Fault::IgnoresIds, breaks [B12];
-    a_broker_that_ignores_keys: Fault::IgnoresKeys, breaks [B11, B13];
-    a_broker_that_never_takes_back: Fault::NeverTakesBack, breaks [R7];
-    a_broker_that_drops_the_newest_only: Fault::DropsTheNewestOnly, breaks [B14, B16];
-    a_broker_that_blocks_for_subscribers: Fault::BlocksForSubscribers, breaks [B14, B15] and more;
-    a_broker_that_ends_in_silence: Fault::EndsInSilence, breaks [R8];
-    a_broker_that_tells_no_events: Fault::TellsNoEvents, breaks [B16];
-    a_broker_that_browses_away: Fault::BrowsesAway, breaks [B17];
-    a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3];
-    a_broker_that_counts_taken_twice: Fault::CountsTakenTwice, breaks [S7];
-    a_broker_that_says_nothing: Fault::SaysNothing, breaks [D3];
-    a_broker_that_panics_at_large_numbers: Fault::PanicsAtLargeNumbers, breaks [D4];
+        a_broker_that_hides_conflicts: Fault::HidesConflicts, breaks [B7];
+        a_broker_that_tries_once_more: Fault::TriesOnceMore, breaks [B8];
+        a_broker_that_forgets_deaths: Fault::ForgetsDeaths, breaks [B8, B17];
+        a_broker_that_ignores_times_to_live: Fault::IgnoresTimesToLive, breaks [B9];
+        a_broker_that_forgets_delays: Fault::ForgetsDelays, breaks [B10];
+        a_broker_that_ignores_backoff: Fault::IgnoresBackoff, breaks [B10];
+        a_broker_that_ignores_priorities: Fault::IgnoresPriorities, breaks [B11, D2];
+        a_broker_that_ignores_ids: Fault::IgnoresIds, breaks [B12];
+        a_broker_that_ignores_keys: Fault::IgnoresKeys, breaks [B11, B13];
+        a_broker_that_never_takes_back: Fault::NeverTakesBack, breaks [R7];
+        a_broker_that_drops_the_newest_only: Fault::DropsTheNewestOnly, breaks [B14, B16];
+        a_broker_that_blocks_for_subscribers: Fault::BlocksForSubscribers,
+            breaks [B14, B15] and more;
+        a_broker_that_ends_in_silence: Fault::EndsInSilence, breaks [R8];
+        a_broker_that_tells_no_events: Fault::TellsNoEvents, breaks [B16];
+        a_broker_that_browses_away: Fault::BrowsesAway, breaks [B17];
+        a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3];
+        a_broker_that_counts_taken_twice: Fault::CountsTakenTwice, breaks [S7];
+        a_broker_that_answers_once: Fault::AnswersOnce, breaks [Q1, Q4];
+        a_broker_that_says_nothing: Fault::SaysNothing, breaks [D3];
+        a_broker_that_panics_at_large_numbers: Fault::PanicsAtLargeNumbers, breaks [D4];
     }
     VirtualTime::planted("memory.forgets-acked-count") => {
-    a_bug_in_the_count_of_what_was_acked: Sown, breaks [B5] and more;
+        a_bug_in_the_count_of_what_was_acked: Sown, breaks [B5] and more;
     }
     VirtualTime::planted("memory.loses-retried") => {
-    a_bug_that_loses_what_is_retried: Sown, breaks [R3, B5] and more;
+        a_bug_that_loses_what_is_retried: Sown, breaks [R3, B5] and more;
     }
     VirtualTime::planted("memory.requeues-at-the-tail") => {
-    a_bug_that_puts_what_comes_back_last: Sown, breaks [B11] and more;
+        a_bug_that_puts_what_comes_back_last: Sown, breaks [B11] and more;
     }
     VirtualTime::planted("memory.acks-at-hand-out") => {
-    a_bug_that_acks_too_early: Sown, breaks [R3] and more;
+        a_bug_that_acks_too_early: Sown, breaks [R3] and more;
     }
     VirtualTime::planted("memory.swallows-wake-ups") => {
-    a_bug_that_swallows_wake_ups: Sown, breaks [R5];
+        a_bug_that_swallows_wake_ups: Sown, breaks [R5];
     }
     VirtualTime::planted("memory.forgets-ids") => {
-    a_bug_that_forgets_ids: Sown, breaks [B12];
+        a_bug_that_forgets_ids: Sown, breaks [B12];
     }
     VirtualTime::planted("memory.ignores-keys") => {
-    a_bug_that_ignores_keys: Sown, breaks [B13];
+        a_bug_that_ignores_keys: Sown, breaks [B13];
     }
 }

@@ -108,6 +108,8 @@ pub(crate) enum Fault {
     IgnoresCancels,
     /// A client counts what it took twice.
     CountsTakenTwice,
+    /// Of many answers to one request the first comes alone.
+    AnswersOnce,
     /// Errors say nothing.
     SaysNothing,
     /// A number that is large enough is too much for it.

@@ -248,6 +248,12 @@ impl BrokenReceiver {
             Fault::NeverSaysNobody if delivery.message().status() == Some(Status::NoResponders) => {
                 return None;
             }
+            Fault::AnswersOnce if delivery.message().kind() == Kind::Reply => {
+                let correlation = delivery.message().correlation();
+                if std::mem::replace(&mut self.last, correlation) == correlation {
+                    return None;
+                }
+            }
             Fault::MixesReplies if delivery.message().kind() == Kind::Reply => {
                 let attempt = delivery.attempt();
                 let mut parts = delivery.into_parts().message.into_parts();
