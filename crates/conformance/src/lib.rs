@@ -32,7 +32,8 @@
 //! wake-up is a failed case and not a hanging test.
 //!
 //! After every case the books have to balance, the broker's and its clients', and nothing that the
-//! case opened may be left. [`Books`] asks the same of any other test.
+//! case opened may be left. [`Books`] asks the same of any other test, and [`cancel`] gives any
+//! future up at every poll. `docs/conformance.md` is the guide.
 
 pub mod cancel;
 pub mod card;

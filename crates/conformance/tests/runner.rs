@@ -38,6 +38,14 @@ fn every_law_has_a_case_and_every_case_bears_its_laws_number() {
 }
 
 #[test]
+fn the_guide_lists_every_law_as_it_is() {
+    let guide = include_str!("../../../docs/conformance.md");
+    let listed = guide.lines().filter(|line| line.starts_with("| ") && line.len() > 6);
+    let laws = Law::ALL.iter().map(|law| format!("| {law} | {} |", law.text()));
+    assert_eq!(listed.collect::<Vec<_>>(), laws.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_sound_broker_has_a_clean_report() {
     let report = run_broker(&On { executor: Bare, what: Sound });
     assert!(report.is_conformant(), "{report}");
