@@ -10,7 +10,7 @@ use common::{Bare, On, OnSmol, OnTokio};
 use posthaste_conformance::{BrokerSubject, Executor, Fixture, broker_suite};
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{BoxFuture, Broker, Error, SharedRuntime};
-use posthaste_link::{Remote, RemoteOptions, Server, ServerOptions};
+use posthaste_link::{Pipe, Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_tcp::Tcp;
 #[cfg(unix)]
@@ -74,6 +74,19 @@ impl<E: Executor> BrokerSubject for On<E, OverUnix> {
     }
 }
 
+/// A server of a fresh in-process broker at the other end of a pipe, and two clients.
+struct OverPipe;
+
+impl<E: Executor> BrokerSubject for On<E, OverPipe> {
+    fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
+        let runtime = self.executor.runtime();
+        Box::pin(async {
+            let runtime = runtime.ok_or_else(|| Error::closed("the runtime"))?;
+            remote(runtime, Pipe::new(), Endpoint::new("pipe", "kit")).await
+        })
+    }
+}
+
 /// One in-process broker that all cases share, at the same time and each under names of its own.
 struct Shared;
 
@@ -111,6 +124,7 @@ broker_suite!(memory_on_tokio_threads, on(OnTokio::threads(), InProcess));
 broker_suite!(memory_on_tokio_current, on(OnTokio::current(), InProcess));
 broker_suite!(memory_on_smol, on(OnSmol::new(), InProcess));
 broker_suite!(memory_in_virtual_time, on(VirtualTime::new(), InProcess));
+broker_suite!(pipe_in_virtual_time, on(VirtualTime::new(), OverPipe));
 #[cfg(unix)]
 broker_suite!(unix_on_tokio_threads, on(OnTokio::threads(), OverUnix));
 #[cfg(unix)]
