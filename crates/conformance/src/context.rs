@@ -332,6 +332,21 @@ pub(crate) fn check_balance(ledger: &Ledger, whose: &str) -> Outcome {
     Err(Failure::new(format!("the books of {whose} do not balance: {ledger:?}")).of(Law::B5))
 }
 
+/// Checks that the error of `what` is one sentence, which is a law of its own wherever it is seen.
+pub(crate) fn check_sentence(error: &Error, what: &str) -> Outcome {
+    let text = error.to_string();
+    let words = text.split(' ').filter(|word| !word.is_empty()).count();
+    let is_sentence = words >= 3
+        && text.chars().count() <= 400
+        && !text.contains(['\n', '\r'])
+        && !text.ends_with('.')
+        && text.trim() == text;
+    if is_sentence {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the error of {what} is no sentence: {text:?}")).of(Law::D3))
+}
+
 /// The window of a narrow sender, in messages.
 pub(crate) const NARROW: usize = 4;
 

@@ -11,7 +11,8 @@ use posthaste_core::{
 
 use crate::Context;
 use crate::context::{
-    check_balance, expect, next, number_of, numbered, numbered_to, send_numbers, take_numbers,
+    check_balance, check_sentence, expect, next, number_of, numbered, numbered_to, send_numbers,
+    take_numbers,
 };
 use crate::failure::{Failure, Outcome, check, check_eq};
 
@@ -27,6 +28,7 @@ pub(crate) async fn b14_a_queue_that_rejects_gives_the_message_back(cx: Context)
             return Err(Failure::new("a full queue that rejects took one more"));
         };
         check_eq!(failed.kind(), ErrorKind::Full, "why: {}", failed.error());
+        check_sentence(failed.error(), "a full queue that rejects")?;
         check_eq!(failed.message(), &numbered_to(&queue, 4 + round), "what was handed back");
     }
     let mut consumer = cx.consumer(&queue).await?;
@@ -320,6 +322,7 @@ async fn check_cut_off(receiver: &mut BoxReceiver) -> Outcome {
         }
     };
     check_eq!(error.kind(), ErrorKind::SlowConsumer, "why it was cut off: {error}");
+    check_sentence(&error, "one that is cut off")?;
     for _ in 0..2 {
         let end = receiver.recv().await?;
         check!(end.is_none(), "a delivery after the cut: {end:?}");

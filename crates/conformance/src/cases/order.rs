@@ -9,7 +9,9 @@ use posthaste_core::{
 };
 
 use crate::Context;
-use crate::context::{expect, next, number_of, numbered, send_numbers, take_numbers};
+use crate::context::{
+    check_sentence, expect, next, number_of, numbered, send_numbers, take_numbers,
+};
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::random::Xorshift;
 
@@ -70,6 +72,7 @@ pub(crate) async fn b11_keyed_queues_know_no_priorities(cx: Context) -> Outcome 
         return Err(Failure::new("a keyed queue took a message with a priority"));
     };
     check_eq!(failed.kind(), ErrorKind::InvalidArgument, "why: {}", failed.error());
+    check_sentence(failed.error(), "a priority where there are none")?;
     sender.send(urgent(&queue, 2, 0)?).await?;
     expect(&mut cx.consumer(&queue).await?, 2, "what the queue took").await
 }

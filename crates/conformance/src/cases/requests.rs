@@ -10,7 +10,7 @@ use posthaste_core::{
 };
 
 use crate::Context;
-use crate::context::{expect, next, numbered, send_numbers};
+use crate::context::{check_sentence, expect, next, numbered, send_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{LocalFuture, all, both, give_up_after};
 
@@ -247,8 +247,11 @@ pub(crate) async fn q1_a_request_ends_at_its_deadline(cx: Context) -> Outcome {
         })
         .await
     };
-    let kind = asked.err().map(|error| error.kind());
-    check_eq!(kind, Some(ErrorKind::DeadlineExceeded), "a request that nobody answers in time");
+    let Err(error) = asked else {
+        return Err(Failure::new("a request that nobody answered got a reply"));
+    };
+    check_eq!(error.kind(), ErrorKind::DeadlineExceeded, "a request that nobody answers in time");
+    check_sentence(&error, "a request that nobody answers in time")?;
     let waited = runtime.now() - before;
     check!(waited >= within, "a request within {within:?} ended after {waited:?}");
     // Its reply is late now, and goes to nobody.

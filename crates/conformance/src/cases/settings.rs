@@ -10,7 +10,7 @@ use posthaste_core::{
 };
 
 use crate::Context;
-use crate::context::{numbered, numbered_to, send_numbers};
+use crate::context::{check_sentence, numbered, numbered_to, send_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::give_up_after;
 
@@ -76,6 +76,7 @@ pub(crate) async fn b7_a_conflict_names_the_field_and_changes_nothing(cx: Contex
     };
     check_eq!(error.kind(), ErrorKind::Conflict, "declaring another order: {error}");
     check!(error.text().contains("keyed"), "the field is not named: {error}");
+    check_sentence(&error, "a conflict")?;
     check_eq!(cx.info(&plain).await?.settings, before, "the settings after a conflict");
     Ok(())
 }
@@ -163,13 +164,7 @@ async fn errors(cx: &Context) -> Result<Vec<(&'static str, Error)>, Failure> {
 
 pub(crate) async fn d3_an_error_is_one_sentence(cx: Context) -> Outcome {
     for (what, error) in errors(&cx).await? {
-        let text = error.to_string();
-        let words = text.split(' ').filter(|word| !word.is_empty()).count();
-        check!(words >= 3, "the error of {what} says little: {text:?}");
-        check!(!text.contains(['\n', '\r']), "the error of {what} has lines: {text:?}");
-        check!(text.chars().count() <= 400, "the error of {what} is long: {text:?}");
-        check!(!text.ends_with('.'), "the error of {what} ends in a full stop: {text:?}");
-        check_eq!(text.trim(), text, "the error of {what}");
+        check_sentence(&error, what)?;
     }
     Ok(())
 }
