@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthaste_core::{
-    BoxReceiver, Broker, ErrorKind, Event, Message, Overflow, ReceiverExt, SenderExt, Subscription,
-    Topic,
+    BoxReceiver, Broker, ErrorKind, Event, Message, Overflow, Queue, ReceiverExt, SenderExt,
+    Subscription, Topic,
 };
 
 use crate::Context;
@@ -15,11 +15,12 @@ use crate::context::{
     take_numbers,
 };
 use crate::failure::{Failure, Outcome, check, check_eq};
+use crate::poll::both;
 
 // ---- B14, queues
 
 pub(crate) async fn b14_a_queue_that_rejects_gives_the_message_back(cx: Context) -> Outcome {
-    let with = |queue: posthaste_core::Queue| queue.capacity(3).overflow(Overflow::Reject);
+    let with = |queue: Queue| queue.capacity(3).overflow(Overflow::Reject);
     let queue = cx.queue_with("jobs", with).await?;
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=3).await?;
@@ -44,7 +45,7 @@ pub(crate) async fn b14_a_queue_that_rejects_gives_the_message_back(cx: Context)
 pub(crate) async fn b14_one_that_rejects_gives_back_what_all_were_to_have(cx: Context) -> Outcome {
     let topic = cx.topic("orders")?;
     let bound = cx.pattern("orders")?;
-    let with = |queue: posthaste_core::Queue| queue.bind(bound.clone());
+    let with = |queue: Queue| queue.bind(bound.clone());
     let full = |queue| with(queue).capacity(1).overflow(Overflow::Reject);
     let (full, roomy) = (cx.queue_with("full", full).await?, cx.queue_with("roomy", with).await?);
     let mut subscriber = cx.subscriber("orders").await?;
@@ -226,7 +227,7 @@ pub(crate) async fn b14_a_policy_that_does_not_suit_is_refused(cx: Context) -> O
     let kind = cx.broker().receiver(of).await.err().map(|error| error.kind());
     check_eq!(kind, Some(ErrorKind::InvalidArgument), "a subscription that rejects");
     for policy in [Overflow::LatestPerKey, Overflow::Disconnect] {
-        let queue = posthaste_core::Queue::new(cx.queue_name("jobs")?).overflow(policy);
+        let queue = Queue::new(cx.queue_name("jobs")?).overflow(policy);
         let kind = cx.broker().declare(queue).await.err().map(|error| error.kind());
         check_eq!(kind, Some(ErrorKind::InvalidArgument), "a queue with the policy {policy}");
     }
@@ -308,7 +309,7 @@ pub(crate) async fn r8_who_takes_what_comes_is_never_cut_off(cx: Context) -> Out
         }
         Ok(())
     };
-    crate::poll::both(sending, taking).await?;
+    both(sending, taking).await?;
     Ok(())
 }
 
@@ -334,7 +335,7 @@ async fn check_cut_off(receiver: &mut BoxReceiver) -> Outcome {
 
 pub(crate) async fn b16_a_queues_drops_are_events(cx: Context) -> Outcome {
     let mut events = cx.receiver(Subscription::topic(Event::PATTERN)?).await?;
-    let with = |queue: posthaste_core::Queue| queue.capacity(1).overflow(Overflow::DropNewest);
+    let with = |queue: Queue| queue.capacity(1).overflow(Overflow::DropNewest);
     let queue = cx.queue_with("jobs", with).await?;
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=4).await?;
@@ -379,7 +380,7 @@ async fn next_drop(events: &mut BoxReceiver, whose: &str) -> Result<(Topic, Stri
 pub(crate) async fn b16_who_does_not_read_events_holds_nobody_up(cx: Context) -> Outcome {
     let of = Subscription::topic(Event::PATTERN)?.capacity(2, 1 << 10).prefetch(1);
     let unread = cx.receiver(of).await?;
-    let with = |queue: posthaste_core::Queue| queue.capacity(1).overflow(Overflow::DropOldest);
+    let with = |queue: Queue| queue.capacity(1).overflow(Overflow::DropOldest);
     let queue = cx.queue_with("jobs", with).await?;
     let mut sender = cx.narrow_sender().await?;
     // Each but the first drops one, which would be an event.

@@ -5,9 +5,9 @@ use std::task::Poll;
 use posthaste_core::{Broker, Cancel, Kind, Message, ReceiverExt, SenderExt, Subscription, Topic};
 
 use crate::Context;
-use crate::context::{expect, next, numbered_to};
+use crate::context::{expect, next, number_of, numbered_to};
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{Probe, all, both};
+use crate::poll::{LocalFuture, Probe, all, both};
 
 /// A request whose answer goes to `inbox`, and what cancels it.
 fn request(to: &Topic, inbox: &Topic, correlation: u64) -> Result<(Message, Cancel), Failure> {
@@ -158,7 +158,7 @@ pub(crate) async fn q1_many_answers_come_to_one_inbox(cx: Context) -> Outcome {
             let answer = next(&mut answers).await?;
             let found = (answer.message().kind(), answer.message().correlation());
             check_eq!(found, (Kind::Reply, 5), "what came, and whose answer it is");
-            numbers.push(crate::context::number_of(&answer)?);
+            numbers.push(number_of(&answer)?);
         }
         numbers.sort_unstable();
         check_eq!(numbers, (0..RESPONDERS).collect::<Vec<u64>>(), "who has answered");
@@ -166,7 +166,7 @@ pub(crate) async fn q1_many_answers_come_to_one_inbox(cx: Context) -> Outcome {
     };
     let answering = all((0..).zip(responders).map(|(number, mut responder)| {
         let cx = &cx;
-        let run: crate::poll::LocalFuture<'_, Outcome> = Box::pin(async move {
+        let run: LocalFuture<'_, Outcome> = Box::pin(async move {
             let asked = next(&mut responder).await?;
             let reply = asked.message().reply(u64::to_string(&number));
             let reply = reply.ok_or_else(|| Failure::new("a request without a reply"))?;

@@ -1,7 +1,7 @@
 //! Cases of law B17: what an operator does with a queue, that is browse, purge and replay.
 
 use posthaste_core::{
-    Broker, Browsed, ErrorKind, Message, ReceiverExt, SenderExt, Subscription, Topic,
+    Broker, Browsed, ErrorKind, Message, Queue, ReceiverExt, SenderExt, Subscription, Topic,
 };
 
 use crate::Context;
@@ -157,7 +157,7 @@ pub(crate) async fn b17_what_cannot_be_replayed_stays_and_says_why(cx: Context) 
 
 pub(crate) async fn b17_a_full_queue_takes_no_more_letters_than_it_may(cx: Context) -> Outcome {
     let dead = cx.queue("dead").await?;
-    let with = |queue: posthaste_core::Queue| queue.capacity(2).dead_letter(dead.clone());
+    let with = |queue: Queue| queue.capacity(2).dead_letter(dead.clone());
     let queue = cx.queue_with("jobs", with).await?;
     let mut sender = cx.sender().await?;
     let mut consumer = cx.consumer(&queue).await?;

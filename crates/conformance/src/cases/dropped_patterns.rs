@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use posthaste_core::future::Asking;
-use posthaste_core::{BoxReceiver, Bus, Message, Receipt, Responder, SendError, SenderExt, Topic};
+use posthaste_core::{
+    BoxReceiver, Bus, Error, Message, Receipt, Responder, SendError, SenderExt, Topic,
+};
 
 use super::dropped_sends::{AT_RANDOM, check_books};
 use crate::Context;
 use crate::cancel::{Whim, at_every_poll};
 use crate::context::{next, number_of, numbered, numbered_to, take_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{LocalFuture, both, yield_now};
+use crate::poll::{LocalFuture, both, give_up_after, yield_now};
 
 /// A bus that sends a number.
 struct Publishing {
@@ -27,7 +29,7 @@ fn check_receipt(receipt: Option<Receipt>) -> Outcome {
 }
 
 /// Gives up a bus's sending at every poll; the same bus, so that what it keeps is used again.
-async fn publish_at_every_poll<E: Into<posthaste_core::Error>>(
+async fn publish_at_every_poll<E: Into<Error>>(
     cx: &Context,
     receiver: &mut BoxReceiver,
     mut act: impl AsyncFnMut(&mut Publishing) -> Result<Receipt, E>,
@@ -256,7 +258,7 @@ pub(crate) async fn d1_what_a_bus_drops_leaves_no_one_waiting(cx: Context) -> Ou
     {
         let bus = cx.bus();
         let publishing = bus.publish(&topic, "1");
-        drop(crate::poll::give_up_after(1, publishing).await);
+        drop(give_up_after(1, publishing).await);
     }
     let mut sender = cx.sender().await?;
     sender.send(numbered(&topic, 2)).await?;

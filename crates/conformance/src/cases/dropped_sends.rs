@@ -6,7 +6,7 @@ use posthaste_core::{
 
 use crate::Context;
 use crate::cancel::{Whim, at_every_poll};
-use crate::context::{check_balance, next, number_of, numbered_to, send_numbers};
+use crate::context::{check_balance, next, number_of, numbered_to, send_numbers, take_numbers};
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{both, yield_now};
 
@@ -196,7 +196,7 @@ pub(crate) async fn s5_a_close_may_be_given_up_at_every_poll(cx: Context) -> Out
             let kind = sender.send(numbered_to(&queue, 9)).await.err().map(|failed| failed.kind());
             check_eq!(kind, Some(ErrorKind::Closed), "sending after a close that was given up");
             let mut consumer = cx.consumer(&queue).await?;
-            let found = crate::context::take_numbers(&mut consumer, MESSAGES as usize).await?;
+            let found = take_numbers(&mut consumer, MESSAGES as usize).await?;
             check_eq!(found, (1..=MESSAGES).collect::<Vec<u64>>(), "what the close flushed");
             check_books(&cx, &queue).await
         },

@@ -7,7 +7,9 @@ use posthaste_core::{
 };
 
 use crate::Context;
-use crate::context::{check_balance, expect, next, number_of, numbered, numbered_to, send_numbers};
+use crate::context::{
+    check_balance, expect, next, number_of, numbered, numbered_to, send_numbers, take_numbers,
+};
 use crate::failure::{Failure, Outcome, check, check_eq};
 
 /// Declares a queue whose dead letters go to `dead`.
@@ -235,7 +237,7 @@ pub(crate) async fn b8_a_poisoned_message_holds_up_no_other(cx: Context) -> Outc
 
 /// The numbers of the next `count` deliveries, which are acked, in ascending order.
 async fn sorted(receiver: &mut BoxReceiver, count: usize) -> Result<Vec<u64>, Failure> {
-    let mut numbers = crate::context::take_numbers(receiver, count).await?;
+    let mut numbers = take_numbers(receiver, count).await?;
     numbers.sort_unstable();
     Ok(numbers)
 }

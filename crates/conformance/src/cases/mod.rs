@@ -304,6 +304,8 @@ macro_rules! __broker_cases {
             D2 messages d2_a_queue_may_have_any_valid_name [QUEUES];
             D3 settings d3_an_error_is_one_sentence [QUEUES, TOPICS, INSPECTION];
             D4 settings d4_numbers_beyond_all_sense_are_limits [QUEUES, TOPICS, REDELIVERY];
+            D4 settings d4_times_beyond_all_sense_are_limits
+                [TOPICS, GROUPS, INBOXES, DRAIN, CLOCK, ALONE];
             D4 settings d4_an_opened_limit_of_zero_has_ended [QUEUES];
             D4 settings d4_an_operators_numbers_are_limits_too
                 [QUEUES, INSPECTION, DEAD_LETTERS];

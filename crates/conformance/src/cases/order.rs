@@ -13,6 +13,7 @@ use crate::context::{
     check_sentence, expect, next, number_of, numbered, send_numbers, take_numbers,
 };
 use crate::failure::{Failure, Outcome, check, check_eq};
+use crate::poll::both;
 use crate::random::Xorshift;
 
 /// Later than any case ends.
@@ -158,7 +159,7 @@ pub(crate) async fn b12_a_full_queue_confirms_what_it_knows(cx: Context) -> Outc
         expect(&mut consumer, 1, "what fills the queue").await?;
         Ok(())
     };
-    let (receipt, ()) = crate::poll::both(sending, taking).await?;
+    let (receipt, ()) = both(sending, taking).await?;
     check_eq!((receipt.confirmed, receipt.returned), (1, 0), "the receipt of a duplicate");
     cx.until_queue(&queue, "it was taken once", |info| info.messages == 0).await?;
     check_eq!(cx.info(&queue).await?.ledger.accepted, 1, "copies");

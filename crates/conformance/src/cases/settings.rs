@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use posthaste_core::limits::TOPIC_BYTES_MAX;
 use posthaste_core::{
-    Broker, Capability, Error, ErrorKind, Level, Message, Overflow, Pattern, Queue, SenderExt,
-    SenderOptions, Sends, Subscription, Topic,
+    Broker, Capability, Error, ErrorKind, Level, Message, Overflow, Pattern, Queue, ReceiverExt,
+    SenderExt, SenderOptions, Sends, Subscription, Topic,
 };
 
 use crate::Context;
-use crate::context::{check_sentence, numbered, numbered_to, send_numbers};
+use crate::context::{
+    check_sentence, expect, next, numbered, numbered_to, send_numbers, take_numbers,
+};
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::give_up_after;
+use crate::poll::{both, give_up_after};
 
 /// A setting that a queue may name, with what it takes to have it.
 type Setting = (Capability, fn(Queue) -> Queue);
@@ -250,14 +252,14 @@ pub(crate) async fn d4_numbers_beyond_all_sense_are_limits(cx: Context) -> Outco
     send_numbers(&mut sender, |n| numbered_to(&name, n), 1..=3).await?;
     let of = Subscription::queue(&name)?.prefetch(usize::MAX).limit(u64::MAX);
     let mut consumer = cx.receiver(of.capacity(usize::MAX, usize::MAX)).await?;
-    let delivery = crate::context::next(&mut consumer).await?;
+    let delivery = next(&mut consumer).await?;
     delivery.extend();
     let (after, left) = match cx.has(Capability::RetryDelay) {
         true => (Duration::MAX, 2..=3),
         false => (Duration::ZERO, 1..=3),
     };
     delivery.retry(after, &"why ".repeat(100_000));
-    let mut found = crate::context::take_numbers(&mut consumer, left.clone().count()).await?;
+    let mut found = take_numbers(&mut consumer, left.clone().count()).await?;
     found.sort_unstable();
     check_eq!(found, left.collect::<Vec<u64>>(), "what comes after a retry in ages");
     if cx.has(Capability::Delay) {
@@ -270,15 +272,38 @@ pub(crate) async fn d4_numbers_beyond_all_sense_are_limits(cx: Context) -> Outco
     Ok(())
 }
 
+pub(crate) async fn d4_times_beyond_all_sense_are_limits(cx: Context) -> Outcome {
+    let topic = cx.topic("service")?;
+    let of = Subscription::topic(cx.pattern("news")?)?.capacity(1, 1).stall_limit(Duration::MAX);
+    let mut subscriber = cx.receiver(of).await?;
+    let mut sender = cx.sender().await?;
+    sender.send(numbered(&cx.topic("news")?, 1)).await?;
+    expect(&mut subscriber, 1, "what came to one who may stall for ages").await?;
+    let bus = cx.bus();
+    let mut responder = cx.peer_bus().serve(&topic).open().await?;
+    let asking = async { Ok(bus.request(&topic, "please").within(Duration::MAX).await?) };
+    let serving = async {
+        let request = responder.recv().await?;
+        let request = request.ok_or_else(|| Failure::new("the responder has ended"))?;
+        Ok(request.reply("here").await?)
+    };
+    let (reply, ()) = both(asking, serving).await?;
+    check_eq!(reply.payload(), "here", "the reply to one who waits for ages");
+    drop((responder, subscriber, sender));
+    let report = cx.broker().drain(Duration::MAX).await?;
+    check_eq!(report.abandoned, 0, "deliveries abandoned: {report}");
+    Ok(())
+}
+
 pub(crate) async fn d4_an_opened_limit_of_zero_has_ended(cx: Context) -> Outcome {
-    use posthaste_core::ReceiverExt;
+    use ReceiverExt;
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     sender.send(numbered_to(&queue, 1)).await?;
     let mut none = cx.receiver(Subscription::queue(&queue)?.limit(0)).await?;
     check!(none.recv().await?.is_none(), "a limit of zero delivered something");
     drop(none);
-    crate::context::expect(&mut cx.consumer(&queue).await?, 1, "what is left").await
+    expect(&mut cx.consumer(&queue).await?, 1, "what is left").await
 }
 
 pub(crate) async fn d4_an_operators_numbers_are_limits_too(cx: Context) -> Outcome {

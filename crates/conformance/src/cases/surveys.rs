@@ -9,6 +9,7 @@ use posthaste_core::{Bus, Error, ErrorKind, Request, Responder, SenderExt, Topic
 
 use crate::Context;
 use crate::cancel::at_every_poll;
+use crate::context::numbered;
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::{LocalFuture, all, both};
 
@@ -86,7 +87,7 @@ pub(crate) async fn q4_a_survey_tells_every_answer_and_who_is_missing(cx: Contex
         let found = (survey.failed.len(), survey.missing);
         check_eq!(found, (failed, missing), "who failed and who is missing, of {manners:?}");
         cx.until("all responders are gone", async || {
-            Ok(cx.sender().await?.send(crate::context::numbered(&topic, 0)).await?.matched == 0)
+            Ok(cx.sender().await?.send(numbered(&topic, 0)).await?.matched == 0)
         })
         .await?;
     }

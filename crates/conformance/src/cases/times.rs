@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use posthaste_core::{Message, MessageBuilder, ReceiverExt, SenderExt, Topic};
+use posthaste_core::{
+    BoxReceiver, Delivery, Message, MessageBuilder, ReceiverExt, SenderExt, Topic,
+};
 
 use crate::Context;
 use crate::context::{expect, next, number_of, numbered, numbered_to, send_numbers};
@@ -213,7 +215,7 @@ pub(crate) async fn r7_what_takes_too_long_goes_to_another(cx: Context) -> Outco
     check_eq!(found, [2, 3], "the attempts of what was taken back");
     // Too late: these settle nothing.
     let last = deliveries.pop();
-    deliveries.into_iter().for_each(posthaste_core::Delivery::ack);
+    deliveries.into_iter().for_each(Delivery::ack);
     cx.quiet().await?;
     check_eq!(cx.info(&queue).await?.ledger.acked, 0, "copies acked by those who took too long");
     // The last may be too late as well on a slow machine; then whoever has it acks it.
@@ -262,10 +264,7 @@ pub(crate) async fn r7_what_is_extended_stays_with_its_consumer(cx: Context) -> 
 }
 
 /// The next delivery of either.
-async fn either(
-    one: &mut posthaste_core::BoxReceiver,
-    other: &mut posthaste_core::BoxReceiver,
-) -> Result<posthaste_core::Delivery, Failure> {
+async fn either(one: &mut BoxReceiver, other: &mut BoxReceiver) -> Result<Delivery, Failure> {
     let (mut first, mut second) = (one.recv(), other.recv());
     let got = std::future::poll_fn(|cx| {
         use std::pin::Pin;
