@@ -143,7 +143,10 @@ impl Taker {
                     return End::Failure(Failure::new(Code::Failed, text));
                 }
                 Ok(Err(error)) if error.kind() == ErrorKind::SlowConsumer => {
-                    let text = format!("the broker cut this subscriber off: {error}");
+                    let text = format!(
+                        "{error}; read faster, allow more with --capacity, or choose another \
+                         --overflow"
+                    );
                     return End::Failure(Failure::new(Code::Failed, text));
                 }
                 Ok(Err(error)) => return End::Failure(error.into()),
