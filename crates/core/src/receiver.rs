@@ -64,6 +64,13 @@ pub trait Receiver: Unpin {
     /// The caller has no moment at which it could [`disarm`](Self::disarm) the pending poll that
     /// it just made (a stream): a wake-up that goes to it has to wake the next waiter as well.
     fn share_wakeup(&mut self) {}
+
+    /// Nobody asks for a while, because the connection behind this handle is gone and may come
+    /// back: what is held stays and what comes is still kept within the bounds, but the handle
+    /// takes no part in the decision who can answer requests. Not parked any more, it is as it was.
+    ///
+    /// Backends that know their responders heed it; others need not.
+    fn park(&mut self, _parked: bool) {}
 }
 
 impl<R: Receiver + ?Sized> Receiver for Box<R> {
@@ -94,6 +101,10 @@ impl<R: Receiver + ?Sized> Receiver for Box<R> {
 
     fn share_wakeup(&mut self) {
         (**self).share_wakeup();
+    }
+
+    fn park(&mut self, parked: bool) {
+        (**self).park(parked);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use posthaste_core::{Death, Error, Kind, Message, Topic};
+use posthaste_core::{Death, Error, ErrorKind, Kind, Message, Topic};
 
 use crate::lanes::Slot;
 use crate::wait::Ticket;
@@ -51,6 +51,13 @@ pub(crate) enum Admission {
     Draining,
 }
 
+/// What is said of a message that may have come before, where nobody would notice.
+pub(crate) fn uncertain() -> Error {
+    let text = "the message may or may not have arrived before; a message id, and queues with a \
+                deduplication window, would settle it";
+    Error::new(ErrorKind::Unknown, text)
+}
+
 /// A copy that was handed to a consumer.
 #[derive(Debug)]
 pub(crate) struct Handed {
@@ -92,7 +99,7 @@ impl Taken {
             Self::End => Poll::Ready(Ok(0)),
             Self::Wait(_) | Self::Stalled => Poll::Pending,
             Self::CutOff => Poll::Ready(Err(Error::new(
-                posthaste_core::ErrorKind::SlowConsumer,
+                ErrorKind::SlowConsumer,
                 "the subscription was cut off: it did not take its messages in time",
             ))),
         }

@@ -41,7 +41,8 @@ pub(crate) struct Mailbox {
     id: u64,
     role: Role,
     name: Topic,
-    consumers: AtomicUsize,
+    /// How many consumers take what comes, which those that are parked do not.
+    takers: AtomicUsize,
     /// Copies that an exclusive automatic receiver has handed out of its own batch. Only that
     /// receiver writes it.
     handed: AtomicU64,
@@ -59,7 +60,7 @@ impl Mailbox {
         Self {
             id,
             role,
-            consumers: AtomicUsize::new(0),
+            takers: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
             state: Mutex::new(State::new(id, role, name.clone(), settings, home)),
             name,
@@ -79,8 +80,8 @@ impl Mailbox {
     }
 
     /// Whether somebody is there to take what is put in now.
-    pub(crate) fn has_consumers(&self) -> bool {
-        self.consumers.load(Ordering::SeqCst) > 0
+    pub(crate) fn has_takers(&self) -> bool {
+        self.takers.load(Ordering::SeqCst) > 0
     }
 
     /// Runs `step` under the lock, and what follows from it once the lock is released. The caller
@@ -119,9 +120,17 @@ impl Mailbox {
     pub(crate) fn join(&self, consumer: u64, after: &mut Aftermath) -> bool {
         self.with_held(after, |state, _| {
             let joined = state.join(consumer);
-            self.consumers.store(state.consumers(), Ordering::SeqCst);
+            self.takers.store(state.takers(), Ordering::SeqCst);
             joined
         })
+    }
+
+    /// A consumer does not ask for a while, or does so again.
+    pub(crate) fn park(&self, consumer: u64, parked: bool) {
+        self.with(|state, after| {
+            state.park(consumer, parked, after);
+            self.takers.store(state.takers(), Ordering::SeqCst);
+        });
     }
 
     /// Removes a consumer and its place on the list, and says whether it was the last.
@@ -133,8 +142,8 @@ impl Mailbox {
     ) -> bool {
         self.with_held(after, |state, after| {
             state.part(consumer, waiting, after);
-            self.consumers.store(state.consumers(), Ordering::SeqCst);
-            state.consumers() == 0
+            self.takers.store(state.takers(), Ordering::SeqCst);
+            !state.has_consumers()
         })
     }
 

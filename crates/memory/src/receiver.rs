@@ -230,6 +230,13 @@ impl Receiver for MemoryReceiver {
             self.shared.mailbox.with(|state, after| state.share_idle(ticket, after));
         }
     }
+
+    fn park(&mut self, parked: bool) {
+        if parked {
+            self.disarm();
+        }
+        self.shared.mailbox.park(self.consumer, parked);
+    }
 }
 
 impl Drop for MemoryReceiver {

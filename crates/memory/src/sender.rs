@@ -8,7 +8,7 @@ use posthaste_core::{
     Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
 };
 
-use crate::copies::{Admission, Entrance};
+use crate::copies::{Admission, Entrance, uncertain};
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Role};
 use crate::wait::Ticket;
@@ -33,7 +33,7 @@ struct Route {
     to_queue: bool,
     generation: u64,
     targets: Vec<Arc<Mailbox>>,
-    /// Those of the targets that somebody reads, where it matters.
+    /// Those of the targets that somebody asks at, where it matters.
     busy: Vec<Arc<Mailbox>>,
 }
 
@@ -76,7 +76,10 @@ impl MemorySender {
             }
         }
         self.look_up(message)?;
-        if message.is_repeat() { self.route.check_repeat(message) } else { Ok(()) }
+        match message.is_repeat() && self.route.targets.is_empty() {
+            true => Err(uncertain()),
+            false => Ok(()),
+        }
     }
 
     fn look_up(&mut self, message: &Message) -> Result<(), Error> {
@@ -173,26 +176,18 @@ enum Put {
 }
 
 impl Route {
-    /// The targets that take the message: live responders answer requests, a queue that nobody
-    /// reads does not, unless the request says that it waits.
+    /// The targets that take the message. A request that does not wait is for live responders: no
+    /// queue takes it at which nobody asks, and nothing at all if nobody asks anywhere.
     fn willing(&mut self, impatient: bool) -> &[Arc<Mailbox>] {
-        let idle = |this: &Arc<Mailbox>| this.role() == Role::Queue && !this.has_consumers();
-        if !impatient || !self.targets.iter().any(idle) {
+        if !impatient || self.targets.iter().all(|this| this.has_takers()) {
             return &self.targets;
         }
         self.busy.clear();
-        self.busy.extend(self.targets.iter().filter(|this| !idle(this)).cloned());
-        &self.busy
-    }
-
-    /// A message that may have been sent before goes only where that would be noticed.
-    fn check_repeat(&self, message: &Message) -> Result<(), Error> {
-        let notices = |this: &Arc<Mailbox>| this.with(|state, _| state.notices_duplicates());
-        if self.targets.is_empty() || (message.id().is_some() && self.targets.iter().all(notices)) {
-            return Ok(());
+        if self.targets.iter().any(|this| this.has_takers()) {
+            let waits = |this: &&Arc<Mailbox>| this.role() == Role::Queue && !this.has_takers();
+            self.busy.extend(self.targets.iter().filter(|this| !waits(this)).cloned());
         }
-        let text = "it may have been sent before, and nobody would notice a duplicate";
-        Err(Error::new(ErrorKind::Unknown, text))
+        &self.busy
     }
 }
 

@@ -348,6 +348,10 @@ impl Receiver for BrokenReceiver {
             self.inner.share_wakeup();
         }
     }
+
+    fn park(&mut self, parked: bool) {
+        self.inner.park(parked);
+    }
 }
 
 impl Drop for BrokenReceiver {

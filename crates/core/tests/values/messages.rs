@@ -171,3 +171,12 @@ fn debugging_a_message_shows_no_content() {
         r#"Message { topic: "orders.eu", kind: Event, payload_bytes: 6, .. }"#
     );
 }
+
+#[test]
+fn that_a_message_may_have_been_sent_before_travels_until_it_is_settled() {
+    let message = builder().id("7").build().unwrap();
+    assert!(!message.is_repeat());
+    let repeat = Message::from_parts(message.clone().into_repeat().into_parts()).unwrap();
+    assert!(repeat.is_repeat());
+    assert_eq!(repeat.without_repeat(), message);
+}

@@ -8,7 +8,7 @@ use super::{Ending, State};
 use crate::aftermath::Aftermath;
 use crate::agenda::Due;
 use crate::aside::Why;
-use crate::copies::{Admission, Entrance, Entry};
+use crate::copies::{Admission, Entrance, Entry, uncertain};
 use crate::home::later;
 use crate::wait::Ticket;
 
@@ -106,11 +106,6 @@ impl State {
         }
     }
 
-    /// Whether a message that was sent before would be noticed.
-    pub(crate) fn notices_duplicates(&self) -> bool {
-        self.seen.is_some()
-    }
-
     fn refusal(&self, message: &Message, entrance: Entrance<'_>) -> Option<Admission> {
         match self.ending {
             Ending::Open => {}
@@ -123,6 +118,10 @@ impl State {
         {
             let text = format!("the queue {} is keyed and knows no priorities", self.name);
             return Some(Admission::Refused(Error::new(ErrorKind::InvalidArgument, text)));
+        }
+        // One that may have come before comes in only where a duplicate would be noticed.
+        if message.is_repeat() && (self.seen.is_none() || message.id().is_none()) {
+            return Some(Admission::Refused(uncertain()));
         }
         None
     }

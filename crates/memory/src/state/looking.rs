@@ -75,7 +75,7 @@ impl State {
             messages: self.held(handed),
             unsettled: self.leases.len() as u64,
             bytes: self.held_bytes() as u64,
-            consumers: self.consumers.len() as u64,
+            consumers: self.takers() as u64,
             settings: self.settings.queue.clone(),
             bindings: self.settings.bindings.clone(),
             ledger: self.ledger(handed),

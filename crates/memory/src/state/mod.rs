@@ -102,6 +102,8 @@ struct Consumer {
     unsettled: usize,
     /// The consumer waits for a settlement of its own, because its prefetch is used up.
     stalled: Option<Waker>,
+    /// Nobody asks for it, but somebody may again.
+    parked: bool,
 }
 
 /// Copies that died and wait for their place in the dead-letter queue, first in, first out.

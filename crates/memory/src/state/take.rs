@@ -43,8 +43,24 @@ impl State {
         }
     }
 
-    pub(crate) fn consumers(&self) -> usize {
-        self.consumers.len()
+    /// A consumer does not ask for a while, or does so again. When nobody asks any more, senders
+    /// that wait for room look again who takes a request.
+    pub(crate) fn park(&mut self, consumer: u64, parked: bool, after: &mut Aftermath) {
+        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+            consumer.parked = parked;
+        }
+        if parked && self.takers() == 0 {
+            self.blocked.notify_all(after);
+        }
+    }
+
+    pub(crate) fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
+    }
+
+    /// How many consumers are not parked.
+    pub(crate) fn takers(&self) -> usize {
+        self.consumers.values().filter(|consumer| !consumer.parked).count()
     }
 
     /// Hands copies to a consumer; `waiting` is its place on the list from an earlier call.

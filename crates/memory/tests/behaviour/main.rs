@@ -1,6 +1,8 @@
 //! What the in-process broker does beyond the laws that the conformance kit holds it to.
 
 mod draining;
+mod parking;
+mod repeating;
 mod waiting;
 
 use std::future::Future;
