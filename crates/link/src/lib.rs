@@ -44,6 +44,7 @@
 
 mod codes;
 mod control;
+mod numbering;
 mod pipe;
 mod pump;
 mod remote;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
 use posthaste_core::runtime::BoxTimer;
-use posthaste_core::transport::{BoxConnection, Peer};
+use posthaste_core::transport::{BoxConnection, Connection, Peer};
 use posthaste_core::{Runtime, SharedRuntime};
 use posthaste_wire::{Output, Session};
 
@@ -141,6 +141,13 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
+    /// Lets go of the socket; the timer goes on.
+    pub(crate) fn hang_up(&mut self) {
+        self.connection = Box::new(HungUp);
+        (self.input, self.filled) = (BytesMut::new(), 0);
+        (self.output, self.flushing) = (Output::new(), false);
+    }
+
     /// Closes the writing side.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.connection).poll_close(cx)
@@ -174,6 +181,39 @@ impl Pump {
         self.output.shrink();
     }
 }
+
+/// What is left of a socket that was let go.
+struct HungUp;
+
+impl AsyncRead for HungUp {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+}
+
+impl AsyncWrite for HungUp {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection for HungUp {}
 
 /// A number between 0 and `below`, from the runtime's randomness.
 pub(crate) fn random_below(runtime: &SharedRuntime, below: u64) -> u64 {

@@ -24,6 +24,9 @@ pub struct Config {
     pub handshake: Duration,
     /// Who this side is, drawn at random by the caller. A client that reconnects says the same.
     pub session: [u8; 16],
+    /// Server: how long it keeps what belongs to a session whose connection was lost. Zero is not
+    /// at all.
+    pub linger: Duration,
     /// Name and version of the software, for the peer's logs; 256 bytes at most travel.
     pub software: String,
     /// Client: how it is authenticated. Server: what it asks for at least.
@@ -45,6 +48,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(10),
             handshake: Duration::from_secs(5),
             session: [0; 16],
+            linger: Duration::ZERO,
             software: concat!("posthaste/", env!("CARGO_PKG_VERSION")).to_owned(),
             auth: Auth::None,
             gather: 8 << 20,

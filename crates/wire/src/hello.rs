@@ -18,6 +18,7 @@ const HEARTBEAT_MS: u8 = 8;
 const SESSION: u8 = 9;
 const SOFTWARE: u8 = 10;
 const AUTH: u8 = 11;
+const LINGER_MS: u8 = 12;
 
 /// The longest software name that travels, in bytes.
 const SOFTWARE_MAX: usize = 256;
@@ -35,6 +36,8 @@ pub struct Hello {
     pub session: [u8; 16],
     /// Name and version of its software. It comes from outside: show it, do not trust it.
     pub software: String,
+    /// How long it keeps what belongs to a session whose connection was lost; zero is not at all.
+    pub linger: Duration,
     /// How it is authenticated, as a number: this version knows 0 (none) and 1 (peer credentials).
     pub auth: u8,
 }
@@ -44,8 +47,9 @@ impl Hello {
     pub(crate) fn encode(config: &Config) -> Vec<u8> {
         let mut body = Vec::with_capacity(192);
         let limits = config.limits;
-        let heartbeat = u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX);
-        Writer::new(&mut body)
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let mut writer = Writer::new(&mut body);
+        writer
             .u8(MIN_VERSION, VERSION)
             .u8(MAX_VERSION, VERSION)
             .u32(FRAME, limits.frame.max(Limits::FRAME_MIN))
@@ -53,10 +57,13 @@ impl Hello {
             .u32(HEAD, limits.head)
             .u16(LINKS, limits.links.max(1))
             .u32(REASSEMBLY, limits.reassembly)
-            .u32(HEARTBEAT_MS, heartbeat)
+            .u32(HEARTBEAT_MS, millis(config.heartbeat))
             .bytes(SESSION, &config.session)
             .str(SOFTWARE, crate::frame::cut(&config.software, SOFTWARE_MAX))
             .u8(AUTH, config.auth.as_u8());
+        if !config.linger.is_zero() {
+            writer.u32(LINGER_MS, millis(config.linger));
+        }
         body
     }
 
@@ -67,7 +74,7 @@ impl Hello {
     pub fn decode(body: &[u8]) -> Result<Self, Violation> {
         let (mut min, mut max, mut frame, mut payload, mut head) = (None, None, None, None, None);
         let (mut links, mut reassembly, mut heartbeat) = (None, None, None);
-        let (mut session, mut software, mut auth) = ([0; 16], "", 0);
+        let (mut session, mut software, mut auth, mut linger) = ([0; 16], "", 0, 0);
         for field in Fields::new(body) {
             let field = field?;
             match field.tag() {
@@ -82,6 +89,7 @@ impl Hello {
                 SESSION => session = field.array()?,
                 SOFTWARE => software = field.str()?,
                 AUTH => auth = field.u8()?,
+                LINGER_MS => linger = field.u32()?,
                 _ => {}
             }
         }
@@ -105,6 +113,7 @@ impl Hello {
             heartbeat: Duration::from_millis(u64::from(heartbeat.ok_or(LACKS)?)),
             session,
             software: software.to_owned(),
+            linger: Duration::from_millis(u64::from(linger)),
             auth,
         })
     }

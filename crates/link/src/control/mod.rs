@@ -4,6 +4,7 @@
 //! Everything that comes in is checked here, once; fields that are not known are skipped, which is
 //! how these records grow.
 
+pub(crate) mod identity;
 pub(crate) mod queue;
 pub(crate) mod queue_info;
 
@@ -65,6 +66,11 @@ pub fn read_as_everything(record: &[u8]) {
     }
     if let Ok(this) = cancel::decode(record) {
         assert_eq!(cancel::decode(&cancel::encode(&this)).ok(), Some(this));
+    }
+    if let Ok(this) = identity::decode(record) {
+        let mut again = Vec::new();
+        identity::encode(this, &mut again);
+        assert_eq!(identity::decode(&again).ok(), Some(this));
     }
     let _ = name::decode_maybe(record);
     let _ = stats::decode(record, &mut Stats::default());
@@ -293,11 +299,25 @@ pub(crate) struct Opened {
     pub(crate) settles: bool,
     /// The address of an inbox.
     pub(crate) address: Option<Topic>,
+    /// Whether it goes on where it was when the connection before was lost.
+    pub(crate) resumed: bool,
+    /// A receiver that goes on: how many deliveries from before are told again first.
+    pub(crate) carried: u64,
+    /// A sender: how many messages may be without an outcome at a time.
+    pub(crate) window: Option<u64>,
 }
 
 impl Opened {
     const SETTLES: u8 = 1;
     const ADDRESS: u8 = 2;
+    const RESUMED: u8 = 3;
+    const CARRIED: u8 = 4;
+    const WINDOW: u8 = 5;
+
+    /// A receiver of which the client says what became of each message.
+    pub(crate) fn of_receiver() -> Self {
+        Self { settles: true, ..Self::default() }
+    }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut record = Vec::new();
@@ -305,6 +325,15 @@ impl Opened {
         writer.bool(Self::SETTLES, self.settles);
         if let Some(address) = &self.address {
             writer.str(Self::ADDRESS, address.as_str());
+        }
+        if self.resumed {
+            writer.bool(Self::RESUMED, true);
+        }
+        if self.carried > 0 {
+            writer.u64(Self::CARRIED, self.carried);
+        }
+        if let Some(window) = self.window {
+            writer.u64(Self::WINDOW, window);
         }
         record
     }
@@ -315,6 +344,9 @@ impl Opened {
             match field.tag() {
                 Self::SETTLES => opened.settles = field.bool().map_err(malformed)?,
                 Self::ADDRESS => opened.address = Some(topic(&field)?),
+                Self::RESUMED => opened.resumed = field.bool().map_err(malformed)?,
+                Self::CARRIED => opened.carried = number(&field)?,
+                Self::WINDOW => opened.window = Some(number(&field)?),
                 _ => {}
             }
             Ok(())

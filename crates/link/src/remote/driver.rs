@@ -31,15 +31,23 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
     let runtime = &shared.runtime;
     let mut give_up = runtime.now().checked_add(shared.options.connect_timeout);
     let mut attempts = 0;
+    // Until when the server keeps the session of the connection that was lost.
+    let mut kept = None;
     while !shared.lock().closing {
         let started = runtime.now();
         let within = give_up.map_or(ATTEMPT, |at| at.saturating_duration_since(started));
         let config = shared.options.config(session, within);
-        let failed = match dial(&shared, &*transport, after(started, within)).await {
+        let failed = match dial(&shared, &*transport, after(started, within), &mut kept).await {
             Ok(connection) => {
                 let end = run(&shared, connection, Session::client(config, runtime.now())).await;
                 if end.established {
                     attempts = 0;
+                    // A connection that ended with a word ended the session with it.
+                    let linger = match end.code {
+                        Code::ConnectionLost | Code::Heartbeat => shared.lock().linger,
+                        _ => Duration::ZERO,
+                    };
+                    kept = Some(after(runtime.now(), linger));
                     give_up = match shared.options.reconnect {
                         Reconnect::Never => Some(started),
                         Reconnect::For(within) => runtime.now().checked_add(within),
@@ -59,7 +67,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
             break;
         }
         tracing::debug!(error = %failed.error, ?pause, "connecting again");
-        until_closing(&shared, next, std::future::pending::<()>()).await;
+        until_closing(&shared, next, &mut kept, std::future::pending::<()>()).await;
     }
     let mut wakers = Wakeups::default();
     {
@@ -103,9 +111,10 @@ async fn dial(
     shared: &Shared,
     transport: &dyn Transport,
     deadline: Instant,
+    kept: &mut Option<Instant>,
 ) -> Result<BoxConnection, Failure> {
     let connect = transport.connect(&shared.endpoint);
-    match until_closing(shared, deadline, connect).await {
+    match until_closing(shared, deadline, kept, connect).await {
         Some(Ok(connection)) => Ok(connection),
         Some(Err(error)) => {
             use std::io::ErrorKind as Io;
@@ -123,10 +132,12 @@ async fn dial(
     }
 }
 
-/// Resolves with what `future` does, or with `None` at `deadline` or when the remote is closed.
+/// Resolves with what `future` does, or with `None` at `deadline` or when the remote is closed. When
+/// the server no longer keeps the session meanwhile, everybody is told.
 async fn until_closing<F: Future>(
     shared: &Shared,
     deadline: Instant,
+    kept: &mut Option<Instant>,
     future: F,
 ) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
@@ -140,6 +151,16 @@ async fn until_closing<F: Future>(
         }
         future.as_mut().poll(cx).map(Some)
     });
+    let mut closing = std::pin::pin!(closing);
+    if let Some(until) = kept.filter(|until| *until <= deadline) {
+        if let Some(done) = timeout_at(&*shared.runtime, until, closing.as_mut()).await {
+            return done;
+        }
+        *kept = None;
+        let mut wakers = Wakeups::default();
+        shared.lock().expire(&mut wakers);
+        wakers.fire();
+    }
     timeout_at(&*shared.runtime, deadline, closing).await.flatten()
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use posthaste_core::Error;
-use posthaste_wire::{Code, Event, Link, Outcome};
+use posthaste_wire::{Code, Event, Link};
 
 use super::state::{End, Phase, RoleState, State, Wakeups};
 use crate::codes::error_of;
@@ -19,22 +19,21 @@ impl State {
 
     fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
         match event {
-            Event::Transfer { link, seq, transfer } => {
+            Event::Transfer { link, transfer, .. } => {
                 let Some((_, session, entry)) = self.by_link(link) else {
                     return;
                 };
                 let orphaned = entry.orphaned;
                 if let RoleState::Receiver(receiver) = &mut entry.role {
-                    if receiver.arrived(transfer, orphaned, now) {
-                        session.settle(link, seq, seq, Outcome::Release, None, "");
+                    receiver.arrived(transfer, orphaned, now, session, link);
+                    if orphaned && receiver.is_done() {
+                        session.close(link);
                     }
                     wakers.add(receiver.take_waker());
                 }
             }
             Event::Credit { link } | Event::Writable { link } => {
-                if let Some(sender) = self.sender_by_link(link) {
-                    wakers.add(sender.room_came());
-                }
+                self.on_room(link, now, wakers);
             }
             Event::Confirm { link, upto, matched, level, nodes } => {
                 if let Some(sender) = self.sender_by_link(link) {
@@ -45,9 +44,10 @@ impl State {
             }
             Event::Returned { link, seq, code, reason, .. } => {
                 if let Some(sender) = self.sender_by_link(link) {
-                    sender.returned(seq, error_of(code, &reason));
+                    sender.returned(seq, &error_of(code, &reason));
                 }
             }
+            Event::Opened { link, info } => self.on_opened(link, &info, now, wakers),
             other => self.on_control(other, wakers),
         }
     }
@@ -57,11 +57,10 @@ impl State {
             Event::Established { peer } => {
                 tracing::debug!(software = %peer.software.escape_debug(), "connected");
                 self.phase = Phase::Up;
-                self.epoch += 1;
+                self.linger = peer.linger;
                 self.reopen(wakers);
                 self.wake_waiters(wakers);
             }
-            Event::Opened { link, info } => self.on_opened(link, &info, wakers),
             Event::Refused { link, code, reason } => {
                 self.on_closed(link, Some(error_of(code, &reason)), wakers);
             }
@@ -116,8 +115,8 @@ impl State {
         }
     }
 
-    fn on_opened(&mut self, link: Link, info: &[u8], wakers: &mut Wakeups) {
-        let Some((_, session, entry)) = self.by_link(link) else {
+    fn on_opened(&mut self, link: Link, info: &[u8], now: Instant, wakers: &mut Wakeups) {
+        let Some((key, session, entry)) = self.by_link(link) else {
             return;
         };
         let opened = match Opened::decode(info) {
@@ -129,14 +128,54 @@ impl State {
                 return;
             }
         };
+        let resumed = entry.resumable && opened.resumed;
+        if std::mem::take(&mut entry.resumable) {
+            // What a lost session means has to be known before the new one begins.
+            entry.resumable = resumed;
+            self.reopened(key, resumed, wakers);
+        }
+        let Some((_, session, entry)) = self.by_link(link) else {
+            return;
+        };
         entry.open = true;
+        entry.resumable = false;
         wakers.add(entry.opener.take());
+        let orphaned = entry.orphaned;
         match &mut entry.role {
-            RoleState::Sender(sender) => wakers.add(sender.opened()),
+            RoleState::Sender(sender) => sender.opened(opened.window),
             RoleState::Receiver(receiver) => {
-                let (messages, bytes) = receiver.opened(opened);
+                let (messages, bytes) = match resumed {
+                    true => receiver.resumed(opened.carried),
+                    false => receiver.opened(opened),
+                };
                 session.grant(link, messages, bytes);
+                let stopping = receiver.is_stopping();
+                if (orphaned || stopping && !resumed) && receiver.is_done() {
+                    session.close(link);
+                } else if stopping {
+                    session.stop(link);
+                }
                 wakers.add(receiver.take_waker());
+            }
+        }
+        self.on_room(link, now, wakers);
+    }
+
+    /// There is room on a link: what has to be sent again goes first.
+    fn on_room(&mut self, link: Link, now: Instant, wakers: &mut Wakeups) {
+        let Some((_, session, entry)) = self.by_link(link) else {
+            return;
+        };
+        let RoleState::Sender(sender) = &mut entry.role else {
+            return;
+        };
+        if entry.open && sender.is_resending() {
+            sender.resend(session, link, now);
+        }
+        if entry.open && !sender.is_resending() {
+            wakers.add(sender.room_came());
+            if entry.orphaned {
+                session.close(link);
             }
         }
     }
@@ -152,12 +191,7 @@ impl State {
             Some(error) => error,
             None => Error::closed("the link"),
         });
-        match &mut entry.role {
-            RoleState::Sender(sender) => sender.lost(),
-            RoleState::Receiver(receiver) => receiver.lost(wakers),
-        }
-        entry.wake_all(wakers);
+        self.lose(key, wakers);
         wakers.add(self.drainer.take());
-        self.reap(key);
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use posthaste_core::task::remember;
-use posthaste_core::{Ack, Error, ErrorKind, Parts, Subscription, Topic};
-use posthaste_wire::{self as wire, Transfer};
+use posthaste_core::{Ack, Error, ErrorKind, Event, Message, Parts, Source, Subscription, Topic};
+use posthaste_wire::{self as wire, Outcome, Transfer};
 
 use super::state::Wakeups;
+use super::tray::{Recalled, Tray};
 use crate::control::{self, Opened, Wanted};
+use crate::numbering::Numbering;
 
 /// Messages on their way to a subscription without a prefetch limit.
 const WINDOW_MESSAGES: u64 = 65_536;
@@ -44,13 +46,16 @@ impl Arrived {
 
 /// What a batch is from.
 pub(super) enum From {
-    /// The current connection: the first one's number.
-    Connection { first: u64 },
-    /// A connection that is gone: nobody waits for their settlement any more.
-    Lost,
+    /// The current session: the first one's number in it.
+    Session { first: u64 },
+    /// Nobody waits for their settlement: a session that is lost, or this side itself.
+    Nobody,
 }
 
-/// What a connection knows about a receiver.
+/// What is known about a receiver.
+///
+/// Deliveries are counted from 1 for as long as the session lasts; [`Numbering`] knows what the
+/// current connection calls them.
 pub(crate) struct ReceiverState {
     wanted: Wanted,
     limit: Option<u64>,
@@ -61,24 +66,38 @@ pub(crate) struct ReceiverState {
     /// Whether the server waits for a settlement of each message.
     settles: bool,
     mailbox: VecDeque<Arrived>,
-    /// What came over an earlier connection and is settled there, one way or the other.
+    /// What nobody waits for the settlement of: it is handed out first.
     stale: VecDeque<Arrived>,
-    /// The number of the last message that came, and the bytes of all of them.
+    /// Which session of the link this is, from 1: what belonged to an earlier one is stale.
+    generation: u64,
+    numbering: Numbering,
+    tray: Tray,
+    /// The number of the last message that came in this session, and the bytes of all of them.
     received: u64,
     received_bytes: u64,
+    /// How much of that was handed out.
+    seen: u64,
+    seen_bytes: u64,
+    /// How many have come over this connection, those that are told again included, how many of
+    /// those are still to come, and the bytes of all.
+    on_wire: u64,
+    to_recall: u64,
+    on_wire_bytes: u64,
     granted: u64,
     granted_bytes: u64,
     /// Credit that is free again and has not gone back.
     owed_messages: u64,
     owed_bytes: u64,
-    /// How many have gone to the handle, over all connections.
+    /// How many have gone to the handle, in all sessions, and how many the application has taken.
     delivered: u64,
-    unsettled: u64,
+    handed: u64,
     /// Deliveries whose result nobody waits for any more, and who wants to know that of which.
     cancelled: BTreeSet<u64>,
     watching: BTreeMap<u64, Waker>,
     stopping: bool,
     stopped: bool,
+    /// What whoever receives has to know before anything else of the new session.
+    interruption: Option<Error>,
     /// Whether something was settled since the last SYNC.
     dirty: bool,
     sync_sent: u64,
@@ -97,18 +116,27 @@ impl ReceiverState {
             settles: false,
             mailbox: VecDeque::new(),
             stale: VecDeque::new(),
+            generation: 0,
+            numbering: Numbering::default(),
+            tray: Tray::default(),
             received: 0,
             received_bytes: 0,
+            seen: 0,
+            seen_bytes: 0,
+            on_wire: 0,
+            to_recall: 0,
+            on_wire_bytes: 0,
             granted: 0,
             granted_bytes: 0,
             owed_messages: 0,
             owed_bytes: 0,
             delivered: 0,
-            unsettled: 0,
+            handed: 0,
             cancelled: BTreeSet::new(),
             watching: BTreeMap::new(),
             stopping: false,
             stopped: false,
+            interruption: None,
             dirty: false,
             sync_sent: 0,
             sync_done: 0,
@@ -158,18 +186,33 @@ impl ReceiverState {
         self.settles
     }
 
+    /// Which session of the link this is.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Where it goes on: after this many messages of the session.
+    pub(crate) fn resume_at(&self) -> u64 {
+        self.received
+    }
+
+    /// What is to be said before anything of the new session, once nothing is left of the old.
+    pub(super) fn take_interruption(&mut self) -> Option<Error> {
+        if self.stale.is_empty() { self.interruption.take() } else { None }
+    }
+
     /// Hands over all that is there, into an empty batch.
     pub(super) fn take(&mut self, batch: &mut VecDeque<Arrived>) -> From {
         let from = if self.stale.is_empty() {
             let first = self.received + 1 - wide(self.mailbox.len());
             std::mem::swap(batch, &mut self.mailbox);
-            From::Connection { first }
+            From::Session { first }
         } else {
             std::mem::swap(batch, &mut self.stale);
             // They were in the way of as much new.
             self.owed_messages += wide(batch.len());
             self.owed_bytes += bytes(batch);
-            From::Lost
+            From::Nobody
         };
         self.delivered += wide(batch.len());
         from
@@ -184,9 +227,19 @@ impl ReceiverState {
         self.waiting.take()
     }
 
-    /// How many deliveries of the current connection are not settled yet.
+    /// How many deliveries of the session are not settled yet.
     pub(crate) fn unsettled(&self) -> u64 {
-        self.unsettled
+        self.tray.open()
+    }
+
+    /// Whether the server waits for nothing from here any more, as far as that is known.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.tray.is_empty() && !self.is_asking()
+    }
+
+    /// Whether nothing is open here, and the server has told again all that it waits for.
+    pub(crate) fn is_done(&self) -> bool {
+        self.tray.open() == 0 && self.to_recall == 0
     }
 
     /// Whether its handle wants nothing more.
@@ -210,38 +263,75 @@ impl ReceiverState {
         self.stopped
     }
 
-    /// The link is open: what may be on its way at first, in messages and bytes.
+    /// The link is open, and a session begins: what may be on its way at first, in messages and
+    /// bytes.
     pub(crate) fn opened(&mut self, opened: Opened) -> (u64, u64) {
         self.settles = opened.settles;
         if let (Wanted::Inbox(address), Some(given)) = (&mut self.wanted, opened.address) {
             *address = Some(given);
         }
+        self.generation += 1;
+        self.numbering = Numbering::default();
         (self.received, self.received_bytes) = (0, 0);
-        (self.owed_messages, self.owed_bytes) = (0, 0);
+        (self.seen, self.seen_bytes) = (0, 0);
         // What is still here from before takes its part of the window: a connection that is lost
         // again and again must not fill the memory.
         let free = self.window_messages.saturating_sub(wide(self.stale.len()));
-        self.granted = self.may_grant(free);
-        self.granted_bytes = self.window_bytes.saturating_sub(bytes(&self.stale));
+        let free_bytes = self.window_bytes.saturating_sub(bytes(&self.stale));
+        self.begin(0, free, free_bytes)
+    }
+
+    /// The link is open, and the session goes on where it was; the server tells `carried` deliveries
+    /// again. What may be on its way at first, in messages and bytes.
+    pub(crate) fn resumed(&mut self, carried: u64) -> (u64, u64) {
+        self.numbering = Numbering::after(self.received, Vec::new());
+        let unseen = self.received.saturating_sub(self.seen);
+        let held = if self.credit_by_settling { self.tray.open() } else { unseen };
+        let held_bytes = self.received_bytes.saturating_sub(self.seen_bytes);
+        let free = self.window_messages.saturating_sub(held);
+        // One message may overdraw it, so that a single byte is enough for those told again.
+        let free_bytes = self.window_bytes.saturating_sub(held_bytes).max(1);
+        self.begin(carried, free, free_bytes)
+    }
+
+    /// A connection begins on which `carried` deliveries are told again.
+    fn begin(&mut self, carried: u64, free: u64, free_bytes: u64) -> (u64, u64) {
+        (self.on_wire, self.on_wire_bytes) = (0, 0);
+        (self.owed_messages, self.owed_bytes) = (0, 0);
+        self.granted = 0;
+        self.granted = carried.saturating_add(self.may_grant(free));
+        self.granted_bytes = free_bytes;
+        self.to_recall = carried;
         (self.granted, self.granted_bytes)
     }
 
-    /// How many of `more` messages the subscription's limit leaves room for. What has been granted
-    /// and what was delivered over earlier connections both count.
+    /// How many of `more` messages the subscription's limit leaves room for. What is here, was
+    /// handed out, or may be on its way counts.
     fn may_grant(&self, more: u64) -> u64 {
-        match self.limit {
-            None => more,
-            Some(limit) => {
-                let here = self.received.saturating_sub(wide(self.mailbox.len()));
-                let before = (self.delivered + wide(self.stale.len())).saturating_sub(here);
-                more.min(limit.saturating_sub(before.saturating_add(self.granted)))
-            }
-        }
+        let Some(limit) = self.limit else { return more };
+        let here = wide(self.stale.len()) + wide(self.mailbox.len());
+        let under_way = self.granted.saturating_sub(self.on_wire).saturating_sub(self.to_recall);
+        let spent = self.delivered.saturating_add(here).saturating_add(under_way);
+        more.min(limit.saturating_sub(spent))
     }
 
-    /// A message has come; `true` if it is to go back at once.
-    pub(crate) fn arrived(&mut self, transfer: Transfer, orphaned: bool, now: Instant) -> bool {
+    /// A message has come. If it is one from before that is told again, or that nobody wants any
+    /// more, the server may have to be told what becomes of it.
+    pub(crate) fn arrived(
+        &mut self,
+        transfer: Transfer,
+        orphaned: bool,
+        now: Instant,
+        session: &mut wire::Session,
+        link: wire::Link,
+    ) {
         let Transfer { hop, head, payload } = transfer;
+        self.on_wire += 1;
+        if head.is_empty() && self.to_recall > 0 {
+            let number = hop.correlation.map_or(0, std::num::NonZero::get);
+            self.recalled(number, session, link);
+            return;
+        }
         let arrived = Arrived {
             attempt: hop.attempt,
             missed: hop.missed,
@@ -255,18 +345,37 @@ impl ReceiverState {
         };
         self.received += 1;
         self.received_bytes = self.received_bytes.saturating_add(arrived.size());
-        if orphaned || self.stopping {
-            return self.settles;
+        self.on_wire_bytes = self.on_wire_bytes.saturating_add(arrived.size());
+        if self.settles {
+            self.tray.arrived(self.received);
         }
-        self.unsettled += u64::from(self.settles);
-        self.mailbox.push_back(arrived);
-        false
+        if orphaned || self.stopping {
+            self.seen += 1;
+            self.seen_bytes = self.seen_bytes.saturating_add(arrived.size());
+            let (first, last) = (self.received, self.received);
+            self.settle_range(first, last, Outcome::Release, session, Some(link));
+        } else {
+            self.mailbox.push_back(arrived);
+        }
     }
 
-    /// Nobody waits any more for what is to come of a delivery; who wants to know that.
-    pub(super) fn cancelled(&mut self, number: u64) -> Option<Waker> {
+    /// The server still waits for what becomes of an earlier delivery.
+    fn recalled(&mut self, number: u64, session: &mut wire::Session, link: wire::Link) {
+        self.to_recall -= 1;
+        self.numbering.carry(number);
+        if let Recalled::Settled(outcome, beside) = self.tray.recall(number) {
+            let on_wire = self.on_wire;
+            session.settle(link, on_wire, on_wire, outcome, beside.after, &beside.why);
+            self.dirty = true;
+        }
+    }
+
+    /// Nobody waits any more for what is to come of a delivery, by the connection's number; who
+    /// wants to know that.
+    pub(super) fn cancelled(&mut self, on_wire: u64) -> Option<Waker> {
+        let number = self.numbering.in_session(on_wire);
         // A server that names what is settled long ago must not fill the memory.
-        if wide(self.cancelled.len()) < self.unsettled {
+        if wide(self.cancelled.len()) < self.tray.open() {
             self.cancelled.insert(number);
         }
         self.watching.remove(&number)
@@ -285,23 +394,94 @@ impl ReceiverState {
         Err(self.watching.insert(number, cx.waker().clone()))
     }
 
-    /// The application has settled one delivery; who waited to hear that it is cancelled.
-    pub(super) fn settled_one(&mut self, number: u64) -> Option<Waker> {
-        self.settled(1);
+    /// The application has settled one delivery; who waited to hear that it is cancelled. Without a
+    /// connection the server hears it on the next one.
+    pub(super) fn settle(
+        &mut self,
+        number: u64,
+        (outcome, after, why): (Outcome, Option<Duration>, &str),
+        session: &mut wire::Session,
+        link: Option<wire::Link>,
+    ) -> Option<Waker> {
+        if !self.tray.settle(number, outcome, after, why) {
+            return None;
+        }
+        self.dirty = true;
         self.cancelled.remove(&number);
         let watching = self.watching.remove(&number);
+        if let Some((link, on_wire)) = link.zip(self.numbering.on_wire(number)) {
+            session.settle(link, on_wire, on_wire, outcome, after, why);
+        }
         if self.credit_by_settling {
             self.owed_messages += 1;
         }
+        self.ask_if_long(session, link);
         watching
     }
 
-    /// The application has settled a delivery of a connection that is gone.
+    /// Settles what is open of a range, in the same way.
+    fn settle_range(
+        &mut self,
+        first: u64,
+        last: u64,
+        outcome: Outcome,
+        session: &mut wire::Session,
+        link: Option<wire::Link>,
+    ) {
+        if !self.settles || first > last {
+            return;
+        }
+        self.tray.settle_range(first, last, outcome);
+        self.dirty = true;
+        let on_wire = |number| self.numbering.on_wire(number);
+        match link {
+            Some(link) if let (Some(first), Some(last)) = (on_wire(first), on_wire(last)) => {
+                session.settle(link, first, last, outcome, None, "");
+            }
+            // Some of them are from before: those that the server told again have numbers.
+            Some(link) => {
+                for on_wire in (first..=last).filter_map(on_wire) {
+                    session.settle(link, on_wire, on_wire, outcome, None, "");
+                }
+            }
+            None => {}
+        }
+        self.ask_if_long(session, link);
+    }
+
+    /// The application is still working on a delivery.
+    pub(super) fn extend(&self, number: u64, session: &mut wire::Session, link: wire::Link) {
+        if let Some(on_wire) = self.numbering.on_wire(number) {
+            session.extend(link, on_wire);
+        }
+    }
+
+    /// What was told is kept until it is known to have been heard, so now and then that is asked.
+    fn ask_if_long(&mut self, session: &mut wire::Session, link: Option<wire::Link>) {
+        let may_ask = self.tray.is_long() && !self.is_asking() && self.to_recall == 0;
+        if let Some(link) = link.filter(|_| may_ask) {
+            self.ask(session, link);
+        }
+    }
+
+    fn ask(&mut self, session: &mut wire::Session, link: wire::Link) {
+        self.dirty = false;
+        self.sync_sent += 1;
+        self.tray.ask();
+        session.sync(link, self.sync_sent);
+    }
+
+    /// The application has settled a delivery of a session that is lost.
     pub(super) fn settled_in_vain(&mut self) {
         self.sync_error = Some(Error::new(
             ErrorKind::Unknown,
-            "a delivery was settled after its connection was lost; it is delivered again",
+            "a delivery was settled after its session was lost; it is delivered again",
         ));
+    }
+
+    /// The application has taken messages of a session that is lost.
+    pub(super) fn handed_out_late(&mut self, untold: Untold) {
+        self.handed = self.handed.saturating_add(untold.messages);
     }
 
     /// The application has taken messages, the last of them of number `last`.
@@ -310,23 +490,22 @@ impl ReceiverState {
         untold: Untold,
         last: u64,
         session: &mut wire::Session,
-        link: wire::Link,
+        link: Option<wire::Link>,
     ) {
-        if self.settles && self.is_auto() {
+        self.handed = self.handed.saturating_add(untold.messages);
+        self.seen = self.seen.saturating_add(untold.messages);
+        self.seen_bytes = self.seen_bytes.saturating_add(untold.bytes);
+        if self.is_auto() {
             let first = last + 1 - untold.messages;
-            session.settle(link, first, last, wire::Outcome::Ack, None, "");
-            self.settled(untold.messages);
+            self.settle_range(first, last, Outcome::Ack, session, link);
         }
         self.owed_bytes += untold.bytes;
         if !self.credit_by_settling {
             self.owed_messages += untold.messages;
         }
-        self.grant(session, link);
-    }
-
-    fn settled(&mut self, count: u64) {
-        self.unsettled = self.unsettled.saturating_sub(count);
-        self.dirty = true;
+        if let Some(link) = link {
+            self.grant(session, link);
+        }
     }
 
     /// Whether the server has been asked about settlements and has not answered.
@@ -343,11 +522,9 @@ impl ReceiverState {
     ) -> Poll<Result<(), Error>> {
         // One question at a time, however often this is asked: the answer wakes whoever waits, and
         // what was settled meanwhile is asked about then.
-        let may_ask = self.dirty && !self.is_asking();
+        let may_ask = self.dirty && !self.is_asking() && self.to_recall == 0;
         if let Some(link) = link.filter(|_| may_ask) {
-            self.dirty = false;
-            self.sync_sent += 1;
-            session.sync(link, self.sync_sent);
+            self.ask(session, link);
         }
         self.waiting = None;
         if let Some(error) = self.sync_error.take() {
@@ -366,7 +543,7 @@ impl ReceiverState {
         if self.stopping {
             return;
         }
-        let dry = self.granted <= self.received || self.granted_bytes <= self.received_bytes;
+        let dry = self.granted <= self.on_wire || self.granted_bytes <= self.on_wire_bytes;
         let half = self.owed_messages.saturating_mul(2) >= self.window_messages
             || self.owed_bytes.saturating_mul(2) >= self.window_bytes;
         if !(dry || half) {
@@ -384,56 +561,104 @@ impl ReceiverState {
 
     /// The answer to a SYNC; a later one answers those before.
     pub(crate) fn synced(&mut self, token: u64, error: Option<Error>) {
-        self.sync_done = self.sync_done.max(token.min(self.sync_sent));
+        let done = self.sync_done.max(token.min(self.sync_sent));
+        if done > self.sync_done {
+            self.sync_done = done;
+            self.tray.answered();
+        }
         if error.is_some() {
             self.sync_error = error;
         }
     }
 
     /// Gives back what is in the mailbox; nothing more is wanted. Says how many that were.
-    pub(crate) fn give_back(&mut self, session: &mut wire::Session, link: wire::Link) -> u64 {
+    pub(crate) fn give_back(
+        &mut self,
+        session: &mut wire::Session,
+        link: Option<wire::Link>,
+    ) -> u64 {
         self.stop();
         let unseen = wide(std::mem::take(&mut self.mailbox).len());
         self.release(session, link, self.received + 1 - unseen, unseen);
-        unseen
+        if self.settles { unseen } else { 0 }
     }
 
     /// Gives back `count` messages that nobody has seen, from number `first` on.
     pub(super) fn release(
         &mut self,
         session: &mut wire::Session,
-        link: wire::Link,
+        link: Option<wire::Link>,
         first: u64,
         count: u64,
     ) {
-        if self.settles && count > 0 {
-            let last = first + count - 1;
-            session.settle(link, first, last, wire::Outcome::Release, None, "");
-            self.settled(count);
+        if count > 0 {
+            self.settle_range(first, first + count - 1, Outcome::Release, session, link);
         }
     }
 
-    /// The connection, or the link, is gone.
+    /// The connection is gone; the session may go on over another.
+    pub(super) fn disconnected(&mut self) {
+        if self.is_asking() {
+            self.dirty = true;
+            self.sync_done = self.sync_sent;
+        }
+        self.tray.unanswered();
+        self.stopped = false;
+        (self.granted, self.granted_bytes) = (0, 0);
+        (self.on_wire, self.on_wire_bytes, self.to_recall) = (0, 0, 0);
+    }
+
+    /// The session, or the link, is gone.
     pub(super) fn lost(&mut self, wakers: &mut Wakeups) {
         let unseen = std::mem::take(&mut self.mailbox);
         if self.is_auto() && !self.stopping {
             // They will not come again.
             self.stale.extend(unseen);
+        } else {
+            self.delivered = self.handed;
         }
         if self.dirty || self.is_asking() {
             self.dirty = false;
             self.sync_done = self.sync_sent;
             self.sync_error = Some(Error::new(
                 ErrorKind::Unknown,
-                "the connection was lost before the settlements were confirmed",
+                "the session was lost before the settlements were confirmed",
             ));
         }
-        self.unsettled = 0;
+        self.generation += 1;
+        self.numbering = Numbering::default();
+        self.tray = Tray::default();
         self.cancelled = BTreeSet::new();
         wakers.add(std::mem::take(&mut self.watching).into_values());
         self.stopped = false;
         (self.granted, self.granted_bytes) = (0, 0);
         (self.received, self.received_bytes) = (0, 0);
+        (self.seen, self.seen_bytes) = (0, 0);
+        (self.on_wire, self.on_wire_bytes, self.to_recall) = (0, 0, 0);
+    }
+
+    /// The session was lost, and the link goes on: whoever awaits answers has to know.
+    pub(super) fn interrupt(&mut self) {
+        if matches!(self.wanted, Wanted::Inbox(Some(_))) {
+            let text = "the session with the broker was lost, and answers may be lost with it";
+            self.interruption = Some(Error::new(ErrorKind::SessionLost, text));
+        }
+    }
+
+    /// Something happened to the session: those who subscribe to such events are told.
+    pub(super) fn tell(&mut self, event: &Event) {
+        let Wanted::Subscription(Subscription { source: Source::Topic(pattern), .. }) =
+            &self.wanted
+        else {
+            return;
+        };
+        if let Ok(message) = event.to_message()
+            && pattern.matches(&message.topic())
+            && !self.stopping
+        {
+            let parts = Message::into_parts(message);
+            self.stale.push_back(Arrived { parts, attempt: 1, missed: 0 });
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod outbox;
 mod receiver;
 mod sender;
 mod state;
+mod tray;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -187,6 +188,7 @@ impl RemoteOptions {
             session,
             software: self.software.clone(),
             auth: self.auth,
+            linger: Duration::ZERO,
             gather: GATHER,
         }
     }
@@ -262,10 +264,13 @@ impl Remote {
         state.draining = true;
         let (session, entries) = state.entries_and_session();
         for entry in entries {
-            if let (RoleState::Receiver(receiver), Some(link)) = (&mut entry.role, entry.wire) {
+            let (link, wire) = (entry.link(), entry.wire);
+            if let RoleState::Receiver(receiver) = &mut entry.role {
                 report.requeued += receiver.give_back(session, link);
-                session.stop(link);
                 report.abandoned += receiver.unsettled();
+                if let Some(wire) = wire {
+                    session.stop(wire);
+                }
             }
         }
         shared.unlock(state);

@@ -1,13 +1,17 @@
-//! What a connection knows about a sender: its messages until they have their outcome, and its
-//! books.
+//! What a connection knows about a sender: its messages until they have their outcome, what of
+//! them has to be sent again, and its books.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::task::{Context, Waker};
+use std::time::Instant;
 
+use bytes::Bytes;
 use posthaste_core::task::remember;
 use posthaste_core::{
-    Error, ErrorKind, Level, Message, Parts, Receipt, Returned, SenderOptions, Sends, Seq,
+    Error, ErrorKind, Kind, Level, Message, Parts, Receipt, Returned, SenderOptions, Sends, Seq,
 };
+use posthaste_wire::{self as wire, Hop, TransferError};
 
 use crate::control;
 
@@ -19,10 +23,16 @@ pub(crate) struct SenderState {
     /// How many of these were confirmed, and how many returned.
     confirmed: u64,
     returned: u64,
-    /// How many numbers of the current link have their outcome.
+    /// How many numbers of the link have their outcome, on the current connection and in all of
+    /// the session.
     passed: u64,
+    passed_in_session: u64,
     /// One for each number of the current link after `passed`, in order.
     unconfirmed: VecDeque<Slot>,
+    /// How many of these have been sent on the current connection.
+    sent: usize,
+    /// How many messages the server lets be without an outcome.
+    window: usize,
     /// How many messages there are without an outcome, and their bytes.
     pending: usize,
     pending_bytes: usize,
@@ -56,7 +66,10 @@ impl SenderState {
             confirmed: 0,
             returned: 0,
             passed: 0,
+            passed_in_session: 0,
             unconfirmed: VecDeque::new(),
+            sent: 0,
+            window: usize::MAX,
             pending: 0,
             pending_bytes: 0,
             back: VecDeque::new(),
@@ -101,9 +114,45 @@ impl SenderState {
     }
 
     /// The link is open, on a connection where it has sent nothing yet.
-    pub(super) fn opened(&mut self) -> Option<Waker> {
-        self.passed = 0;
-        self.room_came()
+    pub(super) fn opened(&mut self, window: Option<u64>) {
+        self.window =
+            window.map_or(usize::MAX, |window| usize::try_from(window).unwrap_or(usize::MAX));
+    }
+
+    /// How many outcomes have come in the session: where it goes on.
+    pub(super) fn resume_at(&self) -> u64 {
+        self.passed_in_session
+    }
+
+    /// Whether something waits to be sent again.
+    pub(super) fn is_resending(&self) -> bool {
+        self.sent < self.unconfirmed.len()
+    }
+
+    /// Sends again what the current connection has not carried, as far as it takes it now.
+    ///
+    /// Every number keeps its place. What has come back already is not sent a second time: an empty
+    /// message stands for it, which the server, who returned it, knows to skip.
+    pub(super) fn resend(&mut self, session: &mut wire::Session, link: wire::Link, now: Instant) {
+        while let Some(slot) = self.unconfirmed.get(self.sent) {
+            let sent = match &slot.parts {
+                Some(parts) => {
+                    session.transfer(link, &hop(parts, Some(now)), &parts.head, &parts.payload)
+                }
+                None => session.transfer(link, &Hop::default(), &[], &Bytes::new()),
+            };
+            match sent {
+                Ok(_) => self.sent += 1,
+                Err(TransferError::TooLarge { limit, .. }) => {
+                    let text = format!(
+                        "the connection was made anew to a server that takes at most {limit} bytes"
+                    );
+                    self.hand_back_at(self.sent, &Error::new(ErrorKind::TooLarge, text));
+                }
+                // All else passes, and is told.
+                Err(_) => return,
+            }
+        }
     }
 
     /// There may be room where there was none.
@@ -143,10 +192,25 @@ impl SenderState {
 
     /// Whether the window has room for a message of that size.
     pub(super) fn has_window(&self, size: usize) -> bool {
-        let messages = self.pending + self.back.len();
-        let bytes = self.pending_bytes.saturating_add(self.back_bytes).saturating_add(size);
+        self.has_room_beside(self.back.len(), self.back_bytes, size)
+    }
+
+    /// Whether it would have, if what has come back were taken.
+    pub(super) fn is_full_of_returned(&self, size: usize) -> bool {
+        !self.has_window(size) && self.has_room_beside(0, 0, size)
+    }
+
+    fn has_room_beside(&self, back: usize, back_bytes: usize, size: usize) -> bool {
+        let messages = self.unconfirmed.len() + back;
+        let bytes = self.pending_bytes.saturating_add(back_bytes).saturating_add(size);
         messages < self.options.window_messages
+            && self.unconfirmed.len() < self.window
             && (bytes <= self.options.window_bytes || messages == 0)
+    }
+
+    /// How many have come back and wait to be taken.
+    pub(super) fn came_back(&self) -> usize {
+        self.back.len()
     }
 
     /// A message has gone out; its number.
@@ -155,6 +219,7 @@ impl SenderState {
         self.pending += 1;
         self.pending_bytes += size(&parts);
         self.unconfirmed.push_back(Slot { seq: self.taken, parts: Some(parts) });
+        self.sent += 1;
         self.taken
     }
 
@@ -170,6 +235,8 @@ impl SenderState {
             && let Some(slot) = self.unconfirmed.pop_front()
         {
             self.passed += 1;
+            self.passed_in_session += 1;
+            self.sent = self.sent.saturating_sub(1);
             if let Some(parts) = slot.parts {
                 self.forget(&parts);
                 count += 1;
@@ -183,13 +250,19 @@ impl SenderState {
     }
 
     /// The server has handed one message back; the confirm that covers it is still to come.
-    pub(super) fn returned(&mut self, number: u64, error: Error) {
+    pub(super) fn returned(&mut self, number: u64, error: &Error) {
         let at = number.checked_sub(self.passed + 1).and_then(|at| usize::try_from(at).ok());
-        if let Some(slot) = at.and_then(|at| self.unconfirmed.get_mut(at))
+        if let Some(at) = at {
+            self.hand_back_at(at, error);
+        }
+    }
+
+    fn hand_back_at(&mut self, at: usize, error: &Error) {
+        if let Some(slot) = self.unconfirmed.get_mut(at)
             && let Some(parts) = slot.parts.take()
         {
             let seq = slot.seq;
-            self.hand_back(seq, parts, error);
+            self.hand_back(seq, parts, error.clone());
         }
     }
 
@@ -201,7 +274,7 @@ impl SenderState {
             return;
         }
         // It was taken apart here, so it is whole; should it not be, its error is still counted.
-        if let Ok(message) = Message::from_parts(parts) {
+        if let Ok(message) = Message::from_parts(parts).map(Message::without_repeat) {
             self.back_bytes += message.size();
             self.back.push_back(Returned { seq: Seq::new(seq), message, error });
         }
@@ -215,16 +288,41 @@ impl SenderState {
         Some(returned)
     }
 
-    /// The connection, or the link, is gone: what was on its way comes back as unknown.
+    /// The connection is gone. What is unconfirmed waits to be sent again, on the next one.
+    pub(super) fn disconnected(&mut self) {
+        self.passed = 0;
+        self.sent = 0;
+    }
+
+    /// The session is gone: what nobody can say the fate of comes back as unknown. An event with an
+    /// id waits to be sent again, marked as what it is: where it went it is known by its id.
     pub(super) fn lost(&mut self) {
+        self.give_up(|message| message.id().is_some() && message.kind() == Kind::Event);
+    }
+
+    /// The link is gone for good: everything comes back as unknown.
+    pub(super) fn ended(&mut self) {
+        self.give_up(|_| false);
+    }
+
+    fn give_up(&mut self, goes_again: impl Fn(&Message) -> bool) {
+        (self.passed, self.passed_in_session, self.sent) = (0, 0, 0);
         for slot in std::mem::take(&mut self.unconfirmed) {
-            if let Some(parts) = slot.parts {
-                let text = "the connection was lost before the confirm came; \
-                            the message may or may not have arrived";
-                self.hand_back(slot.seq, parts, Error::new(ErrorKind::Unknown, text));
+            let Some(parts) = slot.parts else { continue };
+            // It was taken apart here, so it is whole.
+            match Message::from_parts(parts.clone()) {
+                Ok(message) if goes_again(&message) => {
+                    let parts = Some(message.into_repeat().into_parts());
+                    self.unconfirmed.push_back(Slot { seq: slot.seq, parts });
+                }
+                _ => {
+                    let text = "the connection was lost before the confirm came; \
+                                the message may or may not have arrived";
+                    self.hand_back(slot.seq, parts, Error::new(ErrorKind::Unknown, text));
+                }
             }
         }
-        self.receipt.upto = Seq::new(self.taken);
+        self.receipt.upto = Seq::new(self.settled());
     }
 
     /// Nobody asks for the outcomes any more; they are still counted.
@@ -242,4 +340,16 @@ impl SenderState {
 
 fn size(parts: &Parts) -> usize {
     parts.head.len() + parts.payload.len()
+}
+
+/// What belongs to this hop of a message.
+pub(super) fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
+    let deadline =
+        parts.deadline.zip(now).map(|(deadline, now)| deadline.saturating_duration_since(now));
+    Hop {
+        attributes: parts.attributes,
+        correlation: NonZeroU64::new(parts.correlation),
+        deadline,
+        ..Hop::default()
+    }
 }

@@ -22,8 +22,10 @@ pub(crate) struct RemoteReceiver {
     batch: VecDeque<Arrived>,
     /// The number of the first message in `batch`.
     next: u64,
-    /// The connection that `batch` came over.
-    epoch: u64,
+    /// The session of the link that `batch` belongs to; 0 if nobody waits for its settlement.
+    generation: u64,
+    /// How many sessions of links had been lost when that was looked at last.
+    losses: u64,
     /// Handed out since the state was told.
     untold: Untold,
     lease: Option<Arc<Lease>>,
@@ -44,7 +46,7 @@ impl RemoteReceiver {
         let (auto, left) = (role.is_auto(), role.limit().unwrap_or(u64::MAX));
         let key = {
             let mut state = alive.0.lock();
-            let key = state.open(RoleState::Receiver(role))?;
+            let key = state.open(RoleState::Receiver(Box::new(role)))?;
             alive.0.unlock(state);
             key
         };
@@ -54,7 +56,8 @@ impl RemoteReceiver {
             key,
             batch: VecDeque::new(),
             next: 1,
-            epoch: 0,
+            generation: 0,
+            losses: 0,
             untold: Untold::default(),
             lease: None,
             auto,
@@ -85,6 +88,7 @@ impl RemoteReceiver {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
+        self.forget_stale();
         if !self.batch.is_empty() {
             return Poll::Ready(Ok(true));
         }
@@ -94,29 +98,32 @@ impl RemoteReceiver {
         let alive = Arc::clone(&self.alive);
         let mut state = alive.0.lock();
         self.tell(&mut state);
-        let epoch = state.epoch;
         let Some((session, entry)) = state.entry(self.key) else {
             self.ended = true;
             return Poll::Ready(Ok(false));
         };
-        let (ended, wire) = (entry.ended.clone(), entry.wire.filter(|_| entry.open));
+        let (ended, link) = (entry.ended.clone(), entry.link());
         let Some(receiver) = as_receiver(entry) else {
             return Poll::Ready(Ok(false));
         };
         drop(receiver.take_waker());
+        if let Some(interruption) = receiver.take_interruption() {
+            return Poll::Ready(Err(interruption));
+        }
         match receiver.take(&mut self.batch) {
-            From::Connection { first } => {
+            From::Session { first } => {
                 self.next = first;
-                if self.epoch != epoch {
-                    self.epoch = epoch;
+                let generation = receiver.generation();
+                if self.generation != generation {
+                    self.generation = generation;
                     let (shared, key) = (Arc::clone(&alive.0), self.key);
-                    let lease = || Arc::new(Lease { shared, key, epoch });
+                    let lease = || Arc::new(Lease { shared, key, generation });
                     self.lease = receiver.settles().then(lease);
                 }
             }
-            From::Lost => {
-                (self.epoch, self.lease) = (0, None);
-                if let Some(link) = wire {
+            From::Nobody => {
+                (self.generation, self.lease) = (0, None);
+                if let Some(link) = link {
                     receiver.grant(session, link);
                 }
             }
@@ -136,6 +143,24 @@ impl RemoteReceiver {
         receiver.wait(cx);
         alive.0.unlock(state);
         Poll::Pending
+    }
+
+    /// What is settled by hand and was taken over from a session that is lost is delivered again, so
+    /// it is not handed out here any more.
+    fn forget_stale(&mut self) {
+        let losses = self.alive.0.losses();
+        if losses == self.losses {
+            return;
+        }
+        self.losses = losses;
+        if self.auto || self.batch.is_empty() || self.generation == 0 {
+            return;
+        }
+        let mut state = self.alive.0.lock();
+        let current = state.receiver(self.key).map(|receiver| receiver.generation());
+        if current != Some(self.generation) {
+            self.batch.clear();
+        }
     }
 
     /// The next of the batch, as the application sees it.
@@ -182,39 +207,35 @@ impl RemoteReceiver {
         if untold.messages == 0 {
             return;
         }
-        if self.epoch != state.epoch {
-            return;
-        }
         let Some((session, entry)) = state.entry(self.key) else {
             return;
         };
-        if let Some(link) = entry.wire
-            && let Some(receiver) = as_receiver(entry)
-        {
-            receiver.handed_out(untold, self.next - 1, session, link);
+        let link = entry.link();
+        match as_receiver(entry) {
+            Some(receiver) if receiver.generation() == self.generation => {
+                receiver.handed_out(untold, self.next - 1, session, link);
+            }
+            Some(receiver) => receiver.handed_out_late(untold),
+            None => {}
         }
     }
 
     /// Gives back what was not handed out; nothing more is wanted.
     fn give_back(&mut self, state: &mut State) {
         self.tell(state);
-        let current = self.epoch == state.epoch;
         let batch = std::mem::take(&mut self.batch);
         let Some((session, entry)) = state.entry(self.key) else {
             return;
         };
-        let wire = entry.wire;
+        let link = entry.link();
         let Some(receiver) = as_receiver(entry) else {
             return;
         };
-        receiver.stop();
-        if let Some(link) = wire {
-            if current {
-                let unseen = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-                receiver.release(session, link, self.next, unseen);
-            }
-            receiver.give_back(session, link);
+        if receiver.generation() == self.generation {
+            let unseen = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            receiver.release(session, link, self.next, unseen);
         }
+        receiver.give_back(session, link);
     }
 }
 
@@ -274,7 +295,7 @@ impl Receiver for RemoteReceiver {
         let Some((session, entry)) = state.entry(self.key) else {
             return Poll::Ready(Ok(()));
         };
-        let link = entry.wire;
+        let link = entry.link();
         let settled = match as_receiver(entry) {
             Some(receiver) => receiver.poll_synced(session, link, cx),
             None => Poll::Ready(Ok(())),
@@ -332,7 +353,7 @@ impl Drop for RemoteReceiver {
                 drop(receiver.take_waker());
                 // Deliveries that are still out keep the link until they are settled.
                 match wire {
-                    Some(link) if receiver.unsettled() == 0 => session.close(link),
+                    Some(link) if receiver.is_done() => session.close(link),
                     Some(link) => session.stop(link),
                     None => {}
                 }
@@ -343,38 +364,35 @@ impl Drop for RemoteReceiver {
     }
 }
 
-/// Settles the deliveries of one receiver that came over one connection.
+/// Settles the deliveries of one receiver that belong to one session.
 struct Lease {
     shared: Arc<Shared>,
     key: Key,
-    epoch: u64,
+    generation: u64,
 }
 
 impl Settle for Lease {
     fn settle(&self, tag: u64, outcome: Outcome<'_>) {
         let mut state = self.shared.lock();
-        let epoch = state.epoch;
         let Some((session, entry)) = state.entry(self.key) else {
             return;
         };
-        let (orphaned, wire) = (entry.orphaned, entry.wire);
+        let (orphaned, link) = (entry.orphaned, entry.link());
         let Some(receiver) = as_receiver(entry) else {
             return;
         };
-        let Some(link) = wire.filter(|_| epoch == self.epoch) else {
+        if receiver.generation() != self.generation {
             // It is out again already, or will be: only who wanted that has what he wanted.
             if let Outcome::Ack | Outcome::Reject { .. } | Outcome::Taken = outcome {
                 receiver.settled_in_vain();
             }
             return;
-        };
-        let (outcome, after, why) = on_the_wire(outcome);
-        session.settle(link, tag, tag, outcome, after, why);
-        let watching = receiver.settled_one(tag);
-        if orphaned && receiver.unsettled() == 0 {
-            session.close(link);
-        } else {
-            receiver.grant(session, link);
+        }
+        let watching = receiver.settle(tag, on_the_wire(outcome), session, link);
+        match link {
+            Some(link) if orphaned && receiver.is_done() => session.close(link),
+            Some(link) => receiver.grant(session, link),
+            None => {}
         }
         self.shared.unlock(state);
         drop(watching);
@@ -382,24 +400,25 @@ impl Settle for Lease {
 
     fn extend(&self, tag: u64) {
         let mut state = self.shared.lock();
-        let current = state.epoch == self.epoch;
         if let Some((session, entry)) = state.entry(self.key)
-            && let Some(link) = entry.wire.filter(|_| current)
+            && let Some(link) = entry.link()
+            && let Some(receiver) = as_receiver(entry)
+            && receiver.generation() == self.generation
         {
-            session.extend(link, tag);
+            receiver.extend(tag, session, link);
         }
         self.shared.unlock(state);
     }
 
     fn poll_cancelled(&self, tag: u64, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.shared.lock();
-        // What came over a connection that is gone is delivered again, to be cancelled there.
-        if state.epoch != self.epoch {
-            return Poll::Pending;
-        }
         let Some(receiver) = state.receiver(self.key) else {
             return Poll::Pending;
         };
+        // What belongs to a session that is lost is delivered again, to be cancelled there.
+        if receiver.generation() != self.generation {
+            return Poll::Pending;
+        }
         let known = receiver.poll_cancelled(tag, cx);
         drop(state);
         match known {

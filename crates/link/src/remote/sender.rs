@@ -1,18 +1,15 @@
 //! Sending through a remote: messages go straight into the connection's shared output, and are
 //! kept until they have their outcome.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use posthaste_core::limits::PAYLOAD_BYTES_MAX;
-use posthaste_core::{
-    Error, ErrorKind, Message, Parts, Receipt, Returned, Sender, SenderOptions, Seq,
-};
-use posthaste_wire::{Hop, Limits, TransferError};
+use posthaste_core::{Error, ErrorKind, Message, Receipt, Returned, Sender, SenderOptions, Seq};
+use posthaste_wire::{Limits, TransferError};
 
-use super::outbox::SenderState;
+use super::outbox::{SenderState, hop};
 use super::state::{Alive, Key, RoleState, Shared, State, poll_open};
 
 /// A sender at this end of a connection.
@@ -169,8 +166,9 @@ fn take(
     if draining {
         return Poll::Ready(Err(Error::closed("the connection")));
     }
-    // While the connection is being made again the message waits where it is.
-    let Some(link) = wire else {
+    // While the connection is being made again the message waits where it is, and while what was
+    // sent before goes again as well.
+    let Some(link) = wire.filter(|_| !sender.is_resending()) else {
         return Poll::Pending;
     };
     let Some(message) = slot.as_ref() else {
@@ -178,6 +176,14 @@ fn take(
     };
     if let Err(error) = within_limits(message, session.limits()) {
         return Poll::Ready(Err(error));
+    }
+    if sender.is_full_of_returned(message.size()) {
+        // Nobody else can make room, so there is nothing to wait for.
+        let text = format!(
+            "{} messages have come back and fill the window: take them before sending more",
+            sender.came_back()
+        );
+        return Poll::Ready(Err(Error::new(ErrorKind::Full, text)));
     }
     if !sender.has_window(message.size()) {
         return Poll::Pending;
@@ -223,15 +229,4 @@ fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
-    let deadline =
-        parts.deadline.zip(now).map(|(deadline, now)| deadline.saturating_duration_since(now));
-    Hop {
-        attributes: parts.attributes,
-        correlation: NonZeroU64::new(parts.correlation),
-        deadline,
-        ..Hop::default()
-    }
 }

@@ -2,19 +2,21 @@
 //! outlive it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{Error, ErrorKind, Sends, SharedRuntime};
+use posthaste_core::{Error, ErrorKind, Event, Sends, SharedRuntime};
 use posthaste_wire::{Code, Link, Role, Session};
 
 use super::RemoteOptions;
 use super::mailbox::ReceiverState;
 use super::outbox::SenderState;
+use crate::control::identity::{self, Identity};
 use crate::pump::Pump;
 
 /// What the handles of a remote share with its driver.
@@ -23,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) options: RemoteOptions,
     state: Mutex<State>,
+    /// How often the session of a link was lost: a handle that finds it unchanged need not ask.
+    losses: Arc<AtomicU64>,
 }
 
 /// Keeps the connection: when the last one goes, the driver says goodbye.
@@ -41,8 +45,14 @@ impl Shared {
         options: RemoteOptions,
         session: Session,
     ) -> Self {
-        let state = Mutex::new(State::new(session));
-        Self { runtime, endpoint, options, state }
+        let losses = Arc::default();
+        let state = Mutex::new(State::new(session, Arc::clone(&losses)));
+        Self { runtime, endpoint, options, state, losses }
+    }
+
+    /// How often the session of a link was lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -187,8 +197,11 @@ pub(crate) struct State {
     pub(crate) closing: bool,
     /// The driver has ended.
     pub(crate) gone: bool,
-    /// Which connection this is, from 1: what belonged to an earlier one is stale.
-    pub(crate) epoch: u64,
+    /// How long the server keeps a session whose connection is lost.
+    pub(crate) linger: Duration,
+    /// What has been told of what became of the session on this connection.
+    told: Told,
+    losses: Arc<AtomicU64>,
     pub(crate) driver: Option<Waker>,
     /// Whether the driver sleeps and would not notice new output by itself.
     pub(crate) parked: bool,
@@ -207,6 +220,13 @@ pub(crate) struct State {
     past: Sends,
 }
 
+/// What has been told of what became of the session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    resumed: bool,
+    lost: bool,
+}
+
 /// Which entry of the table a handle is about. The serial number tells a reused place apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -216,7 +236,10 @@ pub(crate) struct Key {
 
 /// A link as its handle sees it: it lives on over reconnections.
 pub(crate) struct Entry {
+    /// Also its name in the session.
     serial: u64,
+    /// Whether it was open when the connection was lost, and may go on where it was.
+    pub(crate) resumable: bool,
     /// The link of the current connection, if it has one.
     pub(crate) wire: Option<Link>,
     /// Whether the server has opened it, on the current connection.
@@ -231,15 +254,35 @@ pub(crate) struct Entry {
 
 pub(crate) enum RoleState {
     Sender(SenderState),
-    Receiver(ReceiverState),
+    Receiver(Box<ReceiverState>),
 }
 
 impl Entry {
     fn options(&self) -> (Role, Vec<u8>) {
-        match &self.role {
-            RoleState::Sender(sender) => (Role::Sender, sender.options()),
-            RoleState::Receiver(receiver) => (Role::Receiver, receiver.options()),
-        }
+        let (role, mut options, at) = match &self.role {
+            RoleState::Sender(sender) => (Role::Sender, sender.options(), sender.resume_at()),
+            RoleState::Receiver(receiver) => {
+                (Role::Receiver, receiver.options(), receiver.resume_at())
+            }
+        };
+        let resume_at = self.resumable.then_some(at);
+        identity::encode(Identity { key: self.serial, resume_at }, &mut options);
+        (role, options)
+    }
+
+    /// The link, if it is open.
+    pub(crate) fn link(&self) -> Option<Link> {
+        self.wire.filter(|_| self.open)
+    }
+
+    /// Whether the server has still to hear something from it, or to say something to it, when the
+    /// session goes on.
+    fn has_more_to_say(&self) -> bool {
+        let at_rest = match &self.role {
+            RoleState::Sender(sender) => sender.is_settled(),
+            RoleState::Receiver(receiver) => receiver.is_at_rest(),
+        };
+        self.resumable && self.ended.is_none() && !at_rest
     }
 
     /// Everything that waits on this link, after it ended.
@@ -253,14 +296,16 @@ impl Entry {
 }
 
 impl State {
-    fn new(session: Session) -> Self {
+    fn new(session: Session, losses: Arc<AtomicU64>) -> Self {
         Self {
             session,
             phase: Phase::Connecting,
             draining: false,
             closing: false,
             gone: false,
-            epoch: 0,
+            linger: Duration::ZERO,
+            told: Told::default(),
+            losses,
             driver: None,
             parked: false,
             end: None,
@@ -297,6 +342,7 @@ impl State {
     pub(crate) fn open(&mut self, role: RoleState) -> Result<Key, Error> {
         let mut entry = Box::new(Entry {
             serial: self.next_number(),
+            resumable: false,
             wire: None,
             open: false,
             orphaned: false,
@@ -350,7 +396,7 @@ impl State {
     /// Frees the entry of a handle that is gone, once its link is.
     pub(crate) fn reap(&mut self, key: Key) {
         let Some((_, entry)) = self.entry(key) else { return };
-        if !entry.orphaned || entry.wire.is_some() {
+        if !entry.orphaned || entry.wire.is_some() || entry.has_more_to_say() {
             return;
         }
         let books = match &entry.role {
@@ -418,15 +464,19 @@ impl State {
         Some((key, &mut self.session, entry))
     }
 
-    /// After a reconnection: asks for every link that still has a handle.
+    /// After a reconnection: asks for every link that still has a handle, or something to say.
     pub(super) fn reopen(&mut self, wakers: &mut Wakeups) {
+        self.told = Told::default();
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
                 continue;
             };
-            if matches!(&entry.role, RoleState::Receiver(receiver) if receiver.is_stopping()) {
+            let stopping =
+                matches!(&entry.role, RoleState::Receiver(receiver) if receiver.is_stopping());
+            if stopping && !entry.has_more_to_say() {
                 // It was closed, and is not to be opened again.
                 entry.ended.get_or_insert_with(|| Error::closed("the receiver"));
+                entry.wake_all(wakers);
             }
             if entry.ended.is_some() || entry.wire.is_some() {
                 continue;
@@ -438,34 +488,39 @@ impl State {
                     self.index(link, place);
                 }
                 Err(error) => {
+                    let key = Key { place, serial: entry.serial };
                     entry.ended = Some(command_error(&error));
-                    entry.wake_all(wakers);
+                    self.lose(key, wakers);
                 }
             }
         }
     }
 
-    /// The connection is lost; it may come back.
+    /// The connection is lost; it may come back, and the session go on.
     pub(crate) fn disconnected(&mut self, why: &Error, wakers: &mut Wakeups) {
         self.phase = Phase::Connecting;
+        let (keeps, mut lost) = (!self.linger.is_zero(), false);
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
                 continue;
             };
-            entry.wire = None;
+            let had_session = (entry.wire.take().is_some() && entry.open) || entry.resumable;
+            entry.resumable = keeps && had_session;
             entry.open = false;
             match &mut entry.role {
-                RoleState::Sender(sender) => {
-                    sender.lost();
-                    wakers.add(sender.outcome_came());
-                }
-                RoleState::Receiver(receiver) => {
-                    receiver.lost(wakers);
-                    wakers.add(receiver.take_waker());
-                }
+                RoleState::Sender(sender) => sender.disconnected(),
+                RoleState::Receiver(receiver) => receiver.disconnected(),
             }
             let key = Key { place, serial: entry.serial };
-            self.reap(key);
+            if had_session && !keeps {
+                lost = true;
+                self.lose(key, wakers);
+            } else {
+                self.reap(key);
+            }
+        }
+        if lost {
+            self.tell(&Event::SessionLost, wakers);
         }
         for cell in std::mem::take(&mut self.calls).into_values() {
             let text = format!("the connection was lost before the answer came: {why}");
@@ -474,13 +529,86 @@ impl State {
         wakers.add(self.drainer.take());
     }
 
+    /// The server keeps the session no longer: nothing can go on where it was.
+    pub(crate) fn expire(&mut self, wakers: &mut Wakeups) {
+        let mut lost = false;
+        for place in 0..self.entries.len() {
+            if let Some(entry) = self.entries[place].as_deref_mut()
+                && entry.resumable
+            {
+                let key = Key { place, serial: entry.serial };
+                lost = true;
+                self.lose(key, wakers);
+            }
+        }
+        if lost {
+            self.tell(&Event::SessionLost, wakers);
+        }
+        wakers.add(self.drainer.take());
+    }
+
+    /// The session of one link is lost, for good if the link has ended.
+    pub(super) fn lose(&mut self, key: Key, wakers: &mut Wakeups) {
+        self.losses.fetch_add(1, Ordering::Release);
+        let Some((_, entry)) = self.entry(key) else {
+            return;
+        };
+        entry.resumable = false;
+        let goes_on = entry.ended.is_none() && !entry.orphaned;
+        match &mut entry.role {
+            RoleState::Sender(sender) if goes_on => sender.lost(),
+            RoleState::Sender(sender) => sender.ended(),
+            RoleState::Receiver(receiver) => {
+                receiver.lost(wakers);
+                if goes_on {
+                    receiver.interrupt();
+                }
+            }
+        }
+        entry.wake_all(wakers);
+        self.reap(key);
+    }
+
+    /// A link that was open on an earlier connection is open again: whether its session goes on.
+    pub(super) fn reopened(&mut self, key: Key, resumed: bool, wakers: &mut Wakeups) {
+        if resumed {
+            self.tell(&Event::SessionResumed, wakers);
+        } else {
+            self.lose(key, wakers);
+            self.tell(&Event::SessionLost, wakers);
+        }
+    }
+
+    /// Tells those who subscribe to such events what became of the session, once a connection.
+    fn tell(&mut self, event: &Event, wakers: &mut Wakeups) {
+        let told = match event {
+            Event::SessionResumed => &mut self.told.resumed,
+            _ => &mut self.told.lost,
+        };
+        if std::mem::replace(told, true) {
+            return;
+        }
+        tracing::info!("{event}");
+        for entry in self.entries().filter(|entry| entry.ended.is_none()) {
+            if let RoleState::Receiver(receiver) = &mut entry.role {
+                receiver.tell(event);
+                wakers.add(receiver.take_waker());
+            }
+        }
+    }
+
     /// The connection is lost for good.
     pub(crate) fn go_down(&mut self, error: &Error, wakers: &mut Wakeups) {
-        self.disconnected(error, wakers);
-        self.phase = Phase::Down(error.clone());
         for entry in self.entries() {
             entry.ended.get_or_insert_with(|| error.clone());
-            entry.wake_all(wakers);
+        }
+        self.disconnected(error, wakers);
+        self.expire(wakers);
+        self.phase = Phase::Down(error.clone());
+        for place in 0..self.entries.len() {
+            if let Some(entry) = self.entries[place].as_deref_mut() {
+                entry.wake_all(wakers);
+            }
         }
         self.wake_waiters(wakers);
     }

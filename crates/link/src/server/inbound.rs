@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use posthaste_core::{BoxSender, Error, Level, Message, Parts, Receipt, Seq};
+use posthaste_core::{BoxSender, Error, ErrorKind, Level, Message, Parts, Receipt, Seq};
 use posthaste_wire::{Link, Session, Transfer};
 
-use crate::codes::code_of;
+use super::outcomes::Outcomes;
 
 /// Messages that a client may send ahead of the broker. Credit goes back when the broker has taken
 /// a message, so this is also what a sender that the broker holds up keeps here.
@@ -17,6 +17,12 @@ const WINDOW_BYTES_MAX: u64 = 4 << 20;
 const WINDOW_BYTES_MIN: u64 = 64 << 10;
 /// What the senders of one connection share before their windows become small.
 const WINDOW_SHARED: u64 = 64 << 20;
+
+/// Messages without an outcome whose outcomes are kept for a client that comes back, at most and at
+/// least, and what the senders of one connection share before these become few.
+const KEPT_MAX: u64 = 65_536;
+const KEPT_MIN: u64 = 64;
+const KEPT_SHARED: u64 = 1 << 18;
 
 /// Messages that one link moves before the others get their turn.
 const TURN: usize = 1_024;
@@ -28,6 +34,14 @@ pub(super) struct Inbound {
     pending: VecDeque<Result<Message, Unreadable>>,
     slot: Option<Message>,
     numbers: Numbers,
+    outcomes: Outcomes,
+    /// The session's number of the last message that has come, ever and on this connection.
+    arrived: u64,
+    received: u64,
+    /// How many messages the client may have without an outcome.
+    kept: u64,
+    /// Whether the broker knows what to do with a message that may have come before.
+    heeds_repeats: bool,
     window_bytes: u64,
     /// Credit that is free again and has not gone back.
     owed_messages: u64,
@@ -99,10 +113,15 @@ impl Numbers {
 
 impl Inbound {
     /// A sender on a connection that has `others` already.
-    pub(super) fn new(sender: BoxSender, others: usize) -> Self {
-        let share = WINDOW_SHARED / u64::try_from(others + 1).unwrap_or(u64::MAX);
+    pub(super) fn new(sender: BoxSender, others: usize, heeds_repeats: bool) -> Self {
+        let sharing = u64::try_from(others + 1).unwrap_or(u64::MAX);
         Self {
-            window_bytes: share.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+            window_bytes: (WINDOW_SHARED / sharing).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+            kept: (KEPT_SHARED / sharing).clamp(KEPT_MIN, KEPT_MAX),
+            heeds_repeats,
+            outcomes: Outcomes::default(),
+            arrived: 0,
+            received: 0,
             sender,
             pending: VecDeque::new(),
             slot: None,
@@ -115,15 +134,51 @@ impl Inbound {
         }
     }
 
-    /// What the client may send at first, in messages and bytes.
+    /// What the client may send at first, in messages and bytes: less what is still here, and more
+    /// for what it sends again, which takes no room.
     pub(super) fn window(&self) -> (u64, u64) {
-        (WINDOW_MESSAGES, self.window_bytes)
+        let waiting = u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        let bytes = |message: &Result<Message, Unreadable>| match message {
+            Ok(message) => u64::try_from(message.size()).unwrap_or(u64::MAX),
+            Err(unreadable) => unreadable.bytes,
+        };
+        let waiting_bytes = self.pending.iter().map(bytes).fold(0, u64::saturating_add);
+        let again = self.arrived - self.received;
+        let again_bytes = if again > 0 { WINDOW_BYTES_MIN } else { 0 };
+        (
+            WINDOW_MESSAGES.saturating_sub(waiting) + again,
+            self.window_bytes.saturating_sub(waiting_bytes) + again_bytes,
+        )
     }
 
-    /// A message has come; `now` is there if it has a deadline.
-    pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) {
+    /// How many messages the client may have without an outcome.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Goes on over another connection, whose client has heard the first `heard` outcomes; false if
+    /// that cannot be.
+    pub(super) fn resume(&mut self, heard: u64) -> bool {
+        if heard > self.arrived {
+            return false;
+        }
+        self.received = heard;
+        self.outcomes.resume(heard);
+        (self.owed_messages, self.owed_bytes) = (0, 0);
+        self.closing = false;
+        true
+    }
+
+    /// A message has come; `now` is there if it has a deadline. What came before it is skipped; how
+    /// many bytes of credit that gives back.
+    pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) -> Option<u64> {
         let Transfer { hop, head, payload } = transfer;
         let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
+        self.received += 1;
+        if self.received <= self.arrived {
+            return Some(bytes);
+        }
+        self.arrived = self.received;
         let deadline = hop.deadline.zip(now).and_then(|(left, now)| now.checked_add(left));
         let message = Message::from_parts(Parts {
             head,
@@ -132,7 +187,19 @@ impl Inbound {
             correlation: hop.correlation.map_or(0, std::num::NonZero::get),
             deadline,
         });
+        let message = message.and_then(|message| self.judge_repeat(message));
         self.pending.push_back(message.map_err(|error| Unreadable { error, bytes }));
+        None
+    }
+
+    /// A broker that would not notice gets nothing that it may have had before.
+    fn judge_repeat(&self, message: Message) -> Result<Message, Error> {
+        if message.is_repeat() && !self.heeds_repeats {
+            let text = "the message may or may not have arrived before, and this broker has no \
+                        deduplication that would tell";
+            return Err(Error::new(ErrorKind::Unknown, text));
+        }
+        Ok(message)
     }
 
     /// Whether the broker has taken or refused everything that came.
@@ -149,13 +216,15 @@ impl Inbound {
     pub(super) fn poll(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
         let mut budget = TURN;
         loop {
-            while budget > 0 && self.poll_next(session, link, cx) {
+            while budget > 0 && self.poll_next(cx) {
                 budget -= 1;
             }
-            if !self.poll_outcomes(session, link, cx) {
+            if !self.poll_outcomes(cx) {
                 break;
             }
         }
+        self.outcomes.tell(session, link, self.received);
+        self.outcomes.forget(self.arrived.saturating_sub(self.kept));
         let half =
             self.owed_messages * 2 >= WINDOW_MESSAGES || self.owed_bytes * 2 >= self.window_bytes;
         if half {
@@ -166,14 +235,14 @@ impl Inbound {
     }
 
     /// Hands the oldest message to the broker; `false` if there is none, or no room.
-    fn poll_next(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> bool {
         if self.slot.is_none() {
             match self.pending.pop_front() {
                 Some(Ok(message)) => self.slot = Some(message),
                 Some(Err(unreadable)) => {
                     self.owed_messages += 1;
                     self.owed_bytes += unreadable.bytes;
-                    self.refuse(session, link, &unreadable.error);
+                    self.refuse(&unreadable.error);
                     return true;
                 }
                 None => return false,
@@ -185,7 +254,7 @@ impl Inbound {
             Poll::Ready(Ok(seq)) => self.numbers.took(seq.get()),
             Poll::Ready(Err(error)) => {
                 self.slot = None;
-                self.refuse(session, link, &error);
+                self.refuse(&error);
             }
         }
         self.owed_messages += 1;
@@ -193,16 +262,16 @@ impl Inbound {
         true
     }
 
-    fn refuse(&mut self, session: &mut Session, link: Link, error: &Error) {
-        let seq = self.numbers.refused();
-        session.return_(link, seq, code_of(error.kind()), 0, error.text());
+    fn refuse(&mut self, error: &Error) {
+        let number = self.numbers.refused();
+        self.outcomes.give_back(number, error);
         if self.numbers.is_settled() {
-            session.confirm(link, seq, 0, self.level.as_u8(), self.nodes);
+            self.outcomes.confirm(number, 0, self.level, self.nodes);
         }
     }
 
-    /// Passes outcomes on; `true` if there may be more of them.
-    fn poll_outcomes(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
+    /// Notes outcomes; `true` if there may be more of them.
+    fn poll_outcomes(&mut self, cx: &mut Context<'_>) -> bool {
         if self.numbers.is_settled() {
             return false;
         }
@@ -210,35 +279,33 @@ impl Inbound {
         match self.sender.poll_flush(cx, next) {
             Poll::Pending => false,
             Poll::Ready(Ok(receipt)) => {
-                self.pass_on(session, link, &receipt);
+                self.note(&receipt);
                 true
             }
             Poll::Ready(Err(error)) => {
                 // The sender has come to its end: nothing is known of what it took.
                 for seq in self.numbers.settled + 1..=self.numbers.taken {
-                    let seq = self.numbers.on_link(seq);
-                    session.return_(link, seq, code_of(error.kind()), 0, error.text());
+                    self.outcomes.give_back(self.numbers.on_link(seq), &error);
                 }
                 let upto = self.numbers.settle(self.numbers.taken);
-                session.confirm(link, upto, 0, self.level.as_u8(), self.nodes);
+                self.outcomes.confirm(upto, 0, self.level, self.nodes);
                 false
             }
         }
     }
 
-    fn pass_on(&mut self, session: &mut Session, link: Link, receipt: &Receipt) {
+    fn note(&mut self, receipt: &Receipt) {
         if receipt.confirmed > 0 {
             (self.level, self.nodes) = (receipt.level, receipt.nodes);
         }
         if receipt.returned > 0 {
             while let Some(returned) = self.sender.take_returned(Seq::FIRST) {
-                let seq = self.numbers.on_link(returned.seq.get());
-                let error = returned.error;
-                session.return_(link, seq, code_of(error.kind()), 0, error.text());
+                let number = self.numbers.on_link(returned.seq.get());
+                self.outcomes.give_back(number, &returned.error);
             }
         }
         let upto = self.numbers.settle(receipt.upto.get());
-        session.confirm(link, upto, receipt.matched, self.level.as_u8(), self.nodes);
+        self.outcomes.confirm(upto, receipt.matched, self.level, self.nodes);
     }
 }
 

@@ -6,7 +6,9 @@ mod connection;
 mod inbound;
 mod open;
 mod outbound;
+mod outcomes;
 mod owed;
+mod sessions;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +19,12 @@ use std::time::Duration;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::{ReadySet, lock};
 use posthaste_core::transport::{Endpoint, Transport};
-use posthaste_core::{Broker, DrainReport, Error, SharedRuntime};
+use posthaste_core::{Broker, Capability, DrainReport, Error, SharedRuntime};
 use posthaste_wire::{Auth, Config, Limits};
 
 use crate::codes;
 use crate::pump::after;
+use sessions::Sessions;
 
 /// How long clients may take to read a goodbye once the server has drained.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -66,6 +69,9 @@ pub struct ServerOptions {
     /// How long nothing may be heard before a client is asked whether it is there; after twice as
     /// long it is taken for dead.
     pub heartbeat: Duration,
+    /// How long what belongs to a client waits for it after its connection was lost: what it was
+    /// sent and has not settled, and what became of what it sent. Zero is not at all.
+    pub session_linger: Duration,
     /// What clients have to prove at least.
     pub auth: Auth,
     /// This side's limits; the smaller of both sides' hold.
@@ -80,6 +86,7 @@ impl Default for ServerOptions {
             connections: 10_000,
             handshake: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
+            session_linger: Duration::from_secs(5),
             auth: Auth::None,
             limits: Limits::default(),
             software: concat!("posthaste-link/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -115,6 +122,13 @@ impl ServerOptions {
         self
     }
 
+    /// How long what belongs to a client waits for it after its connection was lost.
+    #[must_use]
+    pub fn session_linger(mut self, time: Duration) -> Self {
+        self.session_linger = time;
+        self
+    }
+
     /// What clients have to prove at least.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
@@ -144,6 +158,7 @@ impl ServerOptions {
             session,
             software: self.software.clone(),
             auth: self.auth,
+            linger: self.session_linger,
             ..Config::default()
         }
     }
@@ -157,6 +172,11 @@ struct Shared {
     /// Who this server says it is.
     session: [u8; 16],
     established: AtomicU64,
+    /// Numbers for connections.
+    numbers: AtomicU64,
+    sessions: Sessions,
+    /// Whether the broker knows what to do with a message that may have come before.
+    heeds_repeats: bool,
     /// Peers that are being told that there is no room for them.
     turned_away: AtomicU64,
     members: Mutex<Members>,
@@ -172,6 +192,8 @@ struct Members {
     free: Vec<usize>,
     /// Connections among the tasks, those that are not established included.
     connections: usize,
+    /// Tasks that keep a session whose connection was lost.
+    lingering: usize,
     /// Wakes whoever waits for the tasks to end.
     waiting: Option<Waker>,
 }
@@ -195,7 +217,42 @@ const PHASE: usize = usize::MAX;
 struct Member {
     shared: Arc<Shared>,
     at: usize,
-    connection: bool,
+    counts: Counts,
+}
+
+/// As what a task counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Listener,
+    Connection,
+    Lingering,
+}
+
+impl Member {
+    /// Its connection is lost, and it keeps what belongs to the session: false if too many do, or
+    /// the server is about to end.
+    fn linger(&mut self) -> bool {
+        let mut members = lock(&self.shared.members);
+        let most = self.shared.options.connections;
+        if members.phase > Phase::Open || members.lingering >= most {
+            return false;
+        }
+        members.count(self.counts, false);
+        self.counts = Counts::Lingering;
+        members.count(self.counts, true);
+        true
+    }
+}
+
+impl Members {
+    fn count(&mut self, counts: Counts, more: bool) {
+        let number = match counts {
+            Counts::Listener => return,
+            Counts::Connection => &mut self.connections,
+            Counts::Lingering => &mut self.lingering,
+        };
+        *number = if more { *number + 1 } else { *number - 1 };
+    }
 }
 
 impl Shared {
@@ -210,13 +267,14 @@ impl Shared {
         if members.phase > Phase::Open || full {
             return None;
         }
-        members.connections += usize::from(connection);
+        let counts = if connection { Counts::Connection } else { Counts::Listener };
+        members.count(counts, true);
         let at = members.free.pop().unwrap_or_else(|| {
             members.tasks.push(None);
             members.tasks.len() - 1
         });
         members.tasks[at] = Some(ready.clone());
-        Some(Member { shared: Arc::clone(self), at, connection })
+        Some(Member { shared: Arc::clone(self), at, counts })
     }
 
     fn enter(&self, phase: Phase) {
@@ -240,7 +298,7 @@ impl Drop for Member {
             let mut members = lock(&self.shared.members);
             members.tasks[self.at] = None;
             members.free.push(self.at);
-            members.connections -= usize::from(self.connection);
+            members.count(self.counts, false);
             members.waiting.take()
         };
         if let Some(waiting) = waiting {
@@ -259,6 +317,7 @@ impl Server {
         let runtime = runtime.into();
         let mut session = [0; 16];
         runtime.fill_random(&mut session);
+        let heeds_repeats = broker.capabilities().has(Capability::Deduplication);
         Self {
             shared: Arc::new(Shared {
                 runtime,
@@ -266,6 +325,9 @@ impl Server {
                 options,
                 session,
                 established: AtomicU64::new(0),
+                numbers: AtomicU64::new(0),
+                sessions: Sessions::default(),
+                heeds_repeats,
                 turned_away: AtomicU64::new(0),
                 members: Mutex::default(),
             }),

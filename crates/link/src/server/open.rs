@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use posthaste_core::limits::SUBSCRIPTION_BYTES;
-use posthaste_core::{Ack, BoxReceiver, Broker, Capability, Error, Overflow, Source, Subscription};
+use posthaste_core::{
+    Ack, BoxReceiver, Broker, Capability, Error, Overflow, Source, Subscription, Topic,
+};
 
-use crate::control::{Opened, Wanted};
+use crate::control::Wanted;
 
 /// What an inbox holds.
 const INBOX_MESSAGES: usize = 4_096;
+
 /// What was opened for a client's receiver.
 pub(super) struct Receiving {
     pub(super) receiver: BoxReceiver,
-    pub(super) opened: Opened,
+    /// The address of an inbox.
+    pub(super) address: Option<Topic>,
     /// Whether the client settles on behalf of an application that does not.
     pub(super) auto: bool,
 }
@@ -23,8 +27,7 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
         Wanted::Subscription(subscription) => subscription,
         Wanted::Inbox(None) => {
             let (address, receiver) = broker.inbox().await?;
-            let opened = Opened { settles: false, address: Some(address) };
-            return Ok(Receiving { receiver, opened, auto: true });
+            return Ok(Receiving { receiver, address: Some(address), auto: true });
         }
         // The client had an inbox here before its connection was lost: others know its address.
         Wanted::Inbox(Some(address)) => {
@@ -32,17 +35,17 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
                 .capacity(INBOX_MESSAGES, SUBSCRIPTION_BYTES)
                 .overflow(Overflow::DropNewest);
             let receiver = broker.receiver(subscription).await?;
-            let opened = Opened { settles: false, address: Some(address) };
-            return Ok(Receiving { receiver, opened, auto: true });
+            return Ok(Receiving { receiver, address: Some(address), auto: true });
         }
     };
     let auto = subscription.ack == Ack::Auto;
     let by_hand = broker.capabilities().has(Capability::ManualAck);
-    if auto && by_hand && !matches!(subscription.source, Source::Topic(_)) {
+    // What is on its way to a lossy subscription could not make room for what is newer.
+    let lossy = matches!(subscription.source, Source::Topic(_)) && subscription.overflow.is_lossy();
+    if auto && by_hand && !lossy {
         // Taken is what the application has taken, and only its own side knows when that is.
         subscription.ack = Ack::Manual;
     }
-    let settles = subscription.ack == Ack::Manual;
     let receiver = broker.receiver(subscription).await?;
-    Ok(Receiving { receiver, opened: Opened { settles, address: None }, auto })
+    Ok(Receiving { receiver, address: None, auto })
 }

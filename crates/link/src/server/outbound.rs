@@ -6,13 +6,17 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use posthaste_core::{
-    BoxReceiver, Delivery, DeliveryParts, Error, Kind, Outcome, Receiver, Runtime,
+    BoxReceiver, Delivery, DeliveryParts, Error, ErrorKind, Kind, Outcome, Parts, Receiver,
+    Runtime, Topic,
 };
 use posthaste_wire::{self as wire, Code, Hop, Link, Session, TransferError};
 
-use super::owed::{Owed, Watch};
+use super::owed::{Owed, Sent, Watch};
 use crate::codes::code_of;
+use crate::control::Opened;
+use crate::numbering::Numbering;
 
 /// Output that may wait before links stop to add to it: the socket is slower than the broker.
 pub(super) const HIGH_WATER: usize = 1 << 20;
@@ -30,20 +34,27 @@ pub(super) struct Outbound {
     staged: VecDeque<Delivery>,
     batch: Vec<Delivery>,
     owed: Owed,
+    numbering: Numbering,
+    /// Earlier deliveries that are told again, and then such that are sent again, before anything
+    /// that is new.
+    to_tell: VecDeque<u64>,
+    to_resend: VecDeque<u64>,
+    /// How many messages this connection has carried.
+    on_wire: u64,
     watch: Watch,
     syncs: VecDeque<u64>,
-    sent: Sent,
-    /// Whether the client settles.
-    settles: bool,
-    /// Whether it does so on behalf of an application that asked for automatic settlement.
+    sent: Progressed,
+    /// The address of an inbox.
+    address: Option<Topic>,
+    /// Whether the client settles on behalf of an application that asked for automatic settlement.
     auto: bool,
     armed: bool,
     stop: Stop,
 }
 
-/// How far the deliveries have come, by the numbers of the last ones.
+/// How far the deliveries have come, by the session's numbers of the last ones.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sent {
+struct Progressed {
     /// Encoded into what gathers.
     encoded: u64,
     /// Handed over to be written.
@@ -80,16 +91,25 @@ pub(super) enum Progress {
 }
 
 impl Outbound {
-    pub(super) fn new(receiver: BoxReceiver, settles: bool, auto: bool, watch: Watch) -> Self {
+    pub(super) fn new(
+        receiver: BoxReceiver,
+        address: Option<Topic>,
+        auto: bool,
+        watch: Watch,
+    ) -> Self {
         Self {
             receiver,
             staged: VecDeque::new(),
             batch: Vec::new(),
             owed: Owed::new(),
+            numbering: Numbering::default(),
+            to_tell: VecDeque::new(),
+            to_resend: VecDeque::new(),
+            on_wire: 0,
             watch,
             syncs: VecDeque::new(),
-            sent: Sent::default(),
-            settles,
+            sent: Progressed::default(),
+            address,
             auto,
             armed: false,
             stop: Stop::Not,
@@ -100,18 +120,30 @@ impl Outbound {
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
         // Of an automatic consumer the client acknowledges what its application takes.
         let outcome = if self.auto && outcome == Outcome::Ack { Outcome::Taken } else { outcome };
-        self.owed.settle(first, last, outcome);
+        for (first, last) in self.numbering.ranges(first, last) {
+            self.owed.settle(first, last, outcome);
+        }
     }
 
     /// The client's application is still working on a delivery.
-    pub(super) fn extend(&mut self, number: u64) {
-        self.owed.extend(number);
+    pub(super) fn extend(&mut self, on_wire: u64) {
+        self.owed.extend(self.numbering.in_session(on_wire));
     }
 
     /// A request may have been cancelled.
     pub(super) fn look_for_cancelled(&mut self, session: &mut Session, link: Link) {
         self.watch.look(&mut self.owed);
-        self.watch.tell(|number| session.cancelled(link, number));
+        self.tell_cancelled(session, link);
+    }
+
+    fn tell_cancelled(&mut self, session: &mut Session, link: Link) {
+        let (numbering, carried) = (&self.numbering, self.on_wire);
+        self.watch.tell(|number| match numbering.on_wire(number) {
+            // It is going to be told again first, or sent again.
+            Some(on_wire) if on_wire > carried => false,
+            Some(on_wire) => session.cancelled(link, on_wire),
+            None => true,
+        });
     }
 
     /// The client asks to be told when its settlements are at the queue's own level.
@@ -140,7 +172,7 @@ impl Outbound {
         going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
-        self.watch.tell(|number| session.cancelled(link, number));
+        self.tell_cancelled(session, link);
         let mut progress = match self.stop {
             Stop::Not => self.poll_send(session, link, runtime, going_away, cx),
             Stop::Unsaid | Stop::Asked | Stop::Told => Progress::Waiting,
@@ -181,6 +213,9 @@ impl Outbound {
         cx: &mut Context<'_>,
     ) -> Progress {
         let mut sent = 0;
+        if let Some(progress) = self.catch_up(session, link, runtime) {
+            return progress;
+        }
         loop {
             while let Some(delivery) = self.staged.pop_front() {
                 let full = session.output_len() >= HIGH_WATER;
@@ -241,36 +276,104 @@ impl Outbound {
     ) {
         let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
         let is_request = message.kind() == Kind::Request && lease.is_some();
-        let parts = message.into_parts();
-        let hop = Hop {
-            attributes: parts.attributes,
-            correlation: NonZeroU64::new(parts.correlation),
-            // Only messages with a deadline pay for a look at the clock.
-            deadline: parts.deadline.map(|at| left(at, runtime.now())),
-            attempt,
-            missed,
-        };
-        match session.transfer(link, &hop, &parts.head, &parts.payload) {
-            Ok(number) => {
+        let sent = Sent { parts: message.into_parts(), attempt, missed, lease };
+        match transfer(session, link, &sent, runtime) {
+            Ok(on_wire) => {
+                self.on_wire = on_wire;
+                let number = self.owed.push(sent);
                 self.sent.encoded = number;
-                if self.settles {
-                    self.owed.push(lease);
-                    if is_request {
-                        self.watch.add(&mut self.owed, number);
-                    }
+                if is_request {
+                    self.watch.add(&mut self.owed, number);
                 }
             }
             Err(error) => {
-                let Some(lease) = lease else { return };
+                let Some(lease) = sent.lease else { return };
                 if let TransferError::TooLarge { .. } = error {
-                    let why =
-                        format!("it is over the limits of the consumer's connection: {error}");
-                    lease.settle(Outcome::Reject { why: &why });
+                    lease.settle(Outcome::Reject { why: &too_large(&error) });
                 } else {
                     lease.settle(Outcome::Release);
                 }
             }
         }
+    }
+
+    /// Tells what the client has, and sends again what it did not get, before anything new; says why
+    /// not all of it, if it is not.
+    fn catch_up(
+        &mut self,
+        session: &mut Session,
+        link: Link,
+        runtime: &dyn Runtime,
+    ) -> Option<Progress> {
+        while let Some(number) = self.to_tell.pop_front() {
+            let hop = Hop { correlation: NonZeroU64::new(number), ..Hop::default() };
+            match session.transfer(link, &hop, &[], &Bytes::new()) {
+                Ok(on_wire) => self.on_wire = on_wire,
+                Err(error) => {
+                    self.to_tell.push_front(number);
+                    return Some(self.held_up(&error));
+                }
+            }
+        }
+        while let Some(number) = self.to_resend.pop_front() {
+            // It cannot be settled: the client has never heard of it.
+            let Some(sent) = self.owed.get(number) else { continue };
+            match transfer(session, link, sent, runtime) {
+                Ok(on_wire) => {
+                    self.on_wire = on_wire;
+                    self.sent.encoded = number;
+                }
+                Err(error @ TransferError::TooLarge { .. }) => {
+                    let error = Error::new(ErrorKind::TooLarge, too_large(&error));
+                    return Some(Progress::Failed(error));
+                }
+                Err(error) => {
+                    self.to_resend.push_front(number);
+                    return Some(self.held_up(&error));
+                }
+            }
+        }
+        None
+    }
+
+    fn held_up(&mut self, error: &TransferError) -> Progress {
+        match error {
+            TransferError::Full => Progress::Blocked,
+            _ => self.out_of_room(),
+        }
+    }
+
+    /// The connection is gone; the client may come back over another one.
+    pub(super) fn detach(&mut self) {
+        self.syncs.clear();
+        if std::mem::take(&mut self.armed) {
+            self.receiver.disarm();
+        }
+        self.receiver.park(true);
+    }
+
+    /// Goes on over another connection, whose client has received everything up to `received`; what
+    /// the client is told, unless that cannot be.
+    pub(super) fn resume(&mut self, received: u64, mut watch: Watch) -> Option<Opened> {
+        if received > self.owed.last() {
+            return None;
+        }
+        let open = self.owed.received(received);
+        self.to_resend = (received + 1..=self.owed.last()).collect();
+        self.to_tell = open.iter().copied().collect();
+        let carried = u64::try_from(open.len()).unwrap_or(u64::MAX);
+        self.numbering = Numbering::after(received, open);
+        self.on_wire = 0;
+        self.sent =
+            Progressed { encoded: received, collected: received, written: received, listed: false };
+        std::mem::swap(&mut self.watch, &mut watch);
+        self.watch.go_on(watch, &mut self.owed);
+        if self.stop == Stop::Told {
+            self.stop = Stop::Asked;
+        }
+        self.receiver.park(false);
+        let address = self.address.clone();
+        Some(Opened { address, resumed: true, carried, ..Opened::of_receiver() })
     }
 
     /// Whether deliveries have been encoded since the last [`collected`](Self::collected); says so
@@ -299,9 +402,9 @@ impl Outbound {
         }
     }
 
-    /// The connection is gone: nobody can say any more what the client has seen of that which the
+    /// The session is gone: nobody can say any more what the client has seen of that which the
     /// socket took; the rest it has not.
-    pub(super) fn lost(&mut self) {
+    fn lost(&mut self) {
         self.staged.drain(..).for_each(Delivery::release);
         let seen = if self.auto { Outcome::Lost } else { Outcome::Dropped };
         for (number, lease) in self.owed.drain() {
@@ -311,8 +414,38 @@ impl Outbound {
     }
 }
 
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.lost();
+    }
+}
+
+/// Sends one message; its number on the connection.
+fn transfer(
+    session: &mut Session,
+    link: Link,
+    sent: &Sent,
+    runtime: &dyn Runtime,
+) -> Result<u64, TransferError> {
+    let Sent { parts, attempt, missed, .. } = sent;
+    let Parts { head, payload, attributes, correlation, deadline } = parts;
+    let hop = Hop {
+        attributes: *attributes,
+        correlation: NonZeroU64::new(*correlation),
+        // Only messages with a deadline pay for a look at the clock.
+        deadline: deadline.map(|at| left(at, runtime.now())),
+        attempt: *attempt,
+        missed: *missed,
+    };
+    session.transfer(link, &hop, head, payload)
+}
+
 fn left(deadline: Instant, now: Instant) -> std::time::Duration {
     deadline.saturating_duration_since(now)
+}
+
+fn too_large(error: &TransferError) -> String {
+    format!("it is over the limits of the consumer's connection: {error}")
 }
 
 /// What the client says became of a delivery.

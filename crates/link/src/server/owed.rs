@@ -1,11 +1,11 @@
-//! What a client owes: the leases of what was sent to it, by number, and the requests among them
-//! that may be cancelled.
+//! What a client owes: what was sent to it and is not settled, by the session's number, and the
+//! requests among that which may be cancelled.
 
 use std::collections::VecDeque;
 use std::task::Context;
 
 use posthaste_core::task::{Child, ReadySet};
-use posthaste_core::{Lease, Outcome};
+use posthaste_core::{Lease, Outcome, Parts};
 
 /// What was sent and is not settled yet.
 pub(super) struct Owed {
@@ -16,9 +16,26 @@ pub(super) struct Owed {
 
 /// What became of one message that was sent.
 enum Place {
-    Leased(Lease),
+    Owed(Sent),
     /// It is settled, and so is everything before this number.
     Settled(u64),
+}
+
+/// A message that was sent, kept because the client may not get it.
+pub(super) struct Sent {
+    pub(super) parts: Parts,
+    pub(super) attempt: u32,
+    pub(super) missed: u64,
+    /// There is none where the broker has settled it already.
+    pub(super) lease: Option<Lease>,
+}
+
+impl Sent {
+    fn settle(self, outcome: Outcome<'_>) {
+        if let Some(lease) = self.lease {
+            lease.settle(outcome);
+        }
+    }
 }
 
 impl Owed {
@@ -26,14 +43,43 @@ impl Owed {
         Self { first: 1, places: VecDeque::new() }
     }
 
-    /// The next message, which is settled already if there is no lease.
-    pub(super) fn push(&mut self, lease: Option<Lease>) {
-        let next = self.end() + 1;
-        self.places.push_back(lease.map_or(Place::Settled(next), Place::Leased));
+    /// The next message; its number.
+    pub(super) fn push(&mut self, sent: Sent) -> u64 {
+        let number = self.end();
+        self.places.push_back(Place::Owed(sent));
+        number
     }
 
+    /// The number of the next message.
     fn end(&self) -> u64 {
         self.first + wide(self.places.len())
+    }
+
+    /// The number of the last message that was sent.
+    pub(super) fn last(&self) -> u64 {
+        self.end() - 1
+    }
+
+    /// A message that was sent and is not settled.
+    pub(super) fn get(&mut self, number: u64) -> Option<&Sent> {
+        match self.place(number)? {
+            Place::Owed(sent) => Some(sent),
+            Place::Settled(_) => None,
+        }
+    }
+
+    /// The client has everything up to `received`. What is leased of that and not settled is told
+    /// again; what the broker has settled long ago is settled now.
+    pub(super) fn received(&mut self, received: u64) -> Vec<u64> {
+        let mut open = Vec::new();
+        for (number, place) in (self.first..=received).zip(&mut self.places) {
+            match place {
+                Place::Owed(sent) if sent.lease.is_some() => open.push(number),
+                Place::Owed(_) => *place = Place::Settled(number + 1),
+                Place::Settled(_) => {}
+            }
+        }
+        open
     }
 
     fn place(&mut self, number: u64) -> Option<&mut Place> {
@@ -55,9 +101,8 @@ impl Owed {
                 Place::Settled(next) => reached = *next,
                 leased => {
                     reached += 1;
-                    if let Place::Leased(lease) = std::mem::replace(leased, Place::Settled(reached))
-                    {
-                        lease.settle(outcome);
+                    if let Place::Owed(sent) = std::mem::replace(leased, Place::Settled(reached)) {
+                        sent.settle(outcome);
                     }
                 }
             }
@@ -76,7 +121,7 @@ impl Owed {
 
     /// One message is still being worked on.
     pub(super) fn extend(&mut self, number: u64) {
-        if let Some(Place::Leased(lease)) = self.place(number) {
+        if let Some(Sent { lease: Some(lease), .. }) = self.get(number) {
             lease.extend();
         }
     }
@@ -86,7 +131,7 @@ impl Owed {
         let end = self.end();
         let first = std::mem::replace(&mut self.first, end);
         (first..).zip(std::mem::take(&mut self.places)).filter_map(|(number, place)| match place {
-            Place::Leased(lease) => Some((number, lease)),
+            Place::Owed(sent) => Some((number, sent.lease?)),
             Place::Settled(_) => None,
         })
     }
@@ -111,6 +156,14 @@ impl Watch {
     /// A watch that marks `number` in `ready` when a request may have been cancelled.
     pub(super) fn new(ready: ReadySet, number: usize) -> Self {
         Self { ready, number, child: None, requests: VecDeque::new(), cancelled: Vec::new() }
+    }
+
+    /// Goes on watching the requests of `before`, which watched them for another connection.
+    pub(super) fn go_on(&mut self, before: Self, owed: &mut Owed) {
+        self.cancelled = before.cancelled;
+        for number in before.requests {
+            self.add(owed, number);
+        }
     }
 
     /// Watches a request that was just sent.
@@ -152,10 +205,8 @@ impl Watch {
 
 /// Whether a request is cancelled; `None` if it is settled.
 fn is_cancelled(owed: &mut Owed, number: u64, cx: &mut Context<'_>) -> Option<bool> {
-    match owed.place(number)? {
-        Place::Leased(lease) => Some(lease.poll_cancelled(cx).is_ready()),
-        Place::Settled(_) => None,
-    }
+    let lease = owed.get(number)?.lease.as_ref()?;
+    Some(lease.poll_cancelled(cx).is_ready())
 }
 
 fn wide(count: usize) -> u64 {

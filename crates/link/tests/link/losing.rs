@@ -12,7 +12,7 @@ use posthaste_link::{Reconnect, Remote, RemoteOptions};
 
 use crate::support::{RawPeer, World, event, job, on_every_runtime, on_one_runtime, topic};
 
-fn never() -> RemoteOptions {
+pub(crate) fn never() -> RemoteOptions {
     RemoteOptions::new().reconnect(Reconnect::Never)
 }
 
@@ -71,9 +71,9 @@ fn every_waiting_future_resolves() {
 }
 
 #[test]
-fn subscriptions_queues_and_inboxes_go_on_after_a_reconnection() {
+fn subscriptions_queues_and_inboxes_go_on_after_a_session_was_lost() {
     on_every_runtime(async |runtime| {
-        let world = World::new(runtime).await;
+        let world = World::forgetful(runtime).await;
         let remote = world.client().await;
         let mut events = remote.receiver(Subscription::topic("a.>").unwrap()).await.unwrap();
         let mut jobs = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
@@ -91,6 +91,8 @@ fn subscriptions_queues_and_inboxes_go_on_after_a_reconnection() {
             assert_eq!(events.next_delivery().await.unwrap().payload(), &text);
             let receipt = sender.send(event(address.as_str(), text.clone())).await.unwrap();
             assert_eq!(receipt.matched, 1, "the inbox has kept its address");
+            let lost = inbox.next_delivery().await.unwrap_err();
+            assert_eq!(lost.kind(), ErrorKind::SessionLost, "it says so once");
             assert_eq!(inbox.next_delivery().await.unwrap().payload(), &text);
         }
         let again = jobs.next_delivery().await.unwrap();
@@ -106,7 +108,7 @@ fn subscriptions_queues_and_inboxes_go_on_after_a_reconnection() {
 #[test]
 fn a_sender_waits_for_the_connection_and_goes_on() {
     on_every_runtime(async |runtime| {
-        let world = World::new(runtime).await;
+        let world = World::forgetful(runtime).await;
         let remote = world.client().await;
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         let mut sent = 0_u64;
@@ -138,7 +140,7 @@ fn a_sender_waits_for_the_connection_and_goes_on() {
 #[test]
 fn an_automatic_consumer_never_gets_a_message_twice() {
     on_every_runtime(async |runtime| {
-        let world = World::new(runtime).await;
+        let world = World::forgetful(runtime).await;
         let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
         for number in 0..2_000 {
             local.send(job("jobs", number.to_string())).await.unwrap();
@@ -230,7 +232,7 @@ fn connecting_waits_for_a_server_that_starts_and_gives_up_in_time() {
 fn what_never_left_the_server_counts_as_no_attempt() {
     on_every_runtime(async |runtime| {
         const COUNT: usize = 4_000;
-        let world = World::new(runtime).await;
+        let world = World::forgetful(runtime).await;
         let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
         for _ in 0..COUNT {
             local.send(job("jobs", vec![0; 1_000])).await.unwrap();
@@ -258,7 +260,7 @@ fn what_never_left_the_server_counts_as_no_attempt() {
 #[test]
 fn settling_after_a_loss_is_said_to_be_in_vain() {
     on_every_runtime(async |runtime| {
-        let world = World::new(runtime).await;
+        let world = World::forgetful(runtime).await;
         let remote = world.client().await;
         let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
         sender.send(job("jobs", "x")).await.unwrap();

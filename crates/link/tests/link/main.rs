@@ -8,6 +8,7 @@ mod ending;
 mod hostile;
 mod losing;
 mod receiving;
+mod resuming;
 mod scripted;
 mod sending;
 mod support;

@@ -29,6 +29,11 @@ impl World {
         Self::with(runtime, ServerOptions::new()).await
     }
 
+    /// One whose server keeps no session whose connection is lost.
+    pub(crate) async fn forgetful(runtime: SharedRuntime) -> Self {
+        Self::with(runtime, ServerOptions::new().session_linger(Duration::ZERO)).await
+    }
+
     pub(crate) async fn with(runtime: SharedRuntime, options: ServerOptions) -> Self {
         let pipe = Pipe::new();
         let memory = Memory::with_runtime(runtime.clone());
@@ -45,6 +50,13 @@ impl World {
         while self.server.listen(self.pipe.clone(), self.here.clone()).await.is_err() {
             smol::future::yield_now().await;
         }
+    }
+
+    /// The server goes without a word, and none takes its place.
+    pub(crate) fn vanish(&mut self) {
+        self.pipe.cut();
+        let (runtime, memory) = (self.runtime.clone(), self.memory.clone());
+        self.server = Server::new(runtime, memory, ServerOptions::new());
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -1,5 +1,7 @@
 //! One connection: its socket, its session, and everything its client has opened, in one task.
 
+mod resuming;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,12 +15,15 @@ use posthaste_core::task::{Child, ReadySet};
 use posthaste_core::{BoxFuture, BoxSender, Cancel, Error, Runtime};
 use posthaste_wire::{Auth, Code, Event, Link, Role, Session};
 
+use self::resuming::Belongings;
 use super::inbound::Inbound;
 use super::open::{self, Receiving};
 use super::outbound::{Outbound, Progress, outcome_of};
 use super::owed::Watch;
+use super::sessions::{HANDED_OVER, SUPERSEDED};
 use super::{Member, PHASE, Phase, Shared, call};
 use crate::codes::code_of;
+use crate::control::identity::{self, Identity};
 use crate::control::{self, Opened};
 use crate::pump::{Pump, after};
 
@@ -43,7 +48,8 @@ pub(super) struct Connection {
     pump: Pump,
     session: Session,
     ready: ReadySet,
-    _member: Member,
+    member: Member,
+    belongings: Belongings,
     /// By the links' numbers.
     links: Vec<Option<Box<LinkTask>>>,
     /// How many of them are senders.
@@ -71,11 +77,15 @@ struct Ended {
     write: Option<Instant>,
     /// Until when the broker may take.
     linger: Instant,
+    /// Whether the client may come back until then, for what belongs to it.
+    keeps: bool,
 }
 
 struct LinkTask {
     link: Link,
     child: Child,
+    /// Its name in the session, and where it wants to go on.
+    identity: Identity,
     /// Whether it is among those that are looked at next.
     queued: bool,
     /// Whether it is among those that wait until what has gathered is written.
@@ -86,6 +96,8 @@ struct LinkTask {
 }
 
 enum Stage {
+    /// Until what belongs to the session is handed over.
+    Awaiting(Role, Bytes),
     OpeningSender(BoxFuture<'static, Result<BoxSender, Error>>),
     OpeningReceiver(BoxFuture<'static, Result<Receiving, Error>>),
     Sender(Inbound),
@@ -106,12 +118,14 @@ impl Connection {
         ready: ReadySet,
         member: Member,
     ) -> Self {
+        let shared_number = shared.numbers.fetch_add(1, Ordering::Relaxed);
         Self {
             shared,
             pump,
             session,
             ready,
-            _member: member,
+            belongings: Belongings::new(shared_number),
+            member,
             links: Vec::new(),
             senders: 0,
             calls: Vec::new(),
@@ -138,6 +152,9 @@ impl Future for Connection {
         for _ in 0..TURNS {
             let read = this.read(cx);
             let ran = this.run_children();
+            if this.has_handed_over() {
+                return Poll::Ready(());
+            }
             this.run_cancels();
             let wrote = this.write(cx);
             if this.ended.is_some() && this.poll_end(cx) {
@@ -243,8 +260,12 @@ impl Connection {
 
     /// Whether the session's next time-out had come.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.forget_unclaimed(cx);
         let due = self.session.poll_timeout();
-        if self.ended.is_some() || !self.pump.poll_due(cx, due) {
+        if !self.pump.poll_due(cx, due) {
             return false;
         }
         self.pump.shrink();
@@ -267,9 +288,13 @@ impl Connection {
             // Best effort: the peer sees the end of the stream either way.
             let _ = self.pump.poll_close(cx);
         }
-        let linger = ended.linger;
+        let (linger, keeps) = (ended.linger, ended.keeps);
         if ended.write.is_some() {
             return false;
+        }
+        if keeps {
+            let over = self.told > Phase::Open || self.links.iter().all(Option::is_none);
+            return over || self.pump.poll_due(cx, Some(linger));
         }
         let busy = self.links.iter().flatten().any(|task| match &task.stage {
             Stage::Sender(inbound) => !inbound.is_idle(),
@@ -293,7 +318,9 @@ impl Connection {
                     *now = Some(self.shared.runtime.now());
                 }
                 if let Some(Stage::Sender(inbound)) = stage(&mut self.links, link) {
-                    inbound.arrived(transfer, *now);
+                    if let Some(bytes) = inbound.arrived(transfer, *now) {
+                        self.session.grant(link, 0, bytes);
+                    }
                     self.again(link);
                 }
             }
@@ -312,7 +339,7 @@ impl Connection {
                 Err(error) => self.session.goodbye(code_of(error.kind()), error.text()),
             },
             Event::Credit { link } | Event::Writable { link } => self.again(link),
-            Event::Opening { link, role, options } => self.open(link, role, &options),
+            Event::Opening { link, role, options } => self.open(link, role, options),
             Event::Close { link } => self.close(link),
             Event::Stop { link } => self.stop(link),
             Event::Sync { link, token } => self.sync(link, token),
@@ -327,12 +354,13 @@ impl Connection {
                     let text = "this transport does not tell who its peers are";
                     self.session.goodbye(Code::Refused, text);
                 }
+                self.begin_session(peer.session, &here);
             }
             Event::Ended { code, reason, by_peer } => {
                 let here = self.pump.peer();
                 let reason = reason.escape_debug();
                 tracing::info!(peer = %here, %code, %reason, "disconnected");
-                self.end(by_peer);
+                self.end(code, by_peer);
             }
             // What only clients are told.
             _ => {}
@@ -341,7 +369,7 @@ impl Connection {
 
     /// The session has ended: receivers give back what they have; what a client sent before it
     /// left still goes to the broker.
-    fn end(&mut self, by_peer: bool) {
+    fn end(&mut self, code: Code, by_peer: bool) {
         if std::mem::take(&mut self.established) {
             self.shared.established.fetch_sub(1, Ordering::Relaxed);
         }
@@ -350,20 +378,18 @@ impl Connection {
         self.queued.clear();
         self.queued_bytes = 0;
         self.blocked.clear();
+        if self.keep_session(code, now) {
+            return;
+        }
         for (at, place) in self.links.iter_mut().enumerate() {
-            if let Some(task) = place.take() {
-                match task.stage {
-                    Stage::Receiver(mut outbound) => outbound.lost(),
-                    Stage::Sender(_) => {
-                        *place = Some(task);
-                        self.run.push(at);
-                    }
-                    Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
-                }
+            if let Some(task) = place.take_if(|task| !matches!(task.stage, Stage::Sender(_))) {
+                drop(task);
+            } else if place.is_some() {
+                self.run.push(at);
             }
         }
         let write = (!by_peer).then_some(after(now, GOODBYE));
-        self.ended = Some(Ended { write, linger: after(now, LINGER) });
+        self.ended = Some(Ended { write, linger: after(now, LINGER), keeps: false });
     }
 
     /// Has a link looked at in this turn.
@@ -377,7 +403,30 @@ impl Connection {
         }
     }
 
-    fn open(&mut self, link: Link, role: Role, options: &[u8]) {
+    fn open(&mut self, link: Link, role: Role, options: Bytes) {
+        let identity = match identity::decode(&options) {
+            Ok(identity) => identity,
+            Err(error) => {
+                self.session.refuse(link, code_of(error.kind()), error.text());
+                return;
+            }
+        };
+        let at = usize::from(link.id());
+        if self.links.len() <= at {
+            self.links.resize_with(at + 1, || None);
+        }
+        let child = self.ready.add(at);
+        let (queued, blocked, stopping) = (false, false, false);
+        let stage = Stage::Awaiting(role, options);
+        let task = LinkTask { link, child, identity, queued, blocked, stopping, stage };
+        self.links[at] = Some(Box::new(task));
+        if !self.belongings.are_awaited() {
+            self.begin(at);
+        }
+    }
+
+    /// Opens a link anew.
+    fn open_anew(&mut self, at: usize, role: Role, options: &[u8]) {
         let stage = match role {
             Role::Sender => control::sender::decode(options).map(|options| {
                 let broker = Arc::clone(&self.shared.broker);
@@ -388,19 +437,19 @@ impl Connection {
                 Stage::OpeningReceiver(Box::pin(open::receiver(broker, wanted)))
             }),
         };
+        let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let link = task.link;
         match stage {
             Ok(stage) => {
-                let at = usize::from(link.id());
-                if self.links.len() <= at {
-                    self.links.resize_with(at + 1, || None);
-                }
-                let child = self.ready.add(at);
-                let (queued, blocked, stopping) = (false, false, false);
-                let task = LinkTask { link, child, queued, blocked, stopping, stage };
-                self.links[at] = Some(Box::new(task));
+                task.stage = stage;
                 self.again(link);
             }
-            Err(error) => self.session.refuse(link, code_of(error.kind()), error.text()),
+            Err(error) => {
+                self.links[at] = None;
+                self.session.refuse(link, code_of(error.kind()), error.text());
+            }
         }
     }
 
@@ -422,7 +471,7 @@ impl Connection {
         match task.stage {
             Stage::Receiver(outbound) => outbound.closed(),
             Stage::Sender(_) => self.senders -= 1,
-            Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
+            Stage::Awaiting(..) | Stage::OpeningSender(_) | Stage::OpeningReceiver(_) => {}
         }
         self.session.closed(link, Code::Ok, "");
     }
@@ -489,6 +538,8 @@ impl Connection {
         for child in run.drain(..) {
             match child {
                 PHASE => self.heed_phase(),
+                SUPERSEDED => self.superseded(),
+                HANDED_OVER => self.handed_over(),
                 link if link < FIRST_CALL => self.run_link(link),
                 call if call < FIRST_WATCH => self.run_call(call - FIRST_CALL),
                 watch => self.run_watch(watch - FIRST_WATCH),
@@ -548,6 +599,7 @@ impl Connection {
         let session = &mut self.session;
         let mut cx = Context::from_waker(task.child.polling());
         match &mut task.stage {
+            Stage::Awaiting(..) => true,
             Stage::OpeningSender(opening) => match opening.as_mut().poll(&mut cx) {
                 Poll::Pending => true,
                 Poll::Ready(Err(error)) => {
@@ -555,10 +607,8 @@ impl Connection {
                     false
                 }
                 Poll::Ready(Ok(sender)) => {
-                    session.opened(link, &Opened::default().encode());
-                    let inbound = Inbound::new(sender, self.senders);
-                    let (messages, bytes) = inbound.window();
-                    session.grant(link, messages, bytes);
+                    let inbound = Inbound::new(sender, self.senders, self.shared.heeds_repeats);
+                    sender_opened(session, link, &inbound, false);
                     self.senders += 1;
                     task.stage = Stage::Sender(inbound);
                     true
@@ -570,10 +620,11 @@ impl Connection {
                     session.refuse(link, code_of(error.kind()), error.text());
                     false
                 }
-                Poll::Ready(Ok(Receiving { receiver, opened, auto })) => {
+                Poll::Ready(Ok(Receiving { receiver, address, auto })) => {
+                    let opened = Opened { address: address.clone(), ..Opened::of_receiver() };
                     session.opened(link, &opened.encode());
                     let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
-                    let mut outbound = Outbound::new(receiver, opened.settles, auto, watch);
+                    let mut outbound = Outbound::new(receiver, address, auto, watch);
                     if task.stopping {
                         outbound.stop();
                     }
@@ -593,6 +644,8 @@ impl Connection {
                 }
                 !over
             }
+            // What the broker has to say waits for the client to come back.
+            Stage::Receiver(_) if self.ended.is_some() => true,
             Stage::Receiver(outbound) => {
                 let runtime: &dyn Runtime = &*self.shared.runtime;
                 let going_away = self.shared.phase() > Phase::Open;
@@ -614,7 +667,6 @@ impl Connection {
                     }
                     Progress::Failed(error) => {
                         session.closed(link, code_of(error.kind()), error.text());
-                        outbound.lost();
                         false
                     }
                 }
@@ -628,12 +680,17 @@ impl Drop for Connection {
         if self.established {
             self.shared.established.fetch_sub(1, Ordering::Relaxed);
         }
-        for task in self.links.drain(..).flatten() {
-            if let Stage::Receiver(mut outbound) = task.stage {
-                outbound.lost();
-            }
-        }
+        self.links.clear();
+        self.leave_session();
     }
+}
+
+/// Tells a client that its sender is open.
+fn sender_opened(session: &mut Session, link: Link, inbound: &Inbound, resumed: bool) {
+    let opened = Opened { resumed, window: Some(inbound.kept()), ..Opened::default() };
+    session.opened(link, &opened.encode());
+    let (messages, bytes) = inbound.window();
+    session.grant(link, messages, bytes);
 }
 
 /// The receiver of that number, if it is one.
