@@ -46,7 +46,7 @@ impl RemoteReceiver {
         let (auto, left) = (role.is_auto(), role.limit().unwrap_or(u64::MAX));
         let key = {
             let mut state = alive.0.lock();
-            let key = state.open(RoleState::Receiver(Box::new(role)))?;
+            let key = state.open(RoleState::Receiver(role))?;
             alive.0.unlock(state);
             key
         };

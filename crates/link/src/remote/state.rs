@@ -252,9 +252,10 @@ pub(crate) struct Entry {
     pub(crate) role: RoleState,
 }
 
+#[allow(clippy::large_enum_variant, reason = "entries are boxed as a whole")]
 pub(crate) enum RoleState {
     Sender(SenderState),
-    Receiver(Box<ReceiverState>),
+    Receiver(ReceiverState),
 }
 
 impl Entry {
