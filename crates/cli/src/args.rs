@@ -168,7 +168,7 @@ pub(crate) struct HandlingArgs {
 
 /// Reads a URL, as far as that goes without connecting.
 pub(crate) fn parse_url(text: &str) -> Result<String, String> {
-    match posthaste::endpoint(text) {
+    match posthaste::endpoints(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -5,8 +5,10 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{BoxFuture, Bus, Capability, Error, SharedRuntime};
+use posthaste_core::{BoxFuture, Bus, Capability, Error, ErrorKind, SharedRuntime};
 use posthaste_link::{Reconnect, Remote, RemoteOptions};
+
+use crate::url::Transports;
 
 /// Connects to the broker that `url` names; awaiting the answer gives a [`Bus`].
 ///
@@ -15,6 +17,7 @@ use posthaste_link::{Reconnect, Remote, RemoteOptions};
 /// | `memory:` | a new one in this process; clone the bus to share it |
 /// | `tcp://HOST:PORT` | one behind a TCP connection |
 /// | `unix:/PATH`, `unix:///PATH` | one behind a Unix socket |
+/// | `URL,URL,...` | whichever of these can be had; they stand in for each other |
 ///
 /// ```
 /// use posthaste::Capability;
@@ -39,7 +42,7 @@ use posthaste_link::{Reconnect, Remote, RemoteOptions};
 pub fn connect(runtime: impl Into<SharedRuntime>, url: impl AsRef<str>) -> Connect {
     Connect {
         runtime: runtime.into(),
-        endpoint: crate::endpoint(url.as_ref()),
+        endpoints: crate::endpoints(url.as_ref()),
         needs: Vec::new(),
         options: RemoteOptions::default(),
     }
@@ -49,7 +52,7 @@ pub fn connect(runtime: impl Into<SharedRuntime>, url: impl AsRef<str>) -> Conne
 #[must_use = "nothing is connected until this is awaited"]
 pub struct Connect {
     runtime: SharedRuntime,
-    endpoint: Result<Endpoint, Error>,
+    endpoints: Result<Vec<Endpoint>, Error>,
     needs: Vec<Capability>,
     options: RemoteOptions,
 }
@@ -76,14 +79,16 @@ impl Connect {
     }
 
     async fn run(self) -> Result<Bus, Error> {
-        let endpoint = self.endpoint?;
-        let runtime = self.runtime;
-        let bus = match crate::url::in_process(&runtime, &endpoint) {
+        let (mut endpoints, runtime) = (self.endpoints?.into_iter(), self.runtime);
+        let first = endpoints
+            .next()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "there is no URL"))?;
+        let bus = match crate::url::in_process(&runtime, &first) {
             Some(broker) => Bus::with_runtime(broker, runtime),
             None => {
-                let transport = crate::transport(runtime.clone(), &endpoint)?;
-                let connecting =
-                    Remote::connect(runtime.clone(), transport, endpoint, self.options);
+                let transport = Transports::new(runtime.clone());
+                let options = endpoints.fold(self.options, RemoteOptions::fallback);
+                let connecting = Remote::connect(runtime.clone(), transport, first, options);
                 Bus::with_runtime(connecting.await?, runtime)
             }
         };
@@ -105,7 +110,7 @@ impl IntoFuture for Connect {
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
-            .field("endpoint", &self.endpoint)
+            .field("endpoints", &self.endpoints)
             .field("needs", &self.needs)
             .finish_non_exhaustive()
     }

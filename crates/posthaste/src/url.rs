@@ -1,8 +1,10 @@
 //! URLs: which broker or listener they name, and which of them this build knows.
 
+use std::io;
 use std::sync::Arc;
 
-use posthaste_core::transport::{Endpoint, Transport};
+use async_trait::async_trait;
+use posthaste_core::transport::{BoxConnection, BoxListener, Endpoint, Transport};
 use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
 
 /// The form of a URL of each scheme that this build knows.
@@ -115,6 +117,33 @@ pub fn transport(
             "memory: is inside one process; nobody can connect to it",
         )),
         _ => Err(unknown(endpoint)),
+    }
+}
+
+/// The transport of every scheme that this build knows.
+pub(crate) struct Transports {
+    runtime: SharedRuntime,
+}
+
+impl Transports {
+    pub(crate) fn new(runtime: SharedRuntime) -> Self {
+        Self { runtime }
+    }
+
+    fn of(&self, endpoint: &Endpoint) -> io::Result<Arc<dyn Transport>> {
+        let transport = transport(Arc::clone(&self.runtime), endpoint);
+        transport.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Transport for Transports {
+    async fn connect(&self, to: &Endpoint) -> io::Result<BoxConnection> {
+        self.of(to)?.connect(to).await
+    }
+
+    async fn bind(&self, at: &Endpoint) -> io::Result<BoxListener> {
+        self.of(at)?.bind(at).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use posthaste_core::runtime::timeout_at;
-use posthaste_core::transport::{BoxConnection, Transport};
+use posthaste_core::transport::{BoxConnection, Endpoint, Transport};
 use posthaste_core::{Error, ErrorKind};
 use posthaste_wire::{Code, Session};
 
@@ -21,6 +21,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long one attempt to connect again may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long what is still to be written may take once nobody holds the remote any more.
+const CLOSE: Duration = Duration::from_secs(5);
 /// How long a goodbye may take to be written.
 const LINGER: Duration = Duration::from_secs(1);
 /// Turns of the loop before other tasks get theirs.
@@ -31,17 +33,22 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
     let runtime = &shared.runtime;
     let mut give_up = runtime.now().checked_add(shared.options.connect_timeout);
     let mut attempts = 0;
+    // Which of the servers is tried, and how many in a row were of no use.
+    let (mut server, mut useless) = (0, 0);
     // Until when the server keeps the session of the connection that was lost.
     let mut kept = None;
     while !shared.lock().closing {
         let started = runtime.now();
         let within = give_up.map_or(ATTEMPT, |at| at.saturating_duration_since(started));
+        let within = share(&shared, within, give_up.is_some());
         let config = shared.options.config(session, within);
-        let failed = match dial(&shared, &*transport, after(started, within), &mut kept).await {
+        let there = shared.endpoint(server);
+        let deadline = after(started, within);
+        let failed = match dial(&shared, &*transport, there, deadline, &mut kept).await {
             Ok(connection) => {
                 let end = run(&shared, connection, Session::client(config, runtime.now())).await;
                 if end.established {
-                    attempts = 0;
+                    (attempts, useless) = (0, 0);
                     // A connection that ended with a word ended the session with it.
                     let linger = match end.code {
                         Code::ConnectionLost | Code::Heartbeat => shared.lock().linger,
@@ -54,15 +61,22 @@ pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, se
                         Reconnect::Forever => None,
                     };
                 }
-                Failure::of(&end, &shared)
+                // The session is where it was, so that is where to look first.
+                server += usize::from(!end.established);
+                Failure::of(&end, there)
             }
-            Err(failed) => failed,
+            Err(failed) => {
+                server += 1;
+                failed
+            }
         };
+        useless = if failed.fatal { useless + 1 } else { 0 };
+        let fatal = useless >= shared.servers();
         lost(&shared, &failed.error);
         let pause = pause(&shared, attempts);
         attempts += 1;
         let next = after(runtime.now(), pause);
-        if failed.fatal || give_up.is_some_and(|at| at <= next) {
+        if fatal || give_up.is_some_and(|at| at <= next) {
             shared.end(&failed.error);
             break;
         }
@@ -90,9 +104,9 @@ struct Failure {
 }
 
 impl Failure {
-    fn of(end: &End, shared: &Shared) -> Self {
+    fn of(end: &End, there: &Endpoint) -> Self {
         let error = error_of(end.code, &end.reason);
-        let error = Error::new(error.kind(), format!("{}: {}", shared.endpoint, error.text()));
+        let error = Error::new(error.kind(), format!("{there}: {}", error.text()));
         // A server that goes away, is full, or falls silent may be there again in a moment.
         let passing = matches!(
             end.code,
@@ -110,10 +124,11 @@ impl Failure {
 async fn dial(
     shared: &Shared,
     transport: &dyn Transport,
+    there: &Endpoint,
     deadline: Instant,
     kept: &mut Option<Instant>,
 ) -> Result<BoxConnection, Failure> {
-    let connect = transport.connect(&shared.endpoint);
+    let connect = transport.connect(there);
     match until_closing(shared, deadline, kept, connect).await {
         Some(Ok(connection)) => Ok(connection),
         Some(Err(error)) => {
@@ -122,11 +137,11 @@ async fn dial(
                 error.kind(),
                 Io::InvalidInput | Io::InvalidData | Io::Unsupported | Io::PermissionDenied
             );
-            let error = codes::at_endpoint(error, "connect to", &shared.endpoint);
+            let error = codes::at_endpoint(error, "connect to", there);
             Err(Failure { error, fatal })
         }
         None => {
-            let text = format!("cannot connect to {} in time", shared.endpoint);
+            let text = format!("cannot connect to {there} in time");
             Err(Failure { error: Error::new(ErrorKind::TimedOut, text), fatal: false })
         }
     }
@@ -162,6 +177,15 @@ async fn until_closing<F: Future>(
         wakers.fire();
     }
     timeout_at(&*shared.runtime, deadline, closing).await.flatten()
+}
+
+/// How long one attempt may take: where there is an end to it, none may take the others' time.
+fn share(shared: &Shared, within: Duration, ends: bool) -> Duration {
+    let servers = u32::try_from(shared.servers()).unwrap_or(u32::MAX);
+    match ends {
+        true => within / servers,
+        false => within,
+    }
 }
 
 /// Full jitter: anything up to a bound that doubles, so that clients do not come back in step.
@@ -360,7 +384,7 @@ impl Run<'_> {
     /// Says goodbye once everything is written, or once that has taken too long.
     fn say_goodbye(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
         let now = self.shared.runtime.now();
-        let until = *self.closing.get_or_insert(after(now, LINGER));
+        let until = *self.closing.get_or_insert(after(now, CLOSE));
         if blocked && !self.pump.poll_due(cx, Some(until)) {
             return false;
         }

@@ -104,6 +104,9 @@ pub struct RemoteOptions {
     pub limits: Limits,
     /// What the server's log calls this program.
     pub software: String,
+    /// Where servers are that stand in for the first one, tried in turn when a connection cannot be
+    /// made. A session goes on only at the server that it began at.
+    pub fallbacks: Vec<Endpoint>,
 }
 
 /// What happens when a connection is lost.
@@ -127,6 +130,7 @@ impl Default for RemoteOptions {
             auth: Auth::None,
             limits: Limits::default(),
             software: concat!("posthaste-link/", env!("CARGO_PKG_VERSION")).to_owned(),
+            fallbacks: Vec::new(),
         }
     }
 }
@@ -180,6 +184,13 @@ impl RemoteOptions {
         self
     }
 
+    /// One more server that stands in for the first one.
+    #[must_use]
+    pub fn fallback(mut self, endpoint: Endpoint) -> Self {
+        self.fallbacks.push(endpoint);
+        self
+    }
+
     fn config(&self, session: [u8; 16], handshake: Duration) -> Config {
         Config {
             limits: self.limits,
@@ -197,8 +208,9 @@ impl RemoteOptions {
 impl Remote {
     /// Connects to a server.
     ///
-    /// A server that is not there yet is tried again until `connect_timeout` has passed; one that
-    /// refuses, or that speaks something else, is an error at once.
+    /// A server that is not there yet is tried again, and so are those that stand in for it, until
+    /// `connect_timeout` has passed. Where all of them refuse, or speak something else, that is an
+    /// error at once.
     ///
     /// # Errors
     /// `Disconnected` or `TimedOut`, naming the endpoint; `Refused`, `Protocol`, `Limit`,
@@ -250,7 +262,7 @@ impl Remote {
         }
     }
 
-    /// Where the server is.
+    /// Where the server is, or the first of those that stand in for each other.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.alive.0.endpoint

@@ -50,6 +50,20 @@ impl Shared {
         Self { runtime, endpoint, options, state, losses }
     }
 
+    /// Where the n-th attempt to connect goes: everywhere in turn.
+    pub(crate) fn endpoint(&self, attempt: usize) -> &Endpoint {
+        let fallbacks = &self.options.fallbacks;
+        match attempt % (fallbacks.len() + 1) {
+            0 => &self.endpoint,
+            at => fallbacks.get(at - 1).unwrap_or(&self.endpoint),
+        }
+    }
+
+    /// How many servers stand in for each other.
+    pub(crate) fn servers(&self) -> usize {
+        self.options.fallbacks.len() + 1
+    }
+
     /// How often the session of a link was lost.
     pub(crate) fn losses(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
