@@ -46,6 +46,7 @@ mod codes;
 mod control;
 mod numbering;
 mod pipe;
+mod planted;
 mod pump;
 mod remote;
 mod server;

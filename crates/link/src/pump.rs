@@ -13,6 +13,8 @@ use posthaste_core::transport::{BoxConnection, Connection, Peer};
 use posthaste_core::{Runtime, SharedRuntime};
 use posthaste_wire::{Output, Session};
 
+use crate::planted::Planted;
+
 /// The buffer of a connection on which little happens.
 const CHUNK_MIN: usize = 4 << 10;
 /// The buffer of a busy connection: large enough that a system call is cheap per message, small
@@ -40,6 +42,7 @@ pub(crate) struct Pump {
     flushing: bool,
     timer: BoxTimer,
     armed: Option<Instant>,
+    planted: Planted,
 }
 
 impl Pump {
@@ -55,7 +58,13 @@ impl Pump {
             flushing: false,
             timer: runtime.timer(),
             armed: None,
+            planted: Planted::ask(runtime),
         }
+    }
+
+    /// When the session's time-out is due.
+    pub(crate) fn heeding(&self, due: Option<Instant>) -> Option<Instant> {
+        due.filter(|_| !self.planted.ignores_heartbeats)
     }
 
     /// Who is at the other end.
@@ -75,7 +84,11 @@ impl Pump {
             room = self.input.len() - self.filled;
         }
         let into = &mut self.input[self.filled..];
-        let count = ready!(Pin::new(&mut self.connection).poll_read(cx, into))?;
+        let read = Pin::new(&mut self.connection).poll_read(cx, into);
+        if read.is_pending() && self.planted.forgets_partial_frames {
+            self.filled = 0;
+        }
+        let count = ready!(read)?;
         let count = count.min(room);
         self.filled += count;
         if count == room {

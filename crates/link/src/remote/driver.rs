@@ -351,7 +351,7 @@ impl Run<'_> {
     /// Goes to sleep, unless something has come up meanwhile.
     fn park(&mut self, cx: &mut Context<'_>) -> bool {
         if self.ended.is_none() {
-            let due = self.shared.lock().session.poll_timeout();
+            let due = self.pump.heeding(self.shared.lock().session.poll_timeout());
             if self.pump.poll_due(cx, due) {
                 self.pump.shrink();
                 self.input(|_, state, now| state.session.handle_timeout(now));
@@ -385,7 +385,7 @@ impl Run<'_> {
     fn say_goodbye(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
         let now = self.shared.runtime.now();
         let until = *self.closing.get_or_insert(after(now, CLOSE));
-        if blocked && !self.pump.poll_due(cx, Some(until)) {
+        if blocked && now < until && !self.pump.poll_due(cx, Some(until)) {
             return false;
         }
         self.input(|_, state, _| state.session.goodbye(Code::Ok, ""));

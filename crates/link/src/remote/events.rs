@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use posthaste_core::Error;
-use posthaste_wire::{Code, Event, Link};
+use posthaste_wire::{Code, Event, Link, Outcome};
 
 use super::state::{End, Phase, RoleState, State, Wakeups};
 use crate::codes::error_of;
@@ -19,12 +19,16 @@ impl State {
 
     fn on_event(&mut self, event: Event, now: Instant, wakers: &mut Wakeups) {
         match event {
-            Event::Transfer { link, transfer, .. } => {
+            Event::Transfer { link, seq, transfer } => {
+                let acks = self.planted.acks_on_arrival;
                 let Some((_, session, entry)) = self.by_link(link) else {
                     return;
                 };
                 let orphaned = entry.orphaned;
                 if let RoleState::Receiver(receiver) = &mut entry.role {
+                    if acks {
+                        session.settle(link, seq, seq, Outcome::Ack, None, "");
+                    }
                     receiver.arrived(transfer, orphaned, now, session, link);
                     if orphaned && receiver.is_done() {
                         session.close(link);
@@ -134,12 +138,16 @@ impl State {
             entry.resumable = resumed;
             self.reopened(key, resumed, wakers);
         }
+        let turns_around = self.planted.resends_in_reverse;
         let Some((_, session, entry)) = self.by_link(link) else {
             return;
         };
         entry.open = true;
         entry.resumable = false;
         wakers.add(entry.opener.take());
+        if turns_around && let RoleState::Sender(sender) = &mut entry.role {
+            sender.turn_around();
+        }
         let orphaned = entry.orphaned;
         match &mut entry.role {
             RoleState::Sender(sender) => sender.opened(opened.window),

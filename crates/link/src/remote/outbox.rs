@@ -129,6 +129,11 @@ impl SenderState {
         self.sent < self.unconfirmed.len()
     }
 
+    /// A planted bug: what is to be sent again turns around.
+    pub(super) fn turn_around(&mut self) {
+        self.unconfirmed.make_contiguous().reverse();
+    }
+
     /// Sends again what the current connection has not carried, as far as it takes it now.
     ///
     /// Every number keeps its place. What has come back already is not sent a second time: an empty

@@ -17,6 +17,7 @@ use super::RemoteOptions;
 use super::mailbox::ReceiverState;
 use super::outbox::SenderState;
 use crate::control::identity::{self, Identity};
+use crate::planted::Planted;
 use crate::pump::Pump;
 
 /// What the handles of a remote share with its driver.
@@ -46,7 +47,8 @@ impl Shared {
         session: Session,
     ) -> Self {
         let losses = Arc::default();
-        let state = Mutex::new(State::new(session, Arc::clone(&losses)));
+        let planted = Planted::ask(&*runtime);
+        let state = Mutex::new(State::new(session, Arc::clone(&losses), planted));
         Self { runtime, endpoint, options, state, losses }
     }
 
@@ -216,6 +218,7 @@ pub(crate) struct State {
     /// What has been told of what became of the session on this connection.
     told: Told,
     losses: Arc<AtomicU64>,
+    pub(crate) planted: Planted,
     pub(crate) driver: Option<Waker>,
     /// Whether the driver sleeps and would not notice new output by itself.
     pub(crate) parked: bool,
@@ -311,7 +314,7 @@ impl Entry {
 }
 
 impl State {
-    fn new(session: Session, losses: Arc<AtomicU64>) -> Self {
+    fn new(session: Session, losses: Arc<AtomicU64>, planted: Planted) -> Self {
         Self {
             session,
             phase: Phase::Connecting,
@@ -321,6 +324,7 @@ impl State {
             linger: Duration::ZERO,
             told: Told::default(),
             losses,
+            planted,
             driver: None,
             parked: false,
             end: None,
@@ -486,6 +490,9 @@ impl State {
             let Some(entry) = self.entries[place].as_deref_mut() else {
                 continue;
             };
+            if self.planted.forgets_subscriptions && matches!(entry.role, RoleState::Receiver(_)) {
+                continue;
+            }
             let stopping =
                 matches!(&entry.role, RoleState::Receiver(receiver) if receiver.is_stopping());
             if stopping && !entry.has_more_to_say() {
@@ -523,6 +530,10 @@ impl State {
             entry.resumable = keeps && had_session;
             entry.open = false;
             match &mut entry.role {
+                RoleState::Sender(sender) if self.planted.forgets_unconfirmed => {
+                    sender.confirmed(u64::MAX, 0, 1, 1);
+                    sender.disconnected();
+                }
                 RoleState::Sender(sender) => sender.disconnected(),
                 RoleState::Receiver(receiver) => receiver.disconnected(),
             }
@@ -565,6 +576,7 @@ impl State {
     /// The session of one link is lost, for good if the link has ended.
     pub(super) fn lose(&mut self, key: Key, wakers: &mut Wakeups) {
         self.losses.fetch_add(1, Ordering::Release);
+        let says_so = !self.planted.hides_lost_sessions;
         let Some((_, entry)) = self.entry(key) else {
             return;
         };
@@ -575,7 +587,7 @@ impl State {
             RoleState::Sender(sender) => sender.ended(),
             RoleState::Receiver(receiver) => {
                 receiver.lost(wakers);
-                if goes_on {
+                if goes_on && says_so {
                     receiver.interrupt();
                 }
             }
@@ -600,7 +612,7 @@ impl State {
             Event::SessionResumed => &mut self.told.resumed,
             _ => &mut self.told.lost,
         };
-        if std::mem::replace(told, true) {
+        if std::mem::replace(told, true) || self.planted.hides_lost_sessions {
             return;
         }
         tracing::info!("{event}");

@@ -158,6 +158,9 @@ impl Outbound {
     /// The client wants no more.
     pub(super) fn stop(&mut self) {
         self.staged.drain(..).for_each(Delivery::release);
+        for number in self.to_resend.drain(..) {
+            self.owed.settle(number, number, Outcome::Release);
+        }
         if matches!(self.stop, Stop::Not | Stop::Unsaid) {
             self.stop = Stop::Asked;
         }
@@ -175,9 +178,15 @@ impl Outbound {
         self.tell_cancelled(session, link);
         let mut progress = match self.stop {
             Stop::Not => self.poll_send(session, link, runtime, going_away, cx),
-            Stop::Unsaid | Stop::Asked | Stop::Told => Progress::Waiting,
+            // What the client has in hand it has to be told of all the same: it answers to that.
+            Stop::Unsaid | Stop::Asked | Stop::Told => {
+                self.catch_up(session, link, runtime).unwrap_or(Progress::Waiting)
+            }
         };
-        if self.stop == Stop::Asked && self.receiver.poll_close(cx).is_ready() {
+        if self.to_tell.is_empty()
+            && self.stop == Stop::Asked
+            && self.receiver.poll_close(cx).is_ready()
+        {
             // What went wrong with settlements is the answer to a SYNC.
             session.stopped(link);
             self.stop = Stop::Told;

@@ -382,3 +382,31 @@ fn a_responder_that_is_cut_off_is_none_and_one_that_comes_back_is_one_again() {
         drop(other);
     });
 }
+
+#[test]
+fn what_a_receiver_had_not_seen_goes_back_although_it_was_dropped_in_the_gap() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
+        for number in 0..5 {
+            local.send(job("jobs", number.to_string())).await.unwrap();
+        }
+        let remote = world.client().await;
+        let mut jobs = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
+        let held = jobs.next_delivery().await.unwrap();
+        let sent = async || world.memory.queue(&topic("jobs")).await.unwrap().unsettled == 5;
+        world.until("all are on their way", async || sent().await).await;
+        world.pipe.cut();
+        drop(jobs);
+        let mut other = world.memory.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
+        for number in 1..5 {
+            let delivery = other.next_delivery().await.unwrap();
+            assert_eq!(delivery.payload(), &number.to_string());
+            assert_eq!(delivery.attempt(), 1, "nobody has seen it");
+            delivery.ack();
+        }
+        held.ack();
+        let none = async || world.memory.queue(&topic("jobs")).await.unwrap().messages == 0;
+        world.until("what was in hand is settled", async || none().await).await;
+    });
+}

@@ -264,7 +264,7 @@ impl Connection {
             return false;
         }
         self.forget_unclaimed(cx);
-        let due = self.session.poll_timeout();
+        let due = self.pump.heeding(self.session.poll_timeout());
         if !self.pump.poll_due(cx, due) {
             return false;
         }
