@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use posthaste::{BoxFuture, Error, Reconnect, Runtime, SharedRuntime};
+use posthaste::{BoxFuture, Error, RESERVED_PREFIX, Reconnect, Runtime, SharedRuntime};
 use posthaste_conformance::{
     BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, run_broker,
 };
@@ -74,7 +74,8 @@ impl Subject {
         let tokio = tokio.map_err(cannot)?;
         let mut random = [0; 8];
         Tokio::new(tokio.handle().clone()).fill_random(&mut random);
-        let mut space = "conformance.".to_owned();
+        // Those who subscribe to everything do not see what begins like that.
+        let mut space = format!("{RESERVED_PREFIX}conformance.");
         for byte in random {
             // Writing to a string does not fail.
             let _ = write!(space, "{byte:02x}");

@@ -1,5 +1,7 @@
 //! `caps` and `conformance`.
 
+use rustix::process::Signal;
+
 use crate::support::{Broker, run};
 
 #[test]
@@ -12,6 +14,19 @@ fn a_running_broker_holds_every_law_and_is_left_as_it_was() {
         let queues = stat["queues"].as_array().unwrap();
         assert_eq!((queues.len(), &queues[0]["messages"]), (1, &1.into()));
         assert_eq!(stat["subscriptions"], 0);
+    }
+}
+
+#[test]
+fn a_broker_that_others_use_holds_every_law_too() {
+    let broker = Broker::unix();
+    let everything = broker.spawn_ready(&["sub", ">", "--overflow", "disconnect"]);
+    let responder = broker.spawn_ready(&["reply", ">", "--echo"]);
+    let report = broker.run(&["conformance"]).done();
+    assert!(report.text().contains(" passed, 0 failed, "), "{}", report.text());
+    for other in [everything, responder] {
+        other.signal(Signal::TERM);
+        assert_eq!(other.end().done().text(), "");
     }
 }
 

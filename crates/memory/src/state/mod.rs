@@ -16,9 +16,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use posthaste_core::{
-    Error, Event, Message, Pattern, Queue, QueueSettings, RESERVED_PREFIX, Topic,
-};
+use posthaste_core::{Error, Event, Message, Pattern, Queue, QueueSettings, Topic};
 
 use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::{Agenda, Due};
@@ -318,8 +316,8 @@ impl State {
 
     /// In whose name drops are reported, if they are.
     fn reports_drops(&self) -> Option<String> {
-        let reserved = |this: &Pattern| this.as_str().starts_with(RESERVED_PREFIX);
-        if !self.home.hears_drops() || self.settings.bindings.iter().any(reserved) {
+        // What those lose who hear of it would only make them lose more.
+        if !self.home.hears_drops() || self.settings.bindings.iter().any(is_of_events) {
             return None;
         }
         Some(match (self.role, self.settings.bindings.first()) {
@@ -399,4 +397,10 @@ impl State {
     fn errand(&self, errand: Errand, after: &mut Aftermath) {
         after.errand(&self.home, self.id, errand);
     }
+}
+
+/// Whether the events of the broker match the pattern.
+fn is_of_events(pattern: &Pattern) -> bool {
+    let mut words = pattern.words();
+    words.next() == Some("_ph") && matches!(words.next(), Some("event" | "*" | ">"))
 }
