@@ -1,11 +1,14 @@
 //! Sending, receiving and settling allocate nothing once warm, concrete and erased.
 
+mod common;
+
 use bytes::Bytes;
 use posthaste_core::{
     Ack, Broker, Delivery, Message, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions,
     Subscription, Topic,
 };
-use posthaste_memory::Memory;
+
+use common::Memory;
 
 /// Sends and receives 64 bursts of 64, settling by hand where the subscription says so.
 async fn exchange<S: Sender + ?Sized, R: Receiver + ?Sized>(
@@ -64,7 +67,7 @@ fn a_message_allocates_nothing_once_warm() {
             assert_eq!(concrete, 0, "concrete, {subscription:?}");
             drop(receiver);
 
-            let broker: &dyn Broker = &memory;
+            let broker: &dyn Broker = &*memory;
             let mut sender = pollster::block_on(broker.sender(SenderOptions::new())).unwrap();
             let mut receiver = pollster::block_on(broker.receiver(subscription.clone())).unwrap();
             let erased = allocations(&mut *sender, &mut *receiver, message);

@@ -1,6 +1,8 @@
 //! Any sequence of operations does what a simple model of a broker says, and the books balance at
 //! every step.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -10,9 +12,11 @@ use posthaste_core::{
     Ack, Broker, Delivery, ErrorKind, Ledger, Message, Overflow, Pattern, Queue, Receiver,
     SenderExt, SenderOptions, Subscription, Topic,
 };
-use posthaste_memory::{Memory, MemoryReceiver, MemorySender};
+use posthaste_memory::{MemoryReceiver, MemorySender};
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use common::Memory;
 
 const QUEUES: [&str; 2] = ["q.one", "q.two"];
 const TOPICS: [&str; 3] = ["a", "a.b", "c"];

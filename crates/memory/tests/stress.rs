@@ -3,6 +3,8 @@
 //! Nothing waits for time. Whoever gives up does so at a poll that a seed chose, so that wake-ups
 //! meet futures that were dropped; a lost wake-up shows as a test that does not end.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +18,10 @@ use posthaste_core::{
     Ack, Broker, Delivery, ErrorKind, Message, Pattern, Queue, ReceiverExt, SenderExt,
     SenderOptions, Subscription, Topic,
 };
-use posthaste_memory::{Memory, MemoryReceiver, MemorySender};
+use posthaste_memory::{MemoryReceiver, MemorySender};
 use posthaste_smol::Smol;
+
+use common::Memory;
 
 /// Marsaglia's xorshift.
 struct Random(u64);

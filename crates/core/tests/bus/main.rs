@@ -3,6 +3,7 @@
 mod cancelling;
 mod clock;
 mod deadlines;
+mod in_process;
 mod mock;
 mod publishing;
 mod requests;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{Either, join_all, select};
 use posthaste_core::{Bus, Error, ErrorKind, Message, Status, Survey};
-use posthaste_memory::Memory;
 
 use crate::clock::Clock;
+use crate::in_process::InProcess;
 use crate::mock::Mock;
 use crate::tasks::Task;
 
@@ -167,7 +167,7 @@ fn a_survey_dropped_after_any_number_of_polls_leaves_nothing_and_is_cancelled_if
 
 #[test]
 fn nobody_there_is_an_empty_survey() {
-    let bus = Bus::new(Memory::new());
+    let bus = InProcess::new();
     let survey = Task::new(bus.survey("health", "")).run().unwrap();
     assert_eq!((counts(survey), bus.late_replies()), (Ok((0, 0, 0)), 0));
     assert!(pollster::block_on(bus.ledger()).unwrap().is_balanced());
@@ -176,7 +176,7 @@ fn nobody_there_is_an_empty_survey() {
 #[test]
 fn everybody_who_serves_alone_is_asked_and_those_who_go_are_missing_at_once() {
     pollster::block_on(async {
-        let bus = Bus::new(Memory::new());
+        let bus = InProcess::new();
         let open = async || bus.serve("health.*").alone().open().await.unwrap();
         let mut responders = Vec::new();
         for _ in 0..8 {

@@ -2,8 +2,8 @@
 //! replies, polls and drops.
 
 use posthaste_core::{Bus, Message, Topic};
-use posthaste_memory::Memory;
 
+use crate::in_process::InProcess;
 use crate::mock::Mock;
 use crate::requests::{ask, bus};
 use crate::tasks::{Task, settle};
@@ -228,7 +228,7 @@ fn a_request_is_woken_for_its_own_reply_and_for_its_turns_alone() {
 
 #[test]
 fn requests_from_many_threads_are_all_answered() {
-    let bus = Bus::new(Memory::new());
+    let bus = InProcess::new();
     let responder = pollster::block_on(bus.serve("echo.*").open()).unwrap();
     let (stop, stopped) = futures::channel::oneshot::channel::<()>();
     std::thread::scope(|scope| {

@@ -1,5 +1,7 @@
 //! What the in-process broker does beyond the laws that the conformance kit holds it to.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod draining;
 mod parking;
 mod repeating;
@@ -15,8 +17,10 @@ use posthaste_core::{
     Ack, Broker, Delivery, ErrorKind, Kind, Ledger, Message, Overflow, Pattern, Queue, Receiver,
     ReceiverExt, Sender, SenderExt, SenderOptions, SharedRuntime, Status, Subscription, Topic,
 };
-use posthaste_memory::{Memory, MemoryReceiver, MemorySender};
+use posthaste_memory::{MemoryReceiver, MemorySender};
 use posthaste_smol::Smol;
+
+use common::Memory;
 
 fn topic(text: &str) -> Topic {
     Topic::new(text).unwrap()

@@ -5,9 +5,8 @@ use posthaste_core::{
     Ack, BoxReceiver, Broker, ErrorKind, Message, Queue, Receiver, ReceiverExt, SenderExt, Status,
     Subscription,
 };
-use posthaste_memory::Memory;
 
-use super::{event, job, ledger, now, payload, receiver, request, sender, topic};
+use super::{Memory, event, job, ledger, now, payload, receiver, request, sender, topic};
 
 fn is_answered_by_nobody(inbox: &mut BoxReceiver) -> bool {
     let answer = inbox.try_recv().unwrap();

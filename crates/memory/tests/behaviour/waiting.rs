@@ -9,9 +9,9 @@ use std::time::Duration;
 use posthaste_core::{
     Broker, Delivery, Message, Queue, Receiver, ReceiverExt, Sender, SenderExt, Subscription,
 };
-use posthaste_memory::{Memory, MemorySender};
+use posthaste_memory::MemorySender;
 
-use super::{event, job, ledger, now, payload, receiver, sender, topic, with_clock};
+use super::{Memory, event, job, ledger, now, payload, receiver, sender, topic, with_clock};
 
 /// A waker that remembers that it was woken.
 #[derive(Debug, Default)]
@@ -202,7 +202,7 @@ impl Drop for Meddler {
 }
 
 fn meddler(memory: &Memory) -> Waker {
-    Waker::from(Arc::new(Meddler(memory.clone())))
+    Waker::from(Arc::new(Meddler((**memory).clone().into())))
 }
 
 #[test]
