@@ -78,7 +78,7 @@ mod subscription;
 mod topic;
 
 pub use broker::{Broker, Cancel, SenderOptions};
-pub use bus::{Ask, Bus, Consumer, Reply, Request, Responder, Serve, Survey};
+pub use bus::{Ask, Bus, Consumer, Replies, Reply, ReplyWriter, Request, Responder, Serve, Survey};
 pub use capability::{Capabilities, Capability, Support};
 pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};

@@ -1,5 +1,6 @@
 //! Brokers and commands as child processes.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,6 +49,7 @@ pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T 
 pub(crate) struct Broker {
     /// `None` once it has been told to end, or has.
     process: Option<Running>,
+    told_to_end: Cell<bool>,
     pub(crate) url: String,
     pub(crate) folder: Option<TempDir>,
 }
@@ -72,7 +74,12 @@ impl Broker {
         let mut process = Running::of(posthaste().arg("serve").args(args));
         let line = process.line();
         let url = line.strip_prefix("listening ").expect("a listening line");
-        Self { url: url.to_owned(), process: Some(process), folder: None }
+        Self {
+            url: url.to_owned(),
+            process: Some(process),
+            told_to_end: Cell::new(false),
+            folder: None,
+        }
     }
 
     /// A command against this broker.
@@ -126,12 +133,25 @@ impl Broker {
 
     /// Kills the broker, which has no time to tidy up.
     pub(crate) fn kill(mut self) -> (String, Option<TempDir>) {
+        self.check_books();
         self.process.take().unwrap().kill();
         (self.url.clone(), self.folder.take())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
+        let ends_it = matches!(signal, Signal::TERM | Signal::INT);
+        if ends_it && !self.told_to_end.replace(true) {
+            self.check_books();
+        }
         self.process.as_ref().unwrap().signal(signal);
+    }
+
+    /// A broker that is going to end is asked for its books once more.
+    fn check_books(&self) {
+        let stat = self.stat();
+        let mut books = vec![&stat["ledger"]["balanced"]];
+        books.extend(stat["queues"].as_array().unwrap().iter().map(|q| &q["ledger"]["balanced"]));
+        assert!(books.iter().all(|this| **this == true), "the books do not balance: {stat}");
     }
 
     /// Waits for its end.
@@ -143,8 +163,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         if self.process.is_some() && !thread::panicking() {
-            let stat = self.stat();
-            assert_eq!(stat["ledger"]["balanced"], true, "the books do not balance: {stat}");
+            self.check_books();
         }
     }
 }

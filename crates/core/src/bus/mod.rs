@@ -6,6 +6,7 @@ mod pool;
 mod question;
 mod request;
 mod serve;
+mod stream;
 mod survey;
 mod table;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use self::request::{Ask, Asking, Reply};
 pub use self::serve::{Consumer, Request, Responder, Serve};
+pub use self::stream::{Replies, ReplyWriter};
 pub use self::survey::{Survey, Surveying};
 
 use self::inbox::Inbox;
@@ -383,6 +385,18 @@ impl Bus {
         Error: From<T::Error>,
     {
         Ask::new(self.question(Takes::Many(survey::UNREAD_MAX), topic, payload))
+    }
+
+    /// Asks for many replies, which come in order and no faster than they are read;
+    /// [`open`](Ask::open) them and take one by one. All of them have the time of one request (30 s
+    /// unless it says otherwise), and one responder gives them, with
+    /// [`Request::stream`]; a plain reply is the only one.
+    pub fn request_stream<T>(&self, topic: T, payload: impl Into<Bytes>) -> Ask<Replies>
+    where
+        T: TryInto<Topic>,
+        Error: From<T::Error>,
+    {
+        Ask::streamed(self.question(Takes::Many(stream::UNREAD_MAX), topic, payload))
     }
 
     /// Answers requests to the topics of a pattern, together with the other responders of its

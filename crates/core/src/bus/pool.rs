@@ -143,6 +143,14 @@ impl Lease {
         }
     }
 
+    /// It is not being polled for now: it waits for nothing.
+    pub(super) fn rest(&mut self) {
+        if let Some(sender) = self.sender.as_mut().filter(|_| self.armed) {
+            sender.disarm();
+            self.armed = false;
+        }
+    }
+
     fn note(&mut self, error: &Error) {
         let kind = error.kind();
         self.broken |=

@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// What requests, surveys and streams have in common: a message that goes out once, and a slot in
 /// the table to which what is said about it comes.
 pub(super) struct Question {
-    bus: Bus,
+    pub(super) bus: Bus,
     topic: Result<Topic, Error>,
     takes: Takes,
     pub(super) within: Option<Duration>,

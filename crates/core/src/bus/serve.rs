@@ -303,8 +303,8 @@ async fn while_wanted<F: Future>(request: &Request, work: F) -> Option<F::Output
 #[must_use = "the requester of a request that is dropped is told that it failed"]
 #[derive(Debug)]
 pub struct Request {
-    delivery: Delivery,
-    bus: Bus,
+    pub(super) delivery: Delivery,
+    pub(super) bus: Bus,
 }
 
 impl Request {
@@ -392,7 +392,7 @@ impl Request {
         }
     }
 
-    fn has_expired(&self) -> bool {
+    pub(super) fn has_expired(&self) -> bool {
         self.remaining() == Some(Duration::ZERO)
     }
 

@@ -75,6 +75,13 @@ impl MessageBuilder {
         self
     }
 
+    /// Makes this an answer to the request of that correlation.
+    pub(crate) fn answers(mut self, correlation: u64) -> Self {
+        self.correlation = correlation;
+        self.attributes = self.attributes.with_kind(Kind::Reply);
+        self
+    }
+
     /// Lets this request wait in a queue while nobody is there to answer it.
     pub fn waits(mut self) -> Self {
         self.attributes.0 |= Attributes::WAITS;

@@ -9,6 +9,7 @@ mod publishing;
 mod requests;
 mod serving;
 mod sessions;
+mod streams;
 mod surveys;
 mod tasks;
 mod turns;
