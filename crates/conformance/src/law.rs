@@ -82,6 +82,7 @@ laws! {
     Q2: "A request that nobody can answer is answered `NoResponders` at once.",
     Q3: "A cancelled request is removed where it waits, and who works on it is told.",
     Q4: "A survey ends with every answer there is, and says how many are missing.",
+    Q5: "A streamed reply comes whole, in order and no faster than it is read.",
     T1: "Bytes arrive in order, and the end of one direction is visible while the other runs.",
     T2: "A peer that stalls in its handshake does not hold up `accept`.",
     T3: "Reads and writes may be cut at any byte boundary.",

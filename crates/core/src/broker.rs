@@ -45,6 +45,7 @@ use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscrip
 ///   delivered. **Q2** A request that nobody can answer is answered `NoResponders` at once.
 /// - **Q3** A cancelled request is removed where it waits, and who works on it is told.
 /// - **Q4** A survey ends with every answer there is, and says how many are missing.
+/// - **Q5** A streamed reply comes whole, in order and no faster than it is read.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Opens a sender.

@@ -17,6 +17,7 @@ mod messages;
 mod order;
 mod queues;
 mod receiver;
+mod replies;
 mod requests;
 mod runtime;
 mod sender;
@@ -347,6 +348,15 @@ macro_rules! __broker_cases {
             Q4 surveys q4_a_survey_ends_at_its_deadline [GROUPS, INBOXES, CLOCK];
             Q4 surveys q4_a_survey_may_be_given_up_at_every_poll
                 [GROUPS, INBOXES, NO_RESPONDERS];
+            Q5 replies q5_a_stream_comes_whole_and_in_order [GROUPS, INBOXES];
+            Q5 replies q5_a_stream_comes_no_faster_than_it_is_read [GROUPS, INBOXES];
+            Q5 replies q5_a_stream_that_is_dropped_tells_who_asked
+                [GROUPS, INBOXES, NO_RESPONDERS];
+            Q5 replies q5_who_drops_a_stream_stops_who_writes_it
+                [GROUPS, INBOXES, CANCELLATION];
+            Q5 replies q5_reading_may_be_given_up_at_every_poll
+                [GROUPS, INBOXES, NO_RESPONDERS];
+            Q5 replies q5_writing_may_be_given_up_at_every_poll [GROUPS, INBOXES];
         }
     };
 }

@@ -330,7 +330,7 @@ mutants! {
         a_broker_that_browses_away: Fault::BrowsesAway, breaks [B17];
         a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3];
         a_broker_that_counts_taken_twice: Fault::CountsTakenTwice, breaks [S7];
-        a_broker_that_answers_once: Fault::AnswersOnce, breaks [Q1, Q4];
+        a_broker_that_answers_once: Fault::AnswersOnce, breaks [Q1, Q4, Q5];
         a_broker_that_says_nothing: Fault::SaysNothing, breaks [D3];
         a_broker_that_panics_at_large_numbers: Fault::PanicsAtLargeNumbers, breaks [D4];
     }
