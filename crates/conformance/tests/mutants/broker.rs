@@ -308,7 +308,7 @@ mutants! {
         a_broker_that_ignores_delays: Fault::IgnoresDelays, breaks [B1];
         a_broker_that_matches_too_much: Fault::MatchesTooMuch, breaks [B4, D2] and more;
         a_broker_that_miscounts_copies: Fault::MiscountsCopies, breaks [B5];
-        a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [Q2, Q4];
+        a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [Q2, Q4, Q5];
         a_broker_that_mixes_replies: Fault::MixesReplies, breaks [Q1, Q2] and more;
     }
     VirtualTime::new() => {
@@ -328,7 +328,7 @@ mutants! {
         a_broker_that_ends_in_silence: Fault::EndsInSilence, breaks [R8];
         a_broker_that_tells_no_events: Fault::TellsNoEvents, breaks [B16];
         a_broker_that_browses_away: Fault::BrowsesAway, breaks [B17];
-        a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3];
+        a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3, Q5];
         a_broker_that_counts_taken_twice: Fault::CountsTakenTwice, breaks [S7];
         a_broker_that_answers_once: Fault::AnswersOnce, breaks [Q1, Q4, Q5];
         a_broker_that_says_nothing: Fault::SaysNothing, breaks [D3];
