@@ -80,7 +80,7 @@ struct DeclareArgs {
     #[arg(long, value_name = "POLICY", value_parser = policies(QUEUE_POLICIES))]
     overflow: Option<Overflow>,
     /// How often it hands a message out at most [default: 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_attempts)]
     max_attempts: Option<NonZeroU32>,
     /// How long a message waits after its first attempt; twice as long after the next [default: 0s]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
@@ -173,6 +173,14 @@ fn declaration(args: &DeclareArgs) -> Result<Queue, Failure> {
         queue = queue.bind(Pattern::new(binding)?);
     }
     Ok(queue)
+}
+
+fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
+    match text.parse() {
+        Ok(attempts) => NonZeroU32::new(attempts)
+            .ok_or_else(|| "there has to be one attempt at least".to_owned()),
+        Err(_) => Err("write a whole number".to_owned()),
+    }
 }
 
 fn list(queues: &[QueueInfo], as_json: bool) -> Result<String, Failure> {

@@ -64,7 +64,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             tracing::info!(%report, "drained");
             let lost = report.held + report.abandoned;
             if lost > 0 {
-                note(&format!("{lost} messages were not consumed and end with this broker"));
+                let are = if lost == 1 { "message was" } else { "messages were" };
+                note(&format!("{lost} {are} not consumed and ended with this broker"));
             }
             Ok(())
         }

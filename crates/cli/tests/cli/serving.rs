@@ -70,6 +70,18 @@ fn a_drain_waits_for_what_was_handed_out() {
 }
 
 #[test]
+fn a_drain_that_runs_out_of_time_says_what_is_left() {
+    let broker = Broker::start(&["tcp://127.0.0.1:0", "--drain", "10ms"]);
+    broker.run(&["send", "jobs", "x"]).done();
+    let mut consumer = broker.spawn_ready(&["recv", "jobs", "--ack", "never"]);
+    assert_eq!(consumer.line(), "x");
+    broker.signal(Signal::TERM);
+    let ended = broker.end();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.contains("1 message was not consumed"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let broker = Broker::start(&["tcp://127.0.0.1:0", "--drain", "1h"]);
     broker.run(&["send", "jobs", "x"]).done();

@@ -168,3 +168,16 @@ fn verbose_logs_go_to_stderr() {
     let published = run(["pub", "news", "x", "--url", "memory:", "-vvv"]).with(0);
     assert_eq!(published.text(), "published 1 matched 0 level held\n");
 }
+
+#[test]
+fn a_number_that_makes_no_sense_is_told_what_would() {
+    for (option, value, says) in [
+        ("--max-attempts", "0", "one attempt at least"),
+        ("--max-attempts", "x", "a whole number"),
+        ("--capacity", "0", "room for one at least"),
+        ("--ttl", "5", "500ms"),
+    ] {
+        let refused = run(["queue", "declare", "jobs", option, value]).with(2);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+}

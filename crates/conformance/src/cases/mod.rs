@@ -319,6 +319,8 @@ macro_rules! __broker_cases {
             Q1 dropped_patterns q1_requests_given_up_at_random_mix_nothing_up [GROUPS, INBOXES];
             Q1 requests q1_a_deadline_without_a_clock_is_unsupported [];
             Q1 requests q1_responders_of_a_group_share_the_work [GROUPS, INBOXES];
+            Q1 requests q1_responders_of_a_queue_share_the_work
+                [QUEUES, INBOXES, BINDINGS, INSPECTION];
             Q1 requests q1_inboxes_have_addresses_of_their_own [TOPICS, INBOXES, ALONE];
             Q1 requests q1_a_full_inbox_holds_nobody_up [INBOXES];
             Q1 cancels q1_many_answers_come_to_one_inbox [TOPICS, INBOXES];

@@ -5,8 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use posthaste_core::{
-    Broker, Delivery, ErrorKind, Kind, Message, ReceiverExt, Request, Responder, SenderExt, Status,
-    Subscription,
+    Broker, Delivery, ErrorKind, Kind, Message, ReceiverExt, Request, Responder, SenderExt, Serve,
+    Status, Subscription, Topic,
 };
 
 use crate::Context;
@@ -284,16 +284,30 @@ pub(crate) async fn q1_a_deadline_without_a_clock_is_unsupported(cx: Context) ->
 }
 
 pub(crate) async fn q1_responders_of_a_group_share_the_work(cx: Context) -> Outcome {
-    const REQUESTS: usize = 40;
     let topic = cx.topic("service")?;
-    let bus = cx.bus();
     let peer = cx.peer_bus();
-    let mut first = peer.serve(&topic).concurrency(2).open().await?;
-    let mut second = peer.serve(&topic).concurrency(2).open().await?;
+    let responders = [peer.serve(&topic), peer.serve(&topic)];
+    share_the_work(&cx, &topic, responders).await
+}
+
+pub(crate) async fn q1_responders_of_a_queue_share_the_work(cx: Context) -> Outcome {
+    let topic = cx.topic("service")?;
+    let queue = cx.queue("requests").await?;
+    let peer = cx.peer_bus();
+    let responders = [peer.serve(&topic).queue(&queue), peer.serve(&topic).queue(&queue)];
+    share_the_work(&cx, &topic, responders).await?;
+    cx.until_queue(&queue, "no request is left", |info| info.ledger.held == 0).await
+}
+
+async fn share_the_work(cx: &Context, topic: &Topic, responders: [Serve; 2]) -> Outcome {
+    const REQUESTS: usize = 40;
+    let bus = cx.bus();
+    let [first, second] = responders.map(|serve| serve.concurrency(2));
+    let (mut first, mut second) = (first.open().await?, second.open().await?);
     let asking = async {
         for _ in 0..REQUESTS / 4 {
             all((0..4).map(|_| {
-                let asking = bus.request(&topic, "please").into_future();
+                let asking = bus.request(topic, "please").into_future();
                 let run: LocalFuture<'_, Outcome> = Box::pin(async {
                     asking.await?;
                     Ok(())
