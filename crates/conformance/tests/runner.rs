@@ -283,3 +283,25 @@ impl Broker for TopicsOnly {
         Capabilities::new("topics-only").native(&[Capability::Topics])
     }
 }
+
+#[test]
+fn the_guarantee_table_of_the_documentation_is_whole() {
+    let table: Vec<_> = include_str!("../../../docs/semantics.md")
+        .lines()
+        .skip_while(|line| !line.starts_with("| guarantee |"))
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
+        .collect();
+    let capabilities: Vec<_> = table.iter().flat_map(|row| row[2].split(", ")).collect();
+    for capability in Capability::ALL.map(|this| this.to_string()) {
+        assert!(capabilities.contains(&&*capability), "{capability} is in no row");
+    }
+    let broker_laws = BROKER_CASES.iter().map(|case| case.law.to_string());
+    let known: Vec<_> = broker_laws.collect();
+    for law in table[2..].iter().flat_map(|row| row[5].split(", ")).filter(|law| *law != "-") {
+        let (first, last) = law.split_once('-').unwrap_or((law, law));
+        for law in [first, last] {
+            assert!(known.iter().any(|this| this == law), "there is no law {law}");
+        }
+    }
+}

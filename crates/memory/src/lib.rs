@@ -18,8 +18,9 @@
 //! # }
 //! ```
 //!
-//! Everything but draining and deadlines works without a clock, under any `block_on`. Give the
-//! broker a runtime ([`Memory::with_runtime`]) for those two.
+//! What has to do with time (deadlines, delays, time-outs, deduplication, draining) needs a clock:
+//! give the broker a runtime ([`Memory::with_runtime`]). Everything else works without, under any
+//! `block_on`.
 
 mod aftermath;
 mod agenda;
