@@ -132,10 +132,10 @@ struct RecordedSender {
 }
 
 impl RecordedSender {
-    fn on_receipt(&mut self, receipt: &Receipt) {
-        while receipt.returned > 0
-            && let Some(returned) = self.inner.take_returned(Seq::FIRST)
-        {
+    /// Takes over what has come back, and writes it down. The caller may ask for it before it has
+    /// flushed.
+    fn take_back(&mut self) {
+        while let Some(returned) = self.inner.take_returned(Seq::FIRST) {
             let place = returned.seq.get().checked_sub(self.settled + 1);
             let place = place.and_then(|place| usize::try_from(place).ok());
             let name = place.and_then(|place| self.taken.get_mut(place)).and_then(Option::take);
@@ -144,6 +144,12 @@ impl RecordedSender {
                 self.recorder.record(What::SendErr { sender, id, kind });
             }
             self.returned.push_back(returned);
+        }
+    }
+
+    fn on_receipt(&mut self, receipt: &Receipt) {
+        if receipt.returned > 0 {
+            self.take_back();
         }
         while self.settled < receipt.upto.get()
             && let Some(name) = self.taken.pop_front()
@@ -196,8 +202,9 @@ impl Sender for RecordedSender {
     }
 
     fn take_returned(&mut self, from: Seq) -> Option<Returned> {
-        let at = self.returned.iter().position(|returned| returned.seq >= from);
-        at.and_then(|at| self.returned.remove(at)).or_else(|| self.inner.take_returned(from))
+        self.take_back();
+        let at = self.returned.iter().position(|returned| returned.seq >= from)?;
+        self.returned.remove(at)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

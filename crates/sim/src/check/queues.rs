@@ -106,17 +106,21 @@ pub fn each_attempt_once() -> Check {
 }
 
 /// What was acknowledged, and confirmed as such, is never handed out again.
+///
+/// A consumer whose connection is gone may still be handed what it had received before: that is an
+/// earlier attempt, and settling it is in vain. What counts is an attempt after the settled one.
 #[must_use]
 pub fn settled_stays_settled() -> Check {
     my("what is settled stays settled", |history| {
-        let mut waiting: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
-        let (mut settled, mut sends) = (BTreeSet::new(), BTreeMap::<&Name, u32>::new());
+        let mut waiting: BTreeMap<&Name, Vec<(&Name, u32)>> = BTreeMap::new();
+        let mut settled: BTreeMap<&Name, u32> = BTreeMap::new();
+        let mut sends = BTreeMap::<&Name, u32>::new();
         let mut again = Vec::new();
         for (_, what) in history.iter() {
             match what {
                 What::SendInvoke { id, .. } => *sends.entry(id).or_default() += 1,
-                What::Settle { consumer, id, how: How::Ack, .. } => {
-                    waiting.entry(consumer).or_default().push(id);
+                What::Settle { consumer, id, attempt, how: How::Ack } => {
+                    waiting.entry(consumer).or_default().push((id, *attempt));
                 }
                 What::SettleOk { consumer } => {
                     settled.extend(waiting.remove(consumer).unwrap_or_default());
@@ -124,10 +128,11 @@ pub fn settled_stays_settled() -> Check {
                 What::SettleErr { consumer, .. } => {
                     waiting.remove(consumer);
                 }
-                What::Deliver { source: Source::Queue(_), id, .. }
-                    if settled.contains(id) && sends.get(id) == Some(&1) =>
-                {
-                    again.push(Arc::clone(id));
+                What::Deliver { source: Source::Queue(_), id, attempt, .. } => {
+                    let was = settled.get(id).is_some_and(|settled| attempt > settled);
+                    if was && sends.get(id) == Some(&1) {
+                        again.push(Arc::clone(id));
+                    }
                 }
                 _ => {}
             }
@@ -136,21 +141,33 @@ pub fn settled_stays_settled() -> Check {
     })
 }
 
+/// Who was handed a message: where in the history, for the how manieth time, and who.
+type Handed<'a> = (usize, u32, &'a Name);
+
 /// Nobody is handed what somebody else holds: whoever acknowledges a delivery, and has that
 /// confirmed, was the only one who had it meanwhile.
+///
+/// An earlier attempt that turns up late is what a consumer had received over a connection that it
+/// has lost.
 #[must_use]
 pub fn one_holder_at_a_time() -> Check {
     my("a delivery has one holder at a time", |history| {
-        // Who was handed a message last, before the one who holds it now.
-        let mut handed: BTreeMap<&Name, Vec<(usize, &Name)>> = BTreeMap::new();
+        let mut handed: BTreeMap<&Name, Vec<Handed<'_>>> = BTreeMap::new();
         let mut waiting: BTreeMap<&Name, Vec<(usize, &Name)>> = BTreeMap::new();
         let mut sends = BTreeMap::<&Name, u32>::new();
         let mut shared = Vec::new();
         for (at, what) in history.iter() {
             match what {
                 What::SendInvoke { id, .. } => *sends.entry(id).or_default() += 1,
-                What::Deliver { source: Source::Queue(_), consumer, id, leased: true, .. } => {
-                    handed.entry(id).or_default().push((at, consumer));
+                What::Deliver {
+                    source: Source::Queue(_),
+                    consumer,
+                    id,
+                    attempt,
+                    leased: true,
+                    ..
+                } => {
+                    handed.entry(id).or_default().push((at, *attempt, consumer));
                 }
                 What::Settle { consumer, id, how: How::Ack, .. } => {
                     waiting.entry(consumer).or_default().push((at, id));
@@ -161,10 +178,10 @@ pub fn one_holder_at_a_time() -> Check {
                 What::SettleOk { consumer } => {
                     for (acked, id) in waiting.remove(consumer).unwrap_or_default() {
                         let all = handed.get(id).map_or(&[][..], Vec::as_slice);
-                        let own = all.iter().rfind(|(at, who)| *who == consumer && *at < acked);
-                        let Some((own, _)) = own else { continue };
-                        let other = |(at, who): &(usize, &Name)| {
-                            *who != consumer && (*own..acked).contains(at)
+                        let own = |(at, _, who): &&Handed<'_>| *who == consumer && *at < acked;
+                        let Some((own, attempt, _)) = all.iter().rfind(own) else { continue };
+                        let other = |(at, other, who): &Handed<'_>| {
+                            *who != consumer && other >= attempt && (*own..acked).contains(at)
                         };
                         if all.iter().any(other) && sends.get(id) == Some(&1) {
                             shared.push(Arc::clone(id));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::Endpoint;
 use posthaste_core::{
-    Broker, Delivery, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+    Broker, Delivery, ErrorKind, Message, Queue, ReceiverExt, Sender, SenderExt, SenderOptions,
+    Seq, Subscription, Topic,
 };
 use posthaste_link::{Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
@@ -142,7 +143,7 @@ pub(crate) async fn produce(node: Node, how: Producing) {
         }
     };
     for number in 0..how.messages {
-        sender.feed(how.message(&node, number)).await.expect("a remote that reconnects takes it");
+        feed(&node, &mut sender, how.message(&node, number)).await;
         if node.random(5) == 0 {
             sender.flush().await.expect("a flush of an open sender");
         }
@@ -150,6 +151,26 @@ pub(crate) async fn produce(node: Node, how: Producing) {
     }
     sender.flush().await.expect("a flush of an open sender");
     sender.close().await.expect("everything has its outcome");
+}
+
+/// Has a sender take a message, given up half-way again and again. What has come back meanwhile
+/// stands in its way, and is taken out of it; these are the messages that may be sent again.
+async fn feed(node: &Node, sender: &mut impl Sender, message: Message) -> Vec<Message> {
+    let (mut slot, mut back) = (Some(message), Vec::new());
+    loop {
+        let patience = Duration::from_millis(1 + node.random(400));
+        let sent = within(node, patience, sender.send_from(&mut slot)).await;
+        while let Some(returned) = sender.take_returned(Seq::FIRST) {
+            back.push(returned.message);
+        }
+        match sent {
+            Some(Ok(_)) => return back,
+            // The window may be full of what had come back.
+            Some(Err(error)) if error.kind() == ErrorKind::Full => {}
+            Some(Err(error)) => panic!("a remote that reconnects takes it: {error}"),
+            None => {}
+        }
+    }
 }
 
 /// How a consumer treats what it is handed.
