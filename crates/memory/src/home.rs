@@ -19,12 +19,17 @@ pub(crate) struct Home {
     /// Whether somebody wants to hear of every copy that is dropped.
     pub(crate) hears_drops: AtomicBool,
     engine: Weak<Engine>,
+    /// Where the clocks stood when the broker was made, should it run on the wrong one.
+    wall: Option<(Instant, Duration)>,
 }
 
 impl Home {
     pub(crate) fn new(runtime: Option<SharedRuntime>, engine: Weak<Engine>) -> Arc<Self> {
+        let planted = Planted::ask(runtime.as_deref());
+        let wall = runtime.as_ref().filter(|_| planted.trusts_wall_clock);
         Arc::new(Self {
-            planted: Planted::ask(runtime.as_deref()),
+            planted,
+            wall: wall.map(|runtime| (runtime.now(), runtime.unix_time())),
             runtime,
             schedule: Schedule::default(),
             hears_drops: AtomicBool::new(false),
@@ -46,7 +51,11 @@ impl Home {
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {
-        self.runtime.as_ref().map(|runtime| runtime.now())
+        let runtime = self.runtime.as_ref()?;
+        match self.wall {
+            None => Some(runtime.now()),
+            Some((origin, begun)) => Some(later(origin, runtime.unix_time().saturating_sub(begun))),
+        }
     }
 
     /// The wall clock; zero without one.

@@ -19,6 +19,16 @@ pub(crate) struct Planted {
     pub(crate) forgets_ids: bool,
     /// A keyed queue hands out a key's next message at once.
     pub(crate) ignores_keys: bool,
+    /// A queue takes what it has no room for.
+    pub(crate) ignores_capacity: bool,
+    /// Room that is freed wakes none of the senders that wait for it.
+    pub(crate) forgets_blocked: bool,
+    /// A message that has failed as often as it may is handed out again all the same.
+    pub(crate) never_gives_up: bool,
+    /// A drain waits for nothing.
+    pub(crate) drains_at_once: bool,
+    /// Durations run on the wall clock.
+    pub(crate) trusts_wall_clock: bool,
 }
 
 impl Planted {
@@ -32,6 +42,11 @@ impl Planted {
             swallows_wake_ups: has("memory.swallows-wake-ups"),
             forgets_ids: has("memory.forgets-ids"),
             ignores_keys: has("memory.ignores-keys"),
+            ignores_capacity: has("memory.ignores-capacity"),
+            forgets_blocked: has("memory.forgets-blocked"),
+            never_gives_up: has("memory.never-gives-up"),
+            drains_at_once: has("memory.drains-at-once"),
+            trusts_wall_clock: has("memory.trusts-wall-clock"),
         }
     }
 }

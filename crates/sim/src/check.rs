@@ -16,11 +16,13 @@ use crate::history::{History, Name};
 
 pub use books::{books_balance, bounds_hold};
 pub use order::{
-    confirms_are_ordered, fifo_per_sender, keys_are_in_order, retried_come_back_first,
+    confirms_are_ordered, fifo_per_sender, keys_are_in_order, nothing_comes_early,
+    retried_come_back_first,
 };
 pub use queues::{
-    each_attempt_once, every_send_has_an_outcome, no_confirmed_loss, no_confirmed_loss_but_by,
-    no_invention, one_holder_at_a_time, settled_stays_settled,
+    at_most, each_attempt_once, every_send_has_an_outcome, ids_are_taken_once, no_confirmed_loss,
+    no_confirmed_loss_but_by, no_invention, one_holder_at_a_time, settled_stays_settled,
+    the_dead_are_kept,
 };
 pub use requests::requests_have_one_outcome;
 pub use topics::subscribers_miss_nothing_unsaid;

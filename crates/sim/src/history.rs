@@ -41,6 +41,8 @@ pub enum What {
         queue: bool,
         /// Its key, for order.
         key: Option<Name>,
+        /// How long it is to wait before it is delivered.
+        delay: Duration,
     },
     /// A message was confirmed.
     SendOk {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::history::What;
-use crate::network::AGAIN;
+use crate::network::{AGAIN, Conn};
 use crate::state::{Aftermath, Due, State, WORLD};
 
 /// How long a stall, a pause, a partition or a death lasts at most.
@@ -104,6 +104,15 @@ impl State {
         self.fault(WORLD, format!("connection {conn} is cut"));
         self.break_off(conn, 0);
         self.break_off(conn, 1);
+    }
+
+    /// Resets all connections, or those of one node.
+    pub(crate) fn cut_all(&mut self, of: Option<usize>) {
+        let ends = |conn: &Conn| conn.ends.iter().map(|end| end.scope.node).collect::<Vec<_>>();
+        let conns = self.network.conns.iter();
+        let own = conns.filter(|(_, conn)| of.is_none_or(|node| ends(conn).contains(&node)));
+        let own: Vec<u64> = own.map(|(id, _)| *id).collect();
+        own.into_iter().for_each(|conn| self.cut(conn));
     }
 
     fn half_open_one(&mut self) {

@@ -152,6 +152,11 @@ impl Node {
         self.shared.with(|state, after| state.restart(self.at, after));
     }
 
+    /// Resets all its connections.
+    pub fn cut(&self) {
+        self.shared.with(|state, _| state.cut_all(Some(self.at)));
+    }
+
     /// Lets the node stand still, as a stopped process does: its sockets still take and give.
     pub fn pause(&self) {
         self.shared.with(|state, _| state.pause(self.at));

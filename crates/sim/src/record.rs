@@ -178,6 +178,7 @@ impl Sender for RecordedSender {
                 to: message.topic(),
                 queue: message.is_to_queue(),
                 key: message.key().map(Name::from),
+                delay: message.delay(),
             });
         }
         let taken = ready!(self.inner.poll_send(cx, slot));

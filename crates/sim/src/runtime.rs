@@ -111,12 +111,12 @@ impl Future for SimTimer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.with(|state, after| {
+            if state.take_timer(self.id) {
+                return Poll::Ready(());
+            }
             let Some(timer) = state.timers.get_mut(&self.id) else {
                 return Poll::Pending;
             };
-            if std::mem::take(&mut timer.fired) {
-                return Poll::Ready(());
-            }
             after.forgotten.extend(timer.waker.replace(cx.waker().clone()));
             Poll::Pending
         })

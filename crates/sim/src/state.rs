@@ -84,8 +84,10 @@ pub(crate) struct Task {
 
 pub(crate) struct TimerState {
     scope: Scope,
+    /// When it fires.
     due: Option<(Duration, u64)>,
-    pub(crate) fired: bool,
+    /// What it was armed for, until it is ready.
+    deadline: Option<Duration>,
     pub(crate) waker: Option<Waker>,
 }
 
@@ -306,14 +308,14 @@ impl State {
 
     pub(crate) fn add_timer(&mut self, scope: Scope) -> u64 {
         let id = self.next_number();
-        self.timers.insert(id, TimerState { scope, due: None, fired: false, waker: None });
+        self.timers.insert(id, TimerState { scope, due: None, deadline: None, waker: None });
         id
     }
 
     pub(crate) fn reset_timer(&mut self, id: u64, at: Duration) {
         let late = self.dice.up_to(LATE);
         let Some(timer) = self.timers.get_mut(&id) else { return };
-        timer.fired = false;
+        timer.deadline = Some(at);
         if let Some(key) = timer.due.take() {
             self.agenda.remove(&key);
         }
@@ -336,9 +338,22 @@ impl State {
         self.timeline.note(Kind::Timer, [id, self.now.as_nanos() as u64, 0]);
         if let Some(timer) = self.timers.get_mut(&id) {
             timer.due = None;
-            timer.fired = true;
             after.wake(timer.waker.take());
         }
+    }
+
+    /// Whether a timer's time has come. It wakes somewhat late, but whoever looks earlier sees it
+    /// at once, as with every real timer.
+    pub(crate) fn take_timer(&mut self, id: u64) -> bool {
+        let Some(timer) = self.timers.get_mut(&id) else { return false };
+        let come = timer.deadline.is_some_and(|deadline| deadline <= self.now);
+        if come {
+            timer.deadline = None;
+            if let Some(key) = timer.due.take() {
+                self.agenda.remove(&key);
+            }
+        }
+        come
     }
 
     /// How many timers of a node are armed.

@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long [`World::until`] waits after the world has healed.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What a scenario says that has waited in vain.
+pub(crate) const NEVER_TRUE: &str = "never came true: ";
+
 /// A world of nodes, with time, a network and a fate of its own.
 ///
 /// Cloning it makes another handle on the same world.
@@ -95,7 +98,7 @@ impl World {
             }
         };
         let came_true = timeout_at(&*runtime, deadline, waiting).await;
-        assert!(came_true.is_some(), "never came true: {what}");
+        assert!(came_true.is_some(), "{NEVER_TRUE}{what}");
     }
 
     /// What has happened so far.
@@ -130,10 +133,7 @@ impl World {
 
     /// Resets every connection.
     pub fn cut(&self) {
-        self.shared.with(|state, _| {
-            let conns: Vec<u64> = state.network.conns.keys().copied().collect();
-            conns.into_iter().for_each(|conn| state.cut(conn));
-        });
+        self.shared.with(|state, _| state.cut_all(None));
     }
 
     fn here(&self) -> Node {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::planted::Planted;
 use super::table::{Address, Heard, LineWaker, Look, Table, Takes, Turn};
 use crate::runtime::BoxTimer;
 use crate::sync::Mutex;
@@ -51,7 +52,7 @@ enum LineState {
 
 impl Inbox {
     pub(super) fn new(broker: Arc<dyn Broker>, runtime: Option<SharedRuntime>) -> Self {
-        let table = Arc::<Table>::default();
+        let table = Arc::new(Table::new(Planted::ask(runtime.as_deref())));
         Self {
             broker,
             runtime,

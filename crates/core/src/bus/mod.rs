@@ -2,6 +2,7 @@
 
 mod crew;
 mod inbox;
+mod planted;
 mod pool;
 mod question;
 mod request;

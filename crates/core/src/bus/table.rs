@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
+use super::planted::Planted;
 use crate::sync::Mutex;
 use crate::task::lock;
 use crate::{Error, ErrorKind, Message, Topic};
@@ -33,6 +34,7 @@ const SLOT_BITS: u32 = 16;
 #[derive(Default)]
 pub(super) struct Table {
     state: Mutex<State>,
+    planted: Planted,
 }
 
 #[derive(Default)]
@@ -125,6 +127,10 @@ pub(super) struct Turn {
 }
 
 impl Table {
+    pub(super) fn new(planted: Planted) -> Self {
+        Self { state: Mutex::default(), planted }
+    }
+
     /// Takes a slot; the answer is its correlation.
     pub(super) fn register(
         &self,
@@ -132,6 +138,7 @@ impl Table {
         deadline: Option<Instant>,
         waker: &Waker,
     ) -> Result<u64, Error> {
+        let deadline = deadline.filter(|_| !self.planted.ignores_deadlines);
         let mut state = lock(&self.state);
         let state = &mut *state;
         let index = match state.free.pop() {
@@ -149,6 +156,9 @@ impl Table {
         };
         // Counted over all slots, so no correlation comes twice; from 1, so none is 0.
         state.generation = (state.generation % (u64::MAX >> SLOT_BITS)) + 1;
+        if self.planted.forgets_generations {
+            state.generation = 1;
+        }
         let correlation = state.generation << SLOT_BITS | index as u64;
         let slot = &mut state.slots[index];
         (slot.correlation, slot.takes, slot.deadline) = (correlation, takes, deadline);
@@ -289,7 +299,11 @@ impl Table {
     ) {
         let mut state = lock(&self.state);
         for reply in replies {
-            match state.find(reply.correlation()) {
+            let found = match self.planted.answers_any_request {
+                false => state.find(reply.correlation()),
+                true => state.oldest(),
+            };
+            match found {
                 Some(index) if state.slots[index].has_room() => {
                     let last = matches!(state.slots[index].takes, Takes::One);
                     wakers.extend(state.tell(index, Heard::Reply(reply), last));
@@ -330,6 +344,12 @@ impl State {
         let index = (correlation % WAITING_MAX as u64) as usize;
         let slot = self.slots.get(index)?;
         (correlation != 0 && slot.correlation == correlation).then_some(index)
+    }
+
+    /// The request that waits longest.
+    fn oldest(&self) -> Option<usize> {
+        let open = (0..self.slots.len()).filter(|index| self.slots[*index].is_open());
+        open.min_by_key(|index| self.slots[*index].correlation)
     }
 
     /// Tells a request something, `last` if nothing more comes. It does not wait until it looks.

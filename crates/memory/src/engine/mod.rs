@@ -285,6 +285,7 @@ impl Engine {
             self.draining.store(true, Ordering::SeqCst);
             registry.mailboxes.values().cloned().collect()
         };
+        let within = if self.home.planted.drains_at_once { Duration::ZERO } else { within };
         Ok(drain::drain(&**runtime, mailboxes, &self.drains, within).await)
     }
 

@@ -341,7 +341,10 @@ impl State {
         Room {
             messages: self.lanes.len() + self.aside.len() + self.leases.len() + self.reserved,
             bytes: self.held_bytes() + self.reserved_bytes,
-            capacity_messages: self.settings.queue.capacity_messages,
+            capacity_messages: match self.home.planted.ignores_capacity {
+                false => self.settings.queue.capacity_messages,
+                true => usize::MAX,
+            },
             capacity_bytes: self.settings.queue.capacity_bytes,
         }
     }
@@ -351,7 +354,9 @@ impl State {
     }
 
     fn room_was_freed(&mut self, after: &mut Aftermath) {
-        self.wake_blocked(after);
+        if !self.home.planted.forgets_blocked {
+            self.wake_blocked(after);
+        }
         if self.stalled.is_some() {
             self.restart_stall();
         }

@@ -122,7 +122,7 @@ impl State {
         let mut due = None;
         match failed {
             None => entry.attempts = entry.attempts.saturating_sub(1),
-            Some((_, why)) if entry.attempts >= self.settings.queue.max_attempts => {
+            Some((_, why)) if self.has_failed_enough(&entry) => {
                 return self.die(entry, why, reason::MAX_ATTEMPTS, after);
             }
             Some((delay, why)) => {
@@ -144,6 +144,11 @@ impl State {
         }
         self.mind(&entry);
         self.place(entry, due, after);
+    }
+
+    fn has_failed_enough(&self, entry: &Entry) -> bool {
+        let most = self.settings.queue.max_attempts;
+        entry.attempts >= most && !self.home.planted.never_gives_up
     }
 
     /// A request that waits in a queue for nobody, although it did not say that it waits. (Groups

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use posthaste_core::{Source, Topic};
 
@@ -88,7 +89,7 @@ pub fn confirms_are_ordered() -> Check {
 }
 
 /// In a keyed queue the messages of a key are handed out one at a time, in the order of their
-/// sender: none while the one before is held.
+/// sender: none while the one before is held. For any number of consumers.
 #[must_use]
 pub fn keys_are_in_order() -> Check {
     my("the messages of a key come one by one", |history| {
@@ -114,7 +115,42 @@ pub fn keys_are_in_order() -> Check {
                 _ => {}
             }
         }
-        none_of("handed out while another of its key was held", &beside)
+        none_of("handed out while another of its key was held", &beside)?;
+        let (lives, firsts) = first_deliveries(history);
+        let mut late = Vec::new();
+        for ids in firsts.values() {
+            let mut last: BTreeMap<(&Name, &Name), usize> = BTreeMap::new();
+            for id in ids {
+                let Some(life) = lives.get(id) else { continue };
+                let Some((sender, key)) = life.sender.zip(keys.get(id)) else { continue };
+                let before = last.insert((sender, key), life.invoked);
+                if before.is_some_and(|before| before > life.invoked) {
+                    late.push(Arc::clone(id));
+                }
+            }
+        }
+        none_of("handed out after a later message of the same key", &late)
+    })
+}
+
+/// What is to be delivered after a while is not delivered before.
+#[must_use]
+pub fn nothing_comes_early() -> Check {
+    my("nothing comes before its time", |history| {
+        let mut due: BTreeMap<&Name, Duration> = BTreeMap::new();
+        let mut early = Vec::new();
+        for event in history.events() {
+            match &event.what {
+                What::SendInvoke { id, delay, .. } => {
+                    due.entry(id).or_insert(event.at + *delay);
+                }
+                What::Deliver { id, .. } if due.get(id).is_some_and(|due| event.at < *due) => {
+                    early.push(Arc::clone(id));
+                }
+                _ => {}
+            }
+        }
+        none_of("delivered before its delay was over", &early)
     })
 }
 

@@ -76,32 +76,96 @@ fn lost(history: &History, but_by: Option<&str>) -> Result<(), String> {
 #[must_use]
 pub fn each_attempt_once() -> Check {
     my("each attempt is handed out once", |history| {
-        let mut sends: BTreeMap<&Name, u32> = BTreeMap::new();
-        let mut left: BTreeMap<(&Topic, &Name, u32), u32> = BTreeMap::new();
-        let mut released: BTreeSet<(&Name, u32)> = BTreeSet::new();
-        let mut doubled = Vec::new();
+        none_of("handed out more often than sent", &doubled(history, u32::MAX))
+    })
+}
+
+/// A message with an id is taken once, however often it was sent: each of its attempts is handed
+/// out once, unless it was given back as unseen. For queues whose deduplication window is longer
+/// than anybody goes on sending again.
+#[must_use]
+pub fn ids_are_taken_once() -> Check {
+    my("each id is taken once", |history| none_of("taken more than once", &doubled(history, 1)))
+}
+
+/// The attempts that were handed out more often than their message was sent, or than `most` times.
+fn doubled(history: &History, most: u32) -> Vec<Name> {
+    let mut sends: BTreeMap<&Name, u32> = BTreeMap::new();
+    let mut seen: BTreeMap<(&Topic, &Name, u32), u32> = BTreeMap::new();
+    let mut released: BTreeSet<(&Name, u32)> = BTreeSet::new();
+    let mut doubled = Vec::new();
+    for (_, what) in history.iter() {
+        match what {
+            What::SendInvoke { id, .. } => *sends.entry(id).or_default() += 1,
+            What::Settle { id, attempt, how: How::Release, .. } => {
+                released.insert((id, *attempt));
+            }
+            What::Deliver { source: Source::Queue(queue), id, attempt, leased: true, .. } => {
+                if released.remove(&(id, *attempt)) {
+                    continue;
+                }
+                let seen = seen.entry((queue, id, *attempt)).or_default();
+                *seen += 1;
+                if *seen > sends.get(id).copied().unwrap_or(0).min(most) {
+                    doubled.push(format!("{id} (attempt {attempt})").into());
+                }
+            }
+            _ => {}
+        }
+    }
+    doubled
+}
+
+/// Nothing is handed out of `queue` for the `attempts + 1`st time: what fails so often is out of
+/// the way.
+#[must_use]
+pub fn at_most(attempts: u32, queue: Topic) -> Check {
+    my("nothing is handed out too often", move |history| {
+        let mut often = Vec::new();
+        for (_, what) in history.iter() {
+            if let What::Deliver { source: Source::Queue(of), id, attempt, .. } = what
+                && *of == queue
+                && *attempt > attempts
+            {
+                often.push(format!("{id} (attempt {attempt})").into());
+            }
+        }
+        none_of(&format!("handed out of {queue} more than {attempts} times"), &often)
+    })
+}
+
+/// Whatever was confirmed in `queue` was acknowledged by a consumer of it, or handed to one of
+/// `dead`, where its dead letters go.
+#[must_use]
+pub fn the_dead_are_kept(queue: Topic, dead: Topic) -> Check {
+    my("what is not done is a dead letter", move |history| {
+        let (mut sent, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
+        let mut consumers: BTreeMap<&Name, &Source> = BTreeMap::new();
+        let mut kept = BTreeSet::new();
         for (_, what) in history.iter() {
             match what {
-                What::SendInvoke { id, .. } => *sends.entry(id).or_default() += 1,
-                What::Settle { id, attempt, how: How::Release, .. } => {
-                    released.insert((id, *attempt));
+                What::SendInvoke { id, to, queue: true, .. } if *to == queue => {
+                    sent.insert(id);
                 }
-                What::Deliver {
-                    source: Source::Queue(queue), id, attempt, leased: true, ..
-                } => {
-                    if released.remove(&(id, *attempt)) {
-                        continue;
-                    }
-                    let seen = left.entry((queue, id, *attempt)).or_default();
-                    *seen += 1;
-                    if *seen > sends.get(id).copied().unwrap_or(0) {
-                        doubled.push(format!("{id} (attempt {attempt})").into());
-                    }
+                What::SendOk { id, .. } if sent.contains(id) => {
+                    confirmed.insert(id);
+                }
+                What::SubscribeOk { consumer, source } => {
+                    consumers.insert(consumer, source);
+                }
+                What::Deliver { source: Source::Queue(of), id, .. } if *of == dead => {
+                    kept.insert(id);
+                }
+                What::Settle { consumer, id, how: How::Ack, .. }
+                    if consumers.get(consumer) == Some(&&Source::Queue(queue.clone())) =>
+                {
+                    kept.insert(id);
                 }
                 _ => {}
             }
         }
-        none_of("handed out more often than sent", &doubled)
+        let lost = confirmed.into_iter().filter(|id| !kept.contains(id));
+        none_of("neither done nor a dead letter", &lost.map(Arc::clone).collect::<Vec<_>>())
     })
 }
 

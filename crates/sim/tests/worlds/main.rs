@@ -1,7 +1,10 @@
 //! Real brokers, links and buses in hostile worlds: what they promise holds in every one, and every
 //! bug that is planted is found.
 
+mod endings;
+mod guarantees;
 mod planted;
 mod scenarios;
 mod support;
 mod sweep;
+mod ways;

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use posthaste_core::transport::Endpoint;
 use posthaste_core::{
     Broker, Bus, Message, Overflow, Queue, ReceiverExt, SenderExt, SenderOptions, Subscription,
 };
 use posthaste_sim::{Faults, Node, Sim, World, check};
 
 use crate::support::{
-    BrokerNode, Consuming, Producing, client, consume, pause, produce, topic, within,
+    BrokerNode, Consuming, Producing, client, client_at, consume, pause, produce, there, topic,
+    within,
 };
 
 /// The most messages that the queue of the jobs holds.
@@ -128,6 +130,16 @@ pub(crate) fn gentle() -> Sim {
 
 /// Two producers, one queue, one consumer at a time: order.
 pub(crate) async fn one_line(world: World) {
+    line(world, 0).await;
+}
+
+/// The same, and the connections of the producers are cut. (A consumer whose connection is cut is
+/// two consumers for a while.)
+pub(crate) async fn cut_line(world: World) {
+    line(world, 8).await;
+}
+
+async fn line(world: World, cuts: u64) {
     let prefetch = 1 + world.random(4) as usize;
     world
         .check(check::no_invention())
@@ -147,6 +159,10 @@ pub(crate) async fn one_line(world: World) {
         let producing = Producing { pause: 20, ..Producing::to("jobs", 30) };
         world.node(name).start(move |node| produce(node, producing.clone()))
     });
+    for _ in 0..cuts {
+        world.sleep(Duration::from_millis(world.random(400))).await;
+        producers[world.random(2) as usize].cut();
+    }
     for producer in &producers {
         producer.finished().await;
     }
@@ -239,8 +255,10 @@ pub(crate) async fn questions(world: World) {
         .check(check::requests_have_one_outcome(Duration::from_secs(5)))
         .check(check::books_balance());
     let broker = BrokerNode::start(&world, false, Vec::new()).await;
-    let answerers = ["sage-a", "sage-b"].map(|name| world.node(name).mortal().start(answer));
-    let askers = ["asker-a", "asker-b"].map(|name| world.node(name).start(ask));
+    let answers = |node| answer_at(node, there());
+    let answerers = ["sage-a", "sage-b"].map(|name| world.node(name).mortal().start(answers));
+    let asks = |node| ask_at(node, there());
+    let askers = ["asker-a", "asker-b"].map(|name| world.node(name).start(asks));
     for asker in &askers {
         asker.finished().await;
     }
@@ -258,8 +276,9 @@ pub(crate) async fn questions(world: World) {
     broker.audit().await;
 }
 
-async fn ask(node: Node) {
-    let bus = Bus::with_runtime(client(&node).await, node.runtime());
+/// Asks one question after another.
+pub(crate) async fn ask_at(node: Node, there: Endpoint) {
+    let bus = Bus::with_runtime(client_at(&node, there).await, node.runtime());
     for number in 0..25 {
         let id = format!("{}.{number}", node.name());
         let time = Duration::from_millis(100 + node.random(4_000));
@@ -272,9 +291,10 @@ async fn ask(node: Node) {
     }
 }
 
-async fn answer(node: Node) {
+/// Answers questions, each with itself, for as long as it lives.
+pub(crate) async fn answer_at(node: Node, there: Endpoint) {
     loop {
-        let bus = Bus::with_runtime(client(&node).await, node.runtime());
+        let bus = Bus::with_runtime(client_at(&node, there.clone()).await, node.runtime());
         let Ok(responder) = bus.serve("sum").concurrency(3).open().await else {
             pause(&node, 100).await;
             continue;

@@ -21,6 +21,9 @@ type Inside = (Memory, Arc<Server>);
 pub(crate) struct BrokerNode {
     pub(crate) node: Node,
     inside: Arc<Mutex<Option<Inside>>>,
+    /// How many timers are armed when nobody is connected: that of the broker's clock, if ids are
+    /// remembered for a while.
+    timers: usize,
 }
 
 /// What of a broker's node is there when nobody is connected.
@@ -29,6 +32,7 @@ const ALONE: Census = Census { tasks: 3, timers: 0, connections: 0, listeners: 1
 impl BrokerNode {
     pub(crate) async fn start(world: &World, mortal: bool, queues: Vec<Queue>) -> Self {
         let inside = Arc::new(Mutex::new(None));
+        let timers = usize::from(queues.iter().any(|queue| queue.dedup_window.is_some()));
         let node = world.node("broker");
         let node = if mortal { node.mortal() } else { node };
         let filled = Arc::clone(&inside);
@@ -46,7 +50,7 @@ impl BrokerNode {
                 std::future::pending::<()>().await;
             }
         });
-        let broker = Self { node, inside };
+        let broker = Self { node, inside, timers };
         world.until("the broker is there", async || broker.inside.lock().unwrap().is_some()).await;
         broker
     }
@@ -54,6 +58,11 @@ impl BrokerNode {
     /// The broker of the current life.
     pub(crate) fn memory(&self) -> Memory {
         self.inside.lock().unwrap().as_ref().expect("it was started").0.clone()
+    }
+
+    /// The server of the current life.
+    pub(crate) fn server(&self) -> Arc<Server> {
+        Arc::clone(&self.inside.lock().unwrap().as_ref().expect("it was started").1)
     }
 
     /// How many messages a queue holds.
@@ -69,7 +78,8 @@ impl BrokerNode {
 
     /// Waits until nothing is left of those who were connected.
     pub(crate) async fn deserted(&self, world: &World) {
-        world.until("nothing is left of the clients", async || self.node.census() == ALONE).await;
+        let alone = Census { timers: self.timers, ..ALONE };
+        world.until("nothing is left of the clients", async || self.node.census() == alone).await;
         let stats = self.memory().stats().await.expect("memory answers");
         assert_eq!(stats.subscriptions, 0, "a subscription is left");
         assert!(stats.queues.iter().all(|queue| queue.consumers == 0), "a consumer is left");
@@ -86,11 +96,21 @@ pub(crate) fn topic(text: &str) -> Topic {
 
 /// Connects, however long that takes.
 pub(crate) async fn client(node: &Node) -> Arc<Recorded<Remote>> {
+    client_at(node, there()).await
+}
+
+/// Connects to whoever is there, however long that takes.
+pub(crate) async fn client_at(node: &Node, there: Endpoint) -> Arc<Recorded<Remote>> {
+    Arc::new(node.record(remote_at(node, there).await))
+}
+
+/// Connects to whoever is there, and writes nothing into the history.
+pub(crate) async fn remote_at(node: &Node, there: Endpoint) -> Remote {
     loop {
         let (runtime, transport) = (node.runtime(), node.transport());
         let options = RemoteOptions::new();
-        match Remote::connect(runtime, transport, there(), options).await {
-            Ok(remote) => return Arc::new(node.record(remote)),
+        match Remote::connect(runtime, transport, there.clone(), options).await {
+            Ok(remote) => return remote,
             Err(_) => pause(node, 100).await,
         }
     }
@@ -108,28 +128,44 @@ pub(crate) struct Producing {
     pub(crate) messages: u64,
     /// How long it waits between two messages at most, in milliseconds.
     pub(crate) pause: u64,
-    pub(crate) ids: bool,
+    /// Whether a message has an id, is sent again when nobody can say what became of it, and now
+    /// and then for no reason at all.
+    pub(crate) insists: bool,
+    /// How many keys there are. 0 is none.
     pub(crate) keys: u64,
+    /// How long a message is to wait at most, in milliseconds.
+    pub(crate) delay: u64,
+    /// Of so many messages one is bad. 0 is none.
+    pub(crate) bad_one_in: u64,
 }
 
 impl Producing {
     pub(crate) fn to(queue: &'static str, messages: u64) -> Self {
-        Self { queue, messages, pause: 50, ids: false, keys: 0 }
+        Self { queue, messages, pause: 50, insists: false, keys: 0, delay: 0, bad_one_in: 0 }
     }
 
     fn message(&self, node: &Node, number: u64) -> Message {
         // A name of its own for every message, also of one that is started again.
-        let name = format!("{}.{number}", node.name());
+        let mut name = format!("{}.{number}", node.name());
+        if self.bad_one_in > 0 && number % self.bad_one_in == 0 {
+            name = format!("{BAD}{name}");
+        }
         let mut message = Message::builder(topic(self.queue)).to_queue();
-        if self.ids {
+        if self.insists {
             message = message.id(name.clone());
         }
         if self.keys > 0 {
             message = message.key(format!("{}", number % self.keys));
         }
+        if self.delay > 0 && node.random(3) > 0 {
+            message = message.delay(Duration::from_millis(node.random(self.delay)));
+        }
         message.payload(name).build().expect("a good message")
     }
 }
+
+/// How the payload of a message begins that nobody can do anything with.
+const BAD: &str = "bad.";
 
 /// Sends messages into a queue, several in flight, and ends when each has its outcome.
 pub(crate) async fn produce(node: Node, how: Producing) {
@@ -142,15 +178,35 @@ pub(crate) async fn produce(node: Node, how: Producing) {
             Err(_) => pause(&node, 50).await,
         }
     };
+    let mut back = Vec::new();
     for number in 0..how.messages {
-        feed(&node, &mut sender, how.message(&node, number)).await;
+        let message = how.message(&node, number);
+        if how.insists && node.random(6) == 0 {
+            back.push(message.clone());
+        }
+        back.extend(feed(&node, &mut sender, message).await);
         if node.random(5) == 0 {
             sender.flush().await.expect("a flush of an open sender");
         }
         pause(&node, how.pause).await;
     }
-    sender.flush().await.expect("a flush of an open sender");
+    loop {
+        sender.flush().await.expect("a flush of an open sender");
+        back.extend(take_back(&mut sender));
+        if !how.insists || back.is_empty() {
+            break;
+        }
+        for message in std::mem::take(&mut back) {
+            back.extend(feed(&node, &mut sender, message).await);
+        }
+    }
     sender.close().await.expect("everything has its outcome");
+}
+
+/// What has come back and was not asked for yet.
+fn take_back(sender: &mut impl Sender) -> Vec<Message> {
+    let back = std::iter::from_fn(|| sender.take_returned(Seq::FIRST));
+    back.map(|returned| returned.message).collect()
 }
 
 /// Has a sender take a message, given up half-way again and again. What has come back meanwhile
@@ -160,9 +216,7 @@ async fn feed(node: &Node, sender: &mut impl Sender, message: Message) -> Vec<Me
     loop {
         let patience = Duration::from_millis(1 + node.random(400));
         let sent = within(node, patience, sender.send_from(&mut slot)).await;
-        while let Some(returned) = sender.take_returned(Seq::FIRST) {
-            back.push(returned.message);
-        }
+        back.extend(take_back(sender));
         match sent {
             Some(Ok(_)) => return back,
             // The window may be full of what had come back.
@@ -178,6 +232,8 @@ async fn feed(node: &Node, sender: &mut impl Sender, message: Message) -> Vec<Me
 pub(crate) struct Consuming {
     pub(crate) queue: &'static str,
     pub(crate) prefetch: usize,
+    /// How many deliveries it holds at a time besides the one that it is at.
+    pub(crate) holds: usize,
     /// How long it holds a delivery at most, in milliseconds.
     pub(crate) pause: u64,
     /// Of so many deliveries one is given back, this way or that. 0 is none.
@@ -190,7 +246,7 @@ pub(crate) struct Consuming {
 impl Consuming {
     pub(crate) fn from(queue: &'static str, prefetch: usize) -> Self {
         let stop = Arc::default();
-        Self { queue, prefetch, pause: 30, fails_one_in: 5, leaves_one_in: 30, stop }
+        Self { queue, prefetch, holds: 0, pause: 30, fails_one_in: 5, leaves_one_in: 30, stop }
     }
 
     fn wants_more(&self) -> bool {
@@ -207,14 +263,20 @@ pub(crate) async fn consume(node: Node, how: Consuming) {
             pause(&node, 50).await;
             continue;
         };
+        let mut held = Vec::new();
         while how.wants_more() {
             // Given up again and again, half-way.
             let patience = Duration::from_millis(node.random(200));
-            let Some(next) = within(&node, patience, receiver.next_delivery()).await else {
-                continue;
-            };
-            let Ok(delivery) = next else { break };
-            treat(&node, &how, delivery).await;
+            match within(&node, patience, receiver.next_delivery()).await {
+                Some(Ok(delivery)) => held.push(delivery),
+                Some(Err(_)) => break,
+                None if held.is_empty() => continue,
+                None => {}
+            }
+            if held.len() > how.holds || node.random(3) == 0 {
+                let which = usize::try_from(node.random(held.len() as u64)).unwrap_or(0);
+                treat(&node, &how, held.swap_remove(which)).await;
+            }
             if node.random(4) == 0 {
                 let patience = Duration::from_millis(node.random(300));
                 let _ = within(&node, patience, receiver.settled()).await;
@@ -230,16 +292,21 @@ async fn treat(node: &Node, how: &Consuming, delivery: Delivery) {
     if node.random(3) == 0 {
         pause(node, how.pause).await;
     }
-    if how.fails_one_in > 0 && node.random(how.fails_one_in) == 0 {
-        match node.random(3) {
+    let bad = delivery.payload().starts_with(BAD.as_bytes()) && how.queue != DEAD;
+    if bad || how.fails_one_in > 0 && node.random(how.fails_one_in) == 0 {
+        match node.random(if bad { 4 } else { 3 }) {
             0 => delivery.retry(Duration::ZERO, "once more"),
             1 => delivery.release(),
-            _ => drop(delivery),
+            2 => drop(delivery),
+            _ => delivery.reject("bad"),
         }
     } else {
         delivery.ack();
     }
 }
+
+/// Where the jobs go that nobody could do.
+pub(crate) const DEAD: &str = "jobs.dead";
 
 /// The output of `future`, unless it takes too long.
 pub(crate) async fn within<F: Future>(node: &Node, time: Duration, future: F) -> Option<F::Output> {
