@@ -100,7 +100,7 @@ pub const ALL: &[Planted] = &[
         name: "bus.ignores-deadlines",
         class: Some("F11"),
         does: "a request waits for its reply however long that takes",
-        found_by: ENDS,
+        found_by: REQUESTS,
     },
     Planted {
         name: "memory.never-gives-up",
@@ -158,7 +158,7 @@ pub const LINKS: &[Planted] = &[
         name: "link.forgets-partial-frames",
         class: Some("F5"),
         does: "a frame that has come in part is gone when the driver sleeps meanwhile",
-        found_by: ENDS,
+        found_by: "no panic",
     },
     Planted {
         name: "link.answers-any-request",

@@ -4,7 +4,10 @@
 mod endings;
 mod guarantees;
 mod planted;
+mod planted_links;
 mod scenarios;
 mod support;
 mod sweep;
+mod twice;
+mod waiting;
 mod ways;

@@ -48,18 +48,20 @@ pub(crate) async fn work_queue(world: World) {
         let producing = Producing::to("jobs", 25);
         world.node(name).start(move |node| produce(node, producing.clone()))
     });
+    let recorder = broker.node.recorder();
+    let held = async || {
+        let held = broker.held("jobs").await;
+        recorder.high_water("messages in the queue", held, JOBS);
+        held
+    };
     for producer in &producers {
-        producer.finished().await;
+        let often = Duration::from_millis(40);
+        while within(producer, often, producer.finished()).await.is_none() {
+            held().await;
+        }
     }
     world.healed().await;
-    let recorder = broker.node.recorder();
-    world
-        .until("the queue is empty", async || {
-            let held = broker.held("jobs").await;
-            recorder.high_water("messages in the queue", held, JOBS);
-            held == 0
-        })
-        .await;
+    world.until("the queue is empty", async || held().await == 0).await;
     consuming.stop.store(true, Ordering::Relaxed);
     for consumer in &consumers {
         consumer.finished().await;

@@ -5,6 +5,7 @@ use crate::guarantees::{keyed, letters, once, times};
 use crate::scenarios::{
     broker_dies, cut_line, gentle, one_line, prices, questions, rough, work_queue,
 };
+use crate::waiting::impatience;
 use crate::ways::{barrier, calls, hops};
 
 #[test]
@@ -75,4 +76,9 @@ fn a_subscription_hears_of_everything_from_its_first_moment_on() {
 #[test]
 fn calls_beside_each_other_get_their_own_answers() {
     gentle().seeds(0..100).run(calls);
+}
+
+#[test]
+fn a_wake_up_is_never_lost_with_who_gives_up() {
+    gentle().seeds(0..200).run(impatience);
 }

@@ -1,10 +1,14 @@
 //! Ways that messages go: a subscription that is live from its first moment on, a gateway between
 //! client and broker, calls beside each other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{Broker, Bus, ReceiverExt, Subscription};
+use posthaste_core::{
+    Broker, Bus, Event, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Subscription,
+};
 use posthaste_link::{Server, ServerOptions};
 use posthaste_sim::{Node, World, check};
 
@@ -47,10 +51,8 @@ async fn hear(node: &Node, hears: &impl Broker, speaks: &impl Broker, round: u64
         _ => Subscription::topic(&*own),
     };
     let mut receiver = hears.receiver(subscription.expect("a good pattern")).await.expect("whole");
-    let options = posthaste_core::SenderOptions::new();
-    let mut sender = speaks.sender(options).await.expect("the connection holds");
-    let message = posthaste_core::Message::new(topic(&own), own.clone());
-    let receipt = posthaste_core::SenderExt::send(&mut sender, message).await;
+    let mut sender = speaks.sender(SenderOptions::new()).await.expect("the connection holds");
+    let receipt = sender.send(Message::new(topic(&own), own.clone())).await;
     assert!(receipt.expect("the connection holds").matched > 0, "nobody was there for {own}");
     loop {
         let heard = receiver.next_delivery().await.expect("the connection holds");
@@ -96,6 +98,41 @@ pub(crate) async fn hops(world: World) {
     broker.audit().await;
 }
 
+// ---- a session that is lost
+
+/// A broker that is started anew knows nothing of the sessions of its clients, and they say so to
+/// whoever subscribes to events.
+pub(crate) async fn lost_session(world: World) {
+    let broker = BrokerNode::start(&world, false, Vec::new()).await;
+    let told = Arc::new(AtomicBool::new(false));
+    let tells = Arc::clone(&told);
+    let client = world.node("client").start(move |node| listen(node, Arc::clone(&tells)));
+    world.healed().await;
+    broker.node.kill();
+    broker.node.restart();
+    let is_told = async || told.load(Ordering::Relaxed);
+    world.until("a client is told that its session is lost", is_told).await;
+    client.finished().await;
+}
+
+/// Waits for the event.
+async fn listen(node: Node, told: Arc<AtomicBool>) {
+    let remote = client(&node).await;
+    let events = Subscription::topic(Event::PATTERN).expect("a good pattern");
+    let mut events = loop {
+        match remote.receiver(events.clone()).await {
+            Ok(events) => break events,
+            Err(_) => pause(&node, 50).await,
+        }
+    };
+    while let Ok(delivery) = events.next_delivery().await {
+        if Event::from_message(delivery.message()) == Some(Event::SessionLost) {
+            told.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
 // ---- calls
 
 /// Calls beside each other on one connection, each of which has to get its own answer.
@@ -107,7 +144,7 @@ pub(crate) async fn calls(world: World) {
         }
     }));
     let names = ["one", "two", "three"];
-    let queues = names.map(|name| posthaste_core::Queue::new(topic(name))).into();
+    let queues = names.map(|name| Queue::new(topic(name))).into();
     let broker = BrokerNode::start(&world, false, queues).await;
     let curious = world.node("curious");
     let remote = client(&curious).await;
