@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// How many lines of the timeline a failure shows, unless `POSTHASTE_SIM_LINES` says otherwise.
-const LINES: usize = 40;
+/// How many lines of the timeline a failure shows, unless it is said otherwise.
+pub(crate) const LINES: usize = 40;
 
 /// A seed whose world went wrong.
 #[derive(Debug, Clone)]
@@ -25,6 +25,25 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The lines of the timeline that mention any of these, as whole words.
+    ///
+    /// ```
+    /// use posthaste_sim::Sim;
+    ///
+    /// let failure = Sim::new().seeds(0..1).search(async |world| {
+    ///     world.recorder().note("paid", "order 1");
+    ///     world.recorder().note("paid", "order 12");
+    ///     panic!("that was one too many");
+    /// });
+    /// assert_eq!(failure.unwrap_err().lines_about(&["order 1"]).count(), 1);
+    /// ```
+    pub fn lines_about(&self, what: &[&str]) -> impl Iterator<Item = &str> {
+        self.timeline
+            .iter()
+            .map(String::as_str)
+            .filter(|line| what.iter().any(|it| names(line, it)))
+    }
+
     /// The command that replays this failure.
     #[must_use]
     pub fn replay(&self) -> &str {
@@ -51,6 +70,16 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Whether a line has `what` in it, and no letter or digit beside it.
+fn names(line: &str, what: &str) -> bool {
+    let is_whole = |at: usize| {
+        let (before, after) = (&line[..at], &line[at + what.len()..]);
+        let apart = |beside: Option<char>| !beside.is_some_and(char::is_alphanumeric);
+        apart(before.chars().next_back()) && apart(after.chars().next())
+    };
+    line.match_indices(what).any(|(at, _)| is_whole(at))
+}
+
 /// How to see a seed again. Within a test the thread has the test's name.
 pub(crate) fn replay(seed: u64, name: Option<&str>) -> String {
     let command = match name {
@@ -60,9 +89,9 @@ pub(crate) fn replay(seed: u64, name: Option<&str>) -> String {
     format!("POSTHASTE_SIM_SEED={seed} {command}")
 }
 
-/// How many lines of the timeline are wanted.
-pub(crate) fn lines() -> usize {
-    number("POSTHASTE_SIM_LINES").and_then(|lines| usize::try_from(lines).ok()).unwrap_or(LINES)
+/// How many lines of the timeline are wanted, if the environment says so.
+pub(crate) fn lines() -> Option<usize> {
+    number("POSTHASTE_SIM_LINES").and_then(|lines| usize::try_from(lines).ok())
 }
 
 /// A number in the environment.

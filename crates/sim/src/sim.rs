@@ -46,6 +46,7 @@ pub struct Sim {
     patience: Duration,
     planted: BTreeSet<String>,
     threads: usize,
+    lines: usize,
 }
 
 impl Default for Sim {
@@ -57,6 +58,7 @@ impl Default for Sim {
             patience: PATIENCE,
             planted: BTreeSet::new(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            lines: failure::LINES,
         }
     }
 }
@@ -139,6 +141,14 @@ impl Sim {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
+        self
+    }
+
+    /// How many of the last lines of the timeline a failure has, 40 unless it is said; a world
+    /// keeps 2,000. `POSTHASTE_SIM_LINES=n` makes it `n`.
+    #[must_use]
+    pub fn lines(mut self, lines: usize) -> Self {
+        self.lines = lines;
         self
     }
 
@@ -229,7 +239,7 @@ impl Sim {
             Err(panic) => Some(panicked(text_of(&*panic))),
         };
         let (hash, steps, elapsed, timeline) = shared.with(|state, _| {
-            let page = state.timeline.last_page(failure::lines());
+            let page = state.timeline.last_page(failure::lines().unwrap_or(self.lines));
             (state.timeline.hash(), state.steps, state.now, page)
         });
         shared.close();

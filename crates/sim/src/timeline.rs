@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// How many lines are kept.
-const LINES: usize = 400;
+const LINES: usize = 2_000;
 
 /// What kind of thing happened, as the hash knows it.
 #[derive(Debug, Clone, Copy)]

@@ -71,19 +71,15 @@ pub(crate) async fn drains(world: World) {
     let leaver = world.node("leaver").start(move |node| leave(node, Arc::clone(&noted)));
     leaver.finished().await;
     pause(&broker.node, 500).await;
-    let ended =
-        broker.node.spawn({
-            let (node, server, drains) =
-                (broker.node.clone(), broker.server(), Arc::clone(&drains));
-            async move {
-                drain(&node, &drains, |within| async move { server.drain(within).await }).await
-            }
-        });
+    let (node, server, noted) = (broker.node.clone(), broker.server(), Arc::clone(&drains));
+    let ended = broker.node.spawn(async move {
+        drain(&node, &noted, |within| async move { server.drain(within).await }).await;
+    });
     ended.await.expect("the broker lives");
     broker.audit().await;
     let memory = broker.memory();
     let kept = memory.stats().await.expect("memory answers").ledger.held;
-    let report = drains.lock().unwrap().last().expect("it was noted").report.clone();
+    let report = drains.lock().unwrap().last().expect("it was noted").report;
     assert!(kept <= report.held + report.abandoned, "{kept} are held, of {report:?}");
 }
 

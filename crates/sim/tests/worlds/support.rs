@@ -150,7 +150,7 @@ impl Producing {
     fn message(&self, node: &Node, number: u64) -> Message {
         // A name of its own for every message, also of one that is started again.
         let mut name = format!("{}.{number}", node.name());
-        if self.bad_one_in > 0 && number % self.bad_one_in == 0 {
+        if self.bad_one_in > 0 && number.is_multiple_of(self.bad_one_in) {
             name = format!("{BAD}{name}");
         }
         let mut message = Message::builder(topic(self.queue)).to_queue();
