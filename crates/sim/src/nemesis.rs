@@ -108,20 +108,34 @@ impl State {
 
     /// Resets all connections, or those of one node.
     pub(crate) fn cut_all(&mut self, of: Option<usize>) {
+        self.connections_of(of).into_iter().for_each(|conn| self.cut(conn));
+    }
+
+    /// Has the connections of a node fall silent, in one direction or both.
+    pub(crate) fn half_open_all(&mut self, of: usize) {
+        self.connections_of(Some(of)).into_iter().for_each(|conn| self.half_open(conn));
+    }
+
+    fn connections_of(&self, of: Option<usize>) -> Vec<u64> {
         let ends = |conn: &Conn| conn.ends.iter().map(|end| end.scope.node).collect::<Vec<_>>();
         let conns = self.network.conns.iter();
         let own = conns.filter(|(_, conn)| of.is_none_or(|node| ends(conn).contains(&node)));
-        let own: Vec<u64> = own.map(|(id, _)| *id).collect();
-        own.into_iter().for_each(|conn| self.cut(conn));
+        own.map(|(id, _)| *id).collect()
     }
 
     fn half_open_one(&mut self) {
-        let Some(conn) = self.some_connection() else { return };
+        if let Some(conn) = self.some_connection() {
+            self.half_open(conn);
+        }
+    }
+
+    /// Has the bytes of a connection vanish from now on, in one direction or both.
+    fn half_open(&mut self, conn: u64) {
         let which = self.fate.below(3);
         let Some(state) = self.network.conns.get_mut(&conn) else { return };
         for (end, flow) in state.flows.iter_mut().enumerate() {
             if which == 2 || which == end as u64 {
-                flow.lose();
+                flow.fall_silent();
             }
         }
         let text = match which {

@@ -367,7 +367,8 @@ impl State {
         let Some((near, far)) = self.between(conn, at) else { return };
         let blocked = self.network.is_blocked(far, near);
         let Some(state) = self.network.conns.get_mut(&conn) else { return };
-        if blocked || !state.ends[at].open || state.ends[at].reset {
+        let unheard = blocked || state.flows[1 - at].silent;
+        if unheard || !state.ends[at].open || state.ends[at].reset {
             // A reset that is lost is not sent again: this end goes on to believe in the other.
             return;
         }

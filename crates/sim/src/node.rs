@@ -157,6 +157,11 @@ impl Node {
         self.shared.with(|state, _| state.cut_all(Some(self.at)));
     }
 
+    /// Has its connections fall silent, each in one direction or both: nobody hears of it.
+    pub fn half_open(&self) {
+        self.shared.with(|state, _| state.half_open_all(self.at));
+    }
+
     /// Lets the node stand still, as a stopped process does: its sockets still take and give.
     pub fn pause(&self) {
         self.shared.with(|state, _| state.pause(self.at));

@@ -126,6 +126,13 @@ impl World {
         self.shared.with(|state, _| state.part(&at(here), &at(there), true));
     }
 
+    /// Has nothing from the nodes `here` arrive at the nodes `there`, until the world heals or
+    /// [`mend`](Self::mend) is called; what comes the other way arrives.
+    pub fn part_one_way(&self, here: &[&Node], there: &[&Node]) {
+        let at = |nodes: &[&Node]| nodes.iter().map(|node| node.at).collect::<Vec<_>>();
+        self.shared.with(|state, _| state.part(&at(here), &at(there), false));
+    }
+
     /// Ends every partition.
     pub fn mend(&self) {
         self.shared.with(|state, _| state.network.blocked.clear());

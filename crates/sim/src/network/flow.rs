@@ -20,6 +20,8 @@ pub(crate) struct Flow {
     ended: bool,
     /// Whatever is written vanishes.
     pub(super) lost: bool,
+    /// And so does the news of a reset.
+    pub(super) silent: bool,
     /// Nothing arrives before.
     pub(super) held_until: Duration,
     /// Whether the next arrival is on the agenda.
@@ -44,6 +46,7 @@ impl Flow {
             finished: false,
             ended: false,
             lost: false,
+            silent: false,
             held_until: Duration::ZERO,
             expected: false,
             reader: None,
@@ -139,6 +142,12 @@ impl Flow {
 
     pub(crate) fn hold_at_most_until(&mut self, at: Duration) {
         self.held_until = self.held_until.min(at);
+    }
+
+    /// This direction is a black hole from now on.
+    pub(crate) fn fall_silent(&mut self) {
+        self.lose();
+        self.silent = true;
     }
 
     /// What is on its way, and all that is still written, never arrives. The buffer stays as full
