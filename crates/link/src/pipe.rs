@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use futures_io::{AsyncRead, AsyncWrite};
+use posthaste_core::sync::Mutex;
 use posthaste_core::task::{lock, remember};
 use posthaste_core::transport::{
     BoxConnection, BoxListener, Connection, Endpoint, Listener, Peer, Transport, Upgrade,

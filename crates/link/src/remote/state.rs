@@ -2,12 +2,13 @@
 //! outlive it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use posthaste_core::sync::atomic::{AtomicU64, Ordering};
+use posthaste_core::sync::{Mutex, MutexGuard};
 use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::transport::Endpoint;
 use posthaste_core::{Error, ErrorKind, Event, Sends, SharedRuntime};
@@ -46,7 +47,7 @@ impl Shared {
         options: RemoteOptions,
         session: Session,
     ) -> Self {
-        let losses = Arc::default();
+        let losses = Arc::new(AtomicU64::new(0));
         let planted = Planted::ask(&*runtime);
         let state = Mutex::new(State::new(session, Arc::clone(&losses), planted));
         Self { runtime, endpoint, options, state, losses }

@@ -11,12 +11,13 @@ mod owed;
 mod sessions;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use posthaste_core::runtime::timeout_at;
+use posthaste_core::sync::Mutex;
+use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::task::{ReadySet, lock};
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{Broker, Capability, DrainReport, Error, SharedRuntime};
