@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use posthaste_core::sync::atomic::{AtomicBool, Ordering};
 use posthaste_core::task::{OneShot, ReadySet};
 use posthaste_models::{block_on, explore, join, join_all, spawn};
 
@@ -69,5 +70,38 @@ fn children_woken_from_two_threads_are_all_listed() {
             if seen == [true; 2] { Poll::Ready(()) } else { Poll::Pending }
         }));
         join_all(threads);
+    });
+}
+
+#[test]
+fn what_was_done_before_a_wake_up_is_seen_by_the_poll_after_it() {
+    explore(3, || {
+        let set = ReadySet::new();
+        let child = set.add(1);
+        let waker = child.polling().clone();
+        // It is listed already, so the other wake-up lists nothing.
+        waker.wake_by_ref();
+        // Nothing but the wake-up orders this.
+        let done = Arc::new(AtomicBool::new(false));
+        let doing = spawn({
+            let done = Arc::clone(&done);
+            move || {
+                done.store(true, Ordering::Relaxed);
+                waker.wake();
+            }
+        });
+        let mut ready = Vec::new();
+        block_on(poll_fn(|cx| {
+            set.register(cx);
+            set.take_ready(&mut ready);
+            while ready.pop().is_some() {
+                child.polling();
+                if done.load(Ordering::Relaxed) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        }));
+        join(doing);
     });
 }

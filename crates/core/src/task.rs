@@ -139,7 +139,9 @@ impl Child {
     /// The waker to poll this child with; call right before the poll, so that what happens from
     /// then on lists the child again.
     pub fn polling(&self) -> &Waker {
-        self.shared.woken.store(false, Ordering::SeqCst);
+        // A swap, which also reads: what was done before a wake-up that found the child listed
+        // already has to be seen by this poll, for there is no other.
+        self.shared.woken.swap(false, Ordering::SeqCst);
         &self.waker
     }
 }
