@@ -1,8 +1,12 @@
 //! What the models share: a `block_on` over loom, and how a model is explored.
 //!
-//! Empty unless built with `--cfg loom`. The models are in `tests/`, one file per crate; they drive
-//! the real public types, because under that flag the crates' locks and atomics are loom's.
+//! Empty unless built with `--cfg loom`. The models are in `tests/`, one file per crate or part of
+//! one; they drive the real public types, because under that flag the crates' locks and atomics are
+//! loom's.
 #![cfg(loom)]
+
+pub mod sips;
+pub mod world;
 
 use std::fmt;
 use std::future::Future;
@@ -44,7 +48,9 @@ pub fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
         let model = Arc::clone(&model);
         join(spawn(move || model()));
     });
-    println!("{} executions", executions.load(Ordering::Relaxed));
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a model");
+    println!("{} executions of {name}", executions.load(Ordering::Relaxed));
 }
 
 /// Starts a thread of a model, of which there are four at most, the one that `explore` starts
