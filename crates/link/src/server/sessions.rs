@@ -7,8 +7,8 @@
 //! dead. Whoever is asked, hands over and ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
+use posthaste_core::sync::Mutex;
 use posthaste_core::task::{ReadySet, lock};
 use posthaste_core::transport::Peer;
 
