@@ -155,7 +155,7 @@ impl Runtime for Still {
     }
 
     fn timer(&self) -> BoxTimer {
-        Box::pin(Never)
+        Box::pin(Hand { now: self.origin, due: false })
     }
 
     fn now(&self) -> Instant {
@@ -167,7 +167,8 @@ impl Runtime for Still {
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
+        // The name of a session is something; a number, which is how long to pause, is nothing.
+        bytes.fill(if bytes.len() == 8 { 0 } else { 7 });
     }
 
     fn register(&self, _socket: StdSocket) -> io::Result<BoxConnection> {
@@ -183,17 +184,22 @@ impl Runtime for Still {
     }
 }
 
-/// A timer that does not fire.
-struct Never;
+/// A timer: what is due now fires, and nothing else ever is.
+struct Hand {
+    now: Instant,
+    due: bool,
+}
 
-impl Future for Never {
+impl Future for Hand {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.due) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-impl Timer for Never {
-    fn reset(self: Pin<&mut Self>, _deadline: Instant) {}
+impl Timer for Hand {
+    fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        self.due = deadline <= self.now;
+    }
 }

@@ -141,11 +141,27 @@ impl World {
         Self::over(|pipe| pipe)
     }
 
+    /// The same with a client that connects again.
+    ///
+    /// # Panics
+    /// If the handshake fails.
+    #[must_use]
+    pub fn lasting() -> Self {
+        Self::with(|pipe| pipe, Reconnect::Forever)
+    }
+
     /// The same over a transport made of the pipe that the server listens at.
     ///
     /// # Panics
     /// If the handshake fails.
     pub fn over<T: Transport + 'static>(transport: impl FnOnce(Pipe) -> T) -> Self {
+        Self::with(transport, Reconnect::Never)
+    }
+
+    fn with<T: Transport + 'static>(
+        transport: impl FnOnce(Pipe) -> T,
+        reconnect: Reconnect,
+    ) -> Self {
         let still = Still::default();
         let runtime: SharedRuntime = Arc::new(still.clone());
         let mut tasks = Tasks::new(still);
@@ -153,8 +169,7 @@ impl World {
         let server = Server::new(Arc::clone(&runtime), memory.clone(), ServerOptions::new());
         let here = Endpoint::new("pipe", "here");
         let here = tasks.drive(server.listen(pipe.clone(), here)).expect("the address is free");
-        // No time passes here, so a pause before another attempt would never be over.
-        let options = RemoteOptions::new().reconnect(Reconnect::Never);
+        let options = RemoteOptions::new().reconnect(reconnect);
         let connecting = Remote::connect(runtime, transport(pipe.clone()), here, options);
         let remote = tasks.drive(connecting).expect("the server answers");
         tasks.rest();

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Delivery, Error, Ledger, Message, Queue, Receiver, ReceiverExt,
-    Sender, SenderExt, SenderOptions, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Delivery, Error, ErrorKind, Ledger, Message, Queue, Receiver,
+    ReceiverExt, Sender, SenderExt, SenderOptions, Subscription, Topic,
 };
 use posthaste_memory::{Memory, MemoryReceiver, MemorySender};
 use posthaste_models::sips::Sips;
@@ -364,6 +364,61 @@ fn a_call_that_is_given_up_leaves_the_next_one_its_answer() {
         });
         assert_eq!(block_on(world.remote.queue(&jobs())).unwrap().name, jobs());
         join(quitting);
+        running.stop();
+    });
+}
+
+// ---- a connection that is lost and made again
+
+#[test]
+fn a_sender_hears_of_its_outcome_over_another_connection() {
+    explore(2, || {
+        let mut world = World::lasting();
+        let mut sender = sender(&mut world);
+        let running = world.tasks.start();
+        let sending = spawn(move || block_on(sender.send(job("a"))).unwrap());
+        world.pipe.cut();
+        assert_eq!(join(sending).confirmed, 1);
+        running.stop().rest();
+        assert_eq!(ledger(&world.memory).held, 1);
+    });
+}
+
+#[test]
+fn a_message_comes_once_over_one_connection_or_the_other() {
+    explore(2, || {
+        let mut world = World::lasting();
+        let mut receiver = receiver(&mut world, queue());
+        let (mut sender, _) = here(&world.memory);
+        block_on(sender.send(job("a"))).unwrap();
+        let running = world.tasks.start();
+        let receiving = spawn(move || {
+            recv(&mut receiver).ack();
+            block_on(receiver.settled()).unwrap();
+            receiver.try_recv().unwrap().is_none()
+        });
+        world.pipe.cut();
+        assert!(join(receiving), "it is settled, and does not come again");
+        running.stop().rest();
+        assert_eq!(ledger(&world.memory).acked, 1);
+    });
+}
+
+#[test]
+fn a_call_has_an_outcome_when_its_connection_is_lost() {
+    explore(2, || {
+        let world = World::lasting();
+        block_on(world.memory.declare(Queue::new(jobs()))).unwrap();
+        let running = world.tasks.start();
+        let asking = spawn({
+            let remote = world.remote.clone();
+            move || {
+                block_on(remote.queue(&jobs())).map_or_else(|error| Some(error.kind()), |_| None)
+            }
+        });
+        world.pipe.cut();
+        let came = join(asking);
+        assert!(matches!(came, None | Some(ErrorKind::Disconnected)), "{came:?}");
         running.stop();
     });
 }
