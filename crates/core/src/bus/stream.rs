@@ -238,7 +238,6 @@ pub struct ReplyWriter {
 
 impl ReplyWriter {
     /// The request.
-    #[must_use]
     pub fn request(&self) -> &Request {
         &self.request
     }
