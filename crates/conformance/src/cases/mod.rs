@@ -236,6 +236,8 @@ macro_rules! __broker_cases {
             B12 order b12_an_id_is_forgotten_after_its_window
                 [QUEUES, INSPECTION, DEDUPLICATION, CLOCK];
             B12 order b12_a_full_queue_confirms_what_it_knows [QUEUES, INSPECTION, DEDUPLICATION];
+            B12 order b12_full_queues_that_reject_confirm_what_all_of_them_know
+                [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION, OVERFLOW];
             B13 order b13_each_key_comes_in_order_and_one_at_a_time
                 [QUEUES, INSPECTION, KEYED_ORDER];
             B13 order b13_a_key_that_waits_holds_up_no_other

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthaste_core::{
-    Delivery, ErrorKind, Message, Queue, ReceiverExt, SenderExt, Subscription, Topic,
+    Delivery, ErrorKind, Message, Overflow, Pattern, Queue, ReceiverExt, SenderExt, Subscription,
+    Topic,
 };
 
 use crate::Context;
@@ -163,6 +164,31 @@ pub(crate) async fn b12_a_full_queue_confirms_what_it_knows(cx: Context) -> Outc
     check_eq!((receipt.confirmed, receipt.returned), (1, 0), "the receipt of a duplicate");
     cx.until_queue(&queue, "it was taken once", |info| info.messages == 0).await?;
     check_eq!(cx.info(&queue).await?.ledger.accepted, 1, "copies");
+    Ok(())
+}
+
+pub(crate) async fn b12_full_queues_that_reject_confirm_what_all_of_them_know(
+    cx: Context,
+) -> Outcome {
+    let topic = cx.topic("orders")?;
+    let binding = Pattern::from(&topic);
+    let with = |queue: Queue| {
+        let bound = queue.dedup_window(NEVER).capacity(1).bind(binding.clone());
+        bound.overflow(Overflow::Reject)
+    };
+    let queues = [cx.queue_with("one", with).await?, cx.queue_with("two", with).await?];
+    let mut sender = cx.sender().await?;
+    let message = |id: &str| Message::builder(topic.clone()).id(id).payload("order").build();
+    for _ in 0..3 {
+        let receipt = sender.send(message("a")?).await?;
+        check_eq!((receipt.confirmed, receipt.returned), (1, 0), "the receipt of a duplicate");
+    }
+    let refused = sender.send(message("b")?).await;
+    check_eq!(refused.map_err(|failed| failed.kind()).err(), Some(ErrorKind::Full), "the other");
+    for queue in &queues {
+        let ledger = cx.info(queue).await?.ledger;
+        check_eq!((ledger.accepted, ledger.duplicates), (1, 2), "copies, and duplicates");
+    }
     Ok(())
 }
 

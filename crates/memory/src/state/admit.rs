@@ -62,7 +62,9 @@ impl State {
             return refused;
         }
         let size = message.size();
-        if !self.room().fits(size) && !self.settings.queue.overflow.is_lossy() {
+        // What is known already takes no room when it comes to it.
+        let has_room = self.room().fits(size) || self.knows(message);
+        if !has_room && !self.settings.queue.overflow.is_lossy() {
             return self.refuse_full(size, entrance, after);
         }
         self.reserved += 1;
@@ -126,13 +128,18 @@ impl State {
         None
     }
 
-    /// Counts a message whose id is known.
-    fn is_duplicate(&mut self, message: &Message) -> bool {
+    /// Whether the message came before, by its id.
+    fn knows(&mut self, message: &Message) -> bool {
         let (Some(seen), Some(id)) = (&mut self.seen, message.id()) else {
             return false;
         };
         let window = self.settings.queue.dedup_window;
-        let known = self.home.now().is_some_and(|now| seen.knows(id, window, now));
+        self.home.now().is_some_and(|now| seen.knows(id, window, now))
+    }
+
+    /// Counts a message whose id is known.
+    fn is_duplicate(&mut self, message: &Message) -> bool {
+        let known = self.knows(message);
         self.books.duplicates += u64::from(known);
         known
     }
