@@ -4,10 +4,11 @@
 
 use posthaste_wire::fields::Writer;
 
-use super::{Decoded, number, read};
+use super::{Decoded, malformed, number, read};
 
 const KEY: u8 = 32;
 const RESUME_AT: u8 = 33;
+const OR_NOTHING: u8 = 34;
 
 /// A link's name in its session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub(crate) struct Identity {
     /// Where it wants to go on: a sender after this many outcomes, a receiver after this many
     /// messages. `None` begins anew.
     pub(crate) resume_at: Option<u64>,
+    /// Whether it is to be refused where it cannot go on: nobody holds it any more, and it comes
+    /// back only to say what is left to say.
+    pub(crate) or_nothing: bool,
 }
 
 /// Adds the fields to a record.
@@ -28,6 +32,9 @@ pub(crate) fn encode(identity: Identity, record: &mut Vec<u8>) {
     if let Some(at) = identity.resume_at {
         writer.u64(RESUME_AT, at);
     }
+    if identity.or_nothing {
+        writer.bool(OR_NOTHING, true);
+    }
 }
 
 /// Reads the fields out of a record.
@@ -37,6 +44,7 @@ pub(crate) fn decode(record: &[u8]) -> Decoded<Identity> {
         match field.tag() {
             KEY => identity.key = number(&field)?,
             RESUME_AT => identity.resume_at = Some(number(&field)?),
+            OR_NOTHING => identity.or_nothing = field.bool().map_err(malformed)?,
             _ => {}
         }
         Ok(())

@@ -348,14 +348,14 @@ impl Drop for RemoteReceiver {
         if let Some((session, entry)) = state.entry(self.key) {
             entry.orphaned = true;
             entry.opener = None;
-            let wire = entry.wire;
+            let (wire, closable) = (entry.wire, entry.closable());
             if let Some(receiver) = as_receiver(entry) {
                 drop(receiver.take_waker());
                 // Deliveries that are still out keep the link until they are settled.
-                match wire {
-                    Some(link) if receiver.is_done() => session.close(link),
-                    Some(link) => session.stop(link),
-                    None => {}
+                match (closable, wire) {
+                    (Some(link), _) if receiver.is_done() => session.close(link),
+                    (_, Some(link)) => session.stop(link),
+                    _ => {}
                 }
             }
         }

@@ -132,10 +132,15 @@ impl Drop for RemoteSender {
         if let Some((session, entry)) = state.entry(self.key) {
             entry.orphaned = true;
             entry.opener = None;
-            if let RoleState::Sender(sender) = &mut entry.role {
-                sender.abandon();
-            }
-            if let Some(link) = entry.wire {
+            let resending = match &mut entry.role {
+                RoleState::Sender(sender) => {
+                    sender.abandon();
+                    sender.is_resending()
+                }
+                RoleState::Receiver(_) => false,
+            };
+            // What is to be sent again keeps the link until it is.
+            if let Some(link) = entry.closable().filter(|_| !resending) {
                 session.close(link);
             }
         }

@@ -278,20 +278,27 @@ pub(crate) enum RoleState {
 
 impl Entry {
     fn options(&self) -> (Role, Vec<u8>) {
-        let (role, mut options, at) = match &self.role {
-            RoleState::Sender(sender) => (Role::Sender, sender.options(), sender.resume_at()),
-            RoleState::Receiver(receiver) => {
-                (Role::Receiver, receiver.options(), receiver.resume_at())
+        let (role, mut options, at, over) = match &self.role {
+            RoleState::Sender(this) => (Role::Sender, this.options(), this.resume_at(), false),
+            RoleState::Receiver(this) => {
+                (Role::Receiver, this.options(), this.resume_at(), this.is_stopping())
             }
         };
         let resume_at = self.resumable.then_some(at);
-        identity::encode(Identity { key: self.serial, resume_at }, &mut options);
+        let or_nothing = self.orphaned || over;
+        identity::encode(Identity { key: self.serial, resume_at, or_nothing }, &mut options);
         (role, options)
     }
 
     /// The link, if it is open.
     pub(crate) fn link(&self) -> Option<Link> {
         self.wire.filter(|_| self.open)
+    }
+
+    /// The link, if it may be closed: one that waits to go on where it was may not, because with it
+    /// would go what it has to say.
+    pub(crate) fn closable(&self) -> Option<Link> {
+        self.wire.filter(|_| self.open || !self.resumable)
     }
 
     /// Whether the server has still to hear something from it, or to say something to it, when the

@@ -293,8 +293,8 @@ impl Connection {
             return false;
         }
         if keeps {
-            let over = self.told > Phase::Open || self.links.iter().all(Option::is_none);
-            return over || self.pump.poll_due(cx, Some(linger));
+            let none = self.links.iter().all(Option::is_none) && self.belongings.are_none();
+            return none || self.told > Phase::Open || self.pump.poll_due(cx, Some(linger));
         }
         let busy = self.links.iter().flatten().any(|task| match &task.stage {
             Stage::Sender(inbound) => !inbound.is_idle(),

@@ -33,6 +33,11 @@ impl Belongings {
         Self { number, name, awaited, unclaimed: Links::new(), until, gone }
     }
 
+    /// Whether there is nothing that nobody has claimed yet, and nothing to come.
+    pub(super) fn are_none(&self) -> bool {
+        self.unclaimed.is_empty() && !self.awaited
+    }
+
     /// Whether what belongs to the session has still to come.
     pub(super) fn are_awaited(&self) -> bool {
         self.awaited
@@ -81,7 +86,20 @@ impl Connection {
         match (kept, identity.resume_at) {
             (Some(kept), Some(from)) => self.go_on(at, role, &options, kept, from),
             // What it does not want any more is lost.
-            _ => self.open_anew(at, role, &options),
+            _ => self.begin_anew(at, role, &options),
+        }
+    }
+
+    /// It cannot go on where it was: it begins anew, if that is any use.
+    fn begin_anew(&mut self, at: usize, role: Role, options: &[u8]) {
+        match self.links.get(at).and_then(Option::as_deref) {
+            Some(task) if task.identity.or_nothing => {
+                let link = task.link;
+                self.links[at] = None;
+                let reason = "what the link has left to say is about a session that is over";
+                self.session.refuse(link, Code::SessionLost, reason);
+            }
+            _ => self.open_anew(at, role, options),
         }
     }
 
@@ -93,7 +111,7 @@ impl Connection {
         match (role, kept) {
             (Role::Sender, Kept::Sender(mut inbound)) => {
                 if !inbound.resume(from) {
-                    return self.open_anew(at, role, options);
+                    return self.begin_anew(at, role, options);
                 }
                 if self.shared.planted.doubles_unconfirmed {
                     inbound.forget_what_came();
@@ -106,7 +124,7 @@ impl Connection {
             (Role::Receiver, Kept::Receiver(outbound)) => {
                 self.receiver_goes_on(at, options, outbound, from);
             }
-            _ => self.open_anew(at, role, options),
+            _ => self.begin_anew(at, role, options),
         }
     }
 
@@ -114,7 +132,7 @@ impl Connection {
         let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
         let Some(opened) = outbound.resume(from, watch) else {
             drop(outbound);
-            return self.open_anew(at, Role::Receiver, options);
+            return self.begin_anew(at, Role::Receiver, options);
         };
         let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut) else {
             return;
