@@ -11,7 +11,7 @@ pub(crate) struct Planted {
     pub(crate) forgets_subscriptions: bool,
     /// What was unconfirmed is sent again newest first.
     pub(crate) resends_in_reverse: bool,
-    /// What is sent again is taken again.
+    /// What was unconfirmed is sent again as if it never had been.
     pub(crate) doubles_unconfirmed: bool,
     /// A peer that falls silent is waited for.
     pub(crate) ignores_heartbeats: bool,
@@ -19,6 +19,8 @@ pub(crate) struct Planted {
     pub(crate) acks_on_arrival: bool,
     /// A frame that came in part is forgotten when there is nothing more to read.
     pub(crate) forgets_partial_frames: bool,
+    /// An answer goes to the call that has waited longest.
+    pub(crate) answers_any_request: bool,
     /// Nobody is told that a session was lost.
     pub(crate) hides_lost_sessions: bool,
 }
@@ -34,7 +36,8 @@ impl Planted {
             ignores_heartbeats: has("link.ignores-heartbeats"),
             acks_on_arrival: has("link.acks-on-arrival"),
             forgets_partial_frames: has("link.forgets-partial-frames"),
-            hides_lost_sessions: has("link.hides-lost-sessions"),
+            answers_any_request: has("link.answers-any-request"),
+            hides_lost_sessions: has("link.keeps-lost-sessions-silent"),
         }
     }
 }

@@ -538,11 +538,13 @@ impl State {
             entry.resumable = keeps && had_session;
             entry.open = false;
             match &mut entry.role {
-                RoleState::Sender(sender) if self.planted.forgets_unconfirmed => {
-                    sender.confirmed(u64::MAX, 0, 1, 1);
+                RoleState::Sender(sender) => {
+                    if self.planted.forgets_unconfirmed {
+                        sender.pretend_confirmed();
+                    }
+                    entry.resumable &= !self.planted.doubles_unconfirmed;
                     sender.disconnected();
                 }
-                RoleState::Sender(sender) => sender.disconnected(),
                 RoleState::Receiver(receiver) => receiver.disconnected(),
             }
             let key = Key { place, serial: entry.serial };

@@ -169,11 +169,6 @@ impl Inbound {
         true
     }
 
-    /// A planted bug: what comes again is taken again.
-    pub(super) fn forget_what_came(&mut self) {
-        self.arrived = self.received;
-    }
-
     /// A message has come; `now` is there if it has a deadline. What came before it is skipped; how
     /// many bytes of credit that gives back.
     pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) -> Option<u64> {

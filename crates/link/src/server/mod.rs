@@ -24,7 +24,6 @@ use posthaste_core::{Broker, Capability, DrainReport, Error, SharedRuntime};
 use posthaste_wire::{Auth, Config, Limits};
 
 use crate::codes;
-use crate::planted::Planted;
 use crate::pump::after;
 use sessions::Sessions;
 
@@ -179,7 +178,6 @@ struct Shared {
     sessions: Sessions,
     /// Whether the broker knows what to do with a message that may have come before.
     heeds_repeats: bool,
-    planted: Planted,
     /// Peers that are being told that there is no room for them.
     turned_away: AtomicU64,
     members: Mutex<Members>,
@@ -323,7 +321,6 @@ impl Server {
         let heeds_repeats = broker.capabilities().has(Capability::Deduplication);
         Self {
             shared: Arc::new(Shared {
-                planted: Planted::ask(&*runtime),
                 runtime,
                 broker: Arc::new(broker),
                 options,

@@ -113,9 +113,6 @@ impl Connection {
                 if !inbound.resume(from) {
                     return self.begin_anew(at, role, options);
                 }
-                if self.shared.planted.doubles_unconfirmed {
-                    inbound.forget_what_came();
-                }
                 sender_opened(&mut self.session, link, &inbound, true);
                 self.senders += 1;
                 task.stage = Stage::Sender(inbound);
