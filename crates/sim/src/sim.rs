@@ -129,7 +129,16 @@ impl Sim {
     }
 
     /// Plants a bug: [`Runtime::has_planted`](posthaste_core::Runtime::has_planted) answers yes to
-    /// that name.
+    /// that name. [`planted`](crate::planted) lists those of the framework; code of yours may ask
+    /// for some of its own.
+    ///
+    /// ```
+    /// use posthaste_sim::Sim;
+    ///
+    /// Sim::new().seeds(0..1).plant("shop.pays-twice").run(async |world| {
+    ///     assert!(world.node("shop").runtime().has_planted("shop.pays-twice"));
+    /// });
+    /// ```
     #[must_use]
     pub fn plant(mut self, bug: impl Into<String>) -> Self {
         self.planted.insert(bug.into());

@@ -1,10 +1,12 @@
 //! What queues guarantee besides keeping what they hold: keys, ids, dead letters, times.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use posthaste_core::Queue;
+use posthaste_sim::history::{History, How, What};
 use posthaste_sim::{Node, World, check};
 
 use crate::support::{BrokerNode, Consuming, DEAD, Producing, consume, produce, topic};
@@ -105,4 +107,39 @@ pub(crate) async fn times(world: World) {
     let sends = Producing { delay: 4_000, pause: 150, ..Producing::to("jobs", 20) };
     let takes = Consuming::from("jobs", 3);
     work(&world, &broker, sends, &[takes.clone(), takes]).await;
+}
+
+/// Messages that are of no use after a while: each is done, or booked as too old.
+pub(crate) async fn stale(world: World) {
+    world
+        .check(check::no_invention())
+        .check(check::my("what is not done was too old", done_or_expired))
+        .check(check::each_attempt_once())
+        .check(check::books_balance());
+    let jobs = Queue::new(topic("jobs")).ttl(Duration::from_millis(100 + world.random(900)));
+    let broker = BrokerNode::start(&world, false, vec![jobs]).await;
+    let sends = Producing { pause: 20, ..Producing::to("jobs", 30) };
+    let takes = Consuming { pause: 300, ..Consuming::from("jobs", 2) };
+    work(&world, &broker, sends, &[takes.clone(), takes]).await;
+}
+
+fn done_or_expired(history: &History) -> Result<(), String> {
+    let (mut left, mut expired) = (BTreeSet::new(), 0);
+    for (_, what) in history.iter() {
+        match what {
+            What::SendOk { id, .. } => drop(left.insert(id)),
+            What::Books { ledger } => expired = ledger.expired,
+            _ => {}
+        }
+    }
+    // A job may be done before its sender hears that it has arrived.
+    for (_, what) in history.iter() {
+        if let What::Settle { id, how: How::Ack, .. } = what {
+            left.remove(id);
+        }
+    }
+    match left.len() as u64 <= expired {
+        true => Ok(()),
+        false => Err(format!("{} were not done, and {expired} expired: {left:?}", left.len())),
+    }
 }

@@ -1,7 +1,7 @@
 //! Every scenario in many worlds. `POSTHASTE_SIM_SEEDS=100000` makes it a long sweep.
 
 use crate::endings::drains;
-use crate::guarantees::{keyed, letters, once, times};
+use crate::guarantees::{keyed, letters, once, stale, times};
 use crate::scenarios::{
     broker_dies, cut_line, gentle, one_line, prices, questions, rough, work_queue,
 };
@@ -61,6 +61,11 @@ fn what_nobody_can_do_ends_as_a_dead_letter() {
 #[test]
 fn what_is_to_wait_waits_whatever_the_wall_clock_says() {
     rough().seeds(0..200).run(times);
+}
+
+#[test]
+fn what_is_not_done_was_too_old_and_booked_as_that() {
+    rough().seeds(0..150).run(stale);
 }
 
 #[test]

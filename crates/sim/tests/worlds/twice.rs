@@ -5,7 +5,7 @@ use std::future::Future;
 use posthaste_sim::{Sim, World};
 
 use crate::endings::drains;
-use crate::guarantees::{keyed, letters, once, times};
+use crate::guarantees::{keyed, letters, once, stale, times};
 use crate::scenarios::{
     broker_dies, cut_line, gentle, one_line, prices, questions, rough, work_queue,
 };
@@ -42,6 +42,7 @@ fn guarantees_are_the_same_twice() {
     twice(&rough(), once);
     twice(&rough(), letters);
     twice(&rough(), times);
+    twice(&rough(), stale);
     twice(&rough(), drains);
 }
 
