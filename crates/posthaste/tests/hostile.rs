@@ -2,15 +2,21 @@
 //! on serving everybody else.
 #![expect(clippy::disallowed_methods, reason = "a test drives tokio itself")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use posthaste::prelude::*;
 use posthaste::{Memory, Server, ServerOptions, SharedRuntime};
 use posthaste_conformance::Books;
+use posthaste_fuzz_cases::frames::{Operator, samples};
 use posthaste_tokio::Tokio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// What a connection begins with, and what each frame does, in bytes.
+const PREFACE: usize = 8;
+const HEADER: usize = 8;
 
 /// A server of its own, and a good client that was there before anything bad happened.
 struct World {
@@ -174,6 +180,53 @@ async fn a_real_session_with_any_byte_flipped_hurts_nobody_else() {
         }
     }
     world.assert_serving().await;
+}
+
+#[tokio::test]
+async fn frames_that_are_wrong_in_every_way_are_not_noticed_by_who_talks_meanwhile() {
+    let world = World::new(Duration::from_secs(5)).await;
+    let session = real_session(&world).await;
+    let session = without_its_last_frame(&session);
+    let over = AtomicBool::new(false);
+    let spoiling = async {
+        let mut classes = 0;
+        for sample in samples() {
+            for field in 0..sample.fields.len() {
+                for operator in Operator::ALL {
+                    world.tell(&[session, &sample.spoiled(field, operator)].concat()).await;
+                    classes += 1;
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        classes
+    };
+    let talking = async {
+        let mut heard = world.good.subscribe("still.talking").await.unwrap();
+        let mut slowest = Duration::ZERO;
+        while !over.load(Ordering::Relaxed) {
+            let before = Instant::now();
+            assert_eq!(world.good.publish("still.talking", "yes").await.unwrap().matched, 1);
+            assert_eq!(heard.next_delivery().await.unwrap().payload(), "yes");
+            slowest = slowest.max(before.elapsed());
+        }
+        slowest
+    };
+    let (classes, slowest) = tokio::join!(spoiling, talking);
+    assert!(classes >= 1_000, "{classes} classes");
+    // Far beyond what a busy machine adds, and far below what a connection that waits would be.
+    assert!(slowest < Duration::from_secs(1), "{slowest:?} from a publish to its delivery");
+    world.assert_serving().await;
+}
+
+/// A session up to its goodbye, behind which nothing is heard any more.
+fn without_its_last_frame(session: &[u8]) -> &[u8] {
+    let (mut at, mut last) = (PREFACE, PREFACE);
+    while let Some(len) = session[at..].first_chunk() {
+        last = at;
+        at += HEADER + u32::from_le_bytes(*len) as usize;
+    }
+    &session[..last]
 }
 
 #[tokio::test]
