@@ -44,7 +44,11 @@ fn what_was_confirmed_is_delivered_in_order_however_often_the_connection_is_cut(
 
 async fn storm(runtime: SharedRuntime, seed: u64) {
     let world = World::new(runtime).await;
-    world.memory.declare(Queue::new(topic("jobs")).capacity(50).max_attempts(u32::MAX)).await.unwrap();
+    world
+        .memory
+        .declare(Queue::new(topic("jobs")).capacity(50).max_attempts(u32::MAX))
+        .await
+        .unwrap();
     let (sent, (seen, acked)) = smol::future::zip(
         smol::future::zip(send(&world, seed), cut(&world, seed)),
         consume(&world, seed),
