@@ -30,17 +30,18 @@
 //!
 //! # What a lost connection means
 //!
-//! | | |
-//! |---|---|
-//! | sent, not confirmed | comes back as `Unknown`: it may or may not have arrived |
-//! | waiting to be sent | waits for the connection, and goes out |
-//! | handed out, not settled | is delivered again; settling the old delivery is in vain |
-//! | received, not handed out | is delivered again, or, where settlement is automatic, handed out |
-//! | subscriptions, inboxes | go on, at the same addresses |
-//! | calls | fail as `Disconnected` if they were on their way, and wait otherwise |
+//! A session outlives its connection by [`ServerOptions::session_linger`]. The first column is for a
+//! client that is back in time, the second for one that is not, or that finds another server.
 //!
-//! A settlement that was in vain is an error of
-//! [`settled`](posthaste_core::ReceiverExt::settled).
+//! | | the session goes on | the session is lost |
+//! |---|---|---|
+//! | sent, not confirmed | goes again, and is taken once | with a message id: goes again, and is taken where deduplication shows that it had not arrived; else it comes back as `Unknown` |
+//! | waiting to be sent | waits for the connection, and goes out | the same |
+//! | handed out, not settled | stays in hand, and is settled as ever | is delivered again; settling the old delivery is in vain |
+//! | settled, not known to be heard | is told again | may be delivered again; [`settled`](posthaste_core::ReceiverExt::settled) says so |
+//! | received, not handed out | is handed out | is delivered again, or, where settlement is automatic, handed out |
+//! | subscriptions, inboxes | miss nothing that their bounds hold | go on at the same addresses; an inbox says `SessionLost` once |
+//! | calls | fail as `Disconnected` if they were on their way, and wait otherwise | the same |
 
 mod codes;
 mod control;

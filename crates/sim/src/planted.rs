@@ -145,7 +145,7 @@ pub const LINKS: &[Planted] = &[
     Planted {
         name: "link.doubles-unconfirmed",
         class: Some("F3"),
-        does: "what a resumed session repeats is taken a second time",
+        does: "what was not confirmed is sent again as if it never had been",
         found_by: "each attempt is handed out once",
     },
     Planted {

@@ -327,6 +327,10 @@ impl Receiver for RecordedReceiver {
         Poll::Ready(closed)
     }
 
+    fn park(&mut self, parked: bool) {
+        self.inner.park(parked);
+    }
+
     fn disarm(&mut self) {
         self.inner.disarm();
     }

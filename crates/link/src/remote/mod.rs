@@ -18,8 +18,9 @@ use async_trait::async_trait;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::{Endpoint, Transport};
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, ErrorKind,
-    Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, Capability, DrainReport, Error,
+    ErrorKind, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats,
+    Subscription, Topic,
 };
 use posthaste_wire::{Auth, Config, Limits, Session};
 
@@ -45,9 +46,12 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// When the last clone and the last handle are gone, what was sent is still written, and the
 /// server is told goodbye.
 ///
-/// A connection that is lost is made again (see [`RemoteOptions::reconnect`]): subscriptions and
-/// inboxes go on, with the same addresses; senders wait; what was sent and not confirmed comes back
-/// as `Unknown`; what was delivered and not settled is delivered again by the server.
+/// A connection that is lost is made again (see [`RemoteOptions::reconnect`]), and the session goes on
+/// over it, if the server has kept it: nothing is lost, nothing is doubled, and what was handed out
+/// stays in hand. Otherwise subscriptions and inboxes begin anew, with the same addresses; what was
+/// sent and not confirmed goes again if its id tells whether it had arrived, and comes back as
+/// `Unknown` if not; what was delivered and not settled is delivered again. Those who subscribe to
+/// [`Event::PATTERN`](posthaste_core::Event::PATTERN) are told which of the two it was.
 ///
 /// ```
 /// use posthaste_core::{
@@ -237,7 +241,10 @@ impl Remote {
         let drive = driver::drive(Arc::clone(&shared), Box::new(transport), session);
         shared.runtime.spawn(Box::pin(drive));
         let card = remote.first_call(deadline).await?;
+        let shared = &remote.alive.0;
         let name = format!("{} over {scheme}", card.backend());
+        let keeps = !shared.lock().linger.is_zero();
+        let card = if keeps { card.native(&[Capability::Sessions]) } else { card };
         // Set once, here, before anybody else has the remote.
         let _ = remote.card.set(card.named(name));
         Ok(remote)

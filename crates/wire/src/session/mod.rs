@@ -273,7 +273,7 @@ impl Session {
         }
         if self.phase != Phase::Established {
             let limit = self.config.handshake.as_secs_f32();
-            self.goodbye(Code::Timeout, &format!("the handshake took longer than {limit} s"));
+            self.goodbye(Code::Timeout, &format!("the handshake took longer than {limit:.1} s"));
         } else if self.pinged.is_some() {
             let twice = self.heartbeat.saturating_mul(2).as_secs_f32();
             self.goodbye(Code::Heartbeat, &format!("nothing was received for {twice} s"));
