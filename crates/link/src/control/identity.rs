@@ -9,12 +9,16 @@ use super::{Decoded, malformed, number, read};
 const KEY: u8 = 32;
 const RESUME_AT: u8 = 33;
 const OR_NOTHING: u8 = 34;
+const LIFE: u8 = 35;
 
 /// A link's name in its session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// The client's own number for it, which it uses for no other link; 0 is none.
     pub(crate) key: u64,
+    /// Which of the lives that the server began under this key it wants to go on with: a client that
+    /// has not heard of the latest must not be taken for one that has.
+    pub(crate) life: u64,
     /// Where it wants to go on: a sender after this many outcomes, a receiver after this many
     /// messages. `None` begins anew.
     pub(crate) resume_at: Option<u64>,
@@ -32,6 +36,9 @@ pub(crate) fn encode(identity: Identity, record: &mut Vec<u8>) {
     if let Some(at) = identity.resume_at {
         writer.u64(RESUME_AT, at);
     }
+    if identity.life != 0 {
+        writer.u64(LIFE, identity.life);
+    }
     if identity.or_nothing {
         writer.bool(OR_NOTHING, true);
     }
@@ -44,6 +51,7 @@ pub(crate) fn decode(record: &[u8]) -> Decoded<Identity> {
         match field.tag() {
             KEY => identity.key = number(&field)?,
             RESUME_AT => identity.resume_at = Some(number(&field)?),
+            LIFE => identity.life = number(&field)?,
             OR_NOTHING => identity.or_nothing = field.bool().map_err(malformed)?,
             _ => {}
         }

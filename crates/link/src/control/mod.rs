@@ -305,6 +305,8 @@ pub(crate) struct Opened {
     pub(crate) carried: u64,
     /// A sender: how many messages may be without an outcome at a time.
     pub(crate) window: Option<u64>,
+    /// The life of the link that it is to name when it wants to go on.
+    pub(crate) life: u64,
 }
 
 impl Opened {
@@ -313,6 +315,7 @@ impl Opened {
     const RESUMED: u8 = 3;
     const CARRIED: u8 = 4;
     const WINDOW: u8 = 5;
+    const LIFE: u8 = 6;
 
     /// A receiver of which the client says what became of each message.
     pub(crate) fn of_receiver() -> Self {
@@ -335,6 +338,9 @@ impl Opened {
         if let Some(window) = self.window {
             writer.u64(Self::WINDOW, window);
         }
+        if self.life > 0 {
+            writer.u64(Self::LIFE, self.life);
+        }
         record
     }
 
@@ -347,6 +353,7 @@ impl Opened {
                 Self::RESUMED => opened.resumed = field.bool().map_err(malformed)?,
                 Self::CARRIED => opened.carried = number(&field)?,
                 Self::WINDOW => opened.window = Some(number(&field)?),
+                Self::LIFE => opened.life = number(&field)?,
                 _ => {}
             }
             Ok(())

@@ -147,6 +147,7 @@ impl State {
         };
         entry.open = true;
         entry.resumable = false;
+        entry.life = opened.life;
         wakers.add(entry.opener.take());
         if turns_around && let RoleState::Sender(sender) = &mut entry.role {
             sender.turn_around();

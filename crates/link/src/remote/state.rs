@@ -258,6 +258,8 @@ pub(crate) struct Entry {
     serial: u64,
     /// Whether it was open when the connection was lost, and may go on where it was.
     pub(crate) resumable: bool,
+    /// Which life of it the server has said that this is.
+    pub(crate) life: u64,
     /// The link of the current connection, if it has one.
     pub(crate) wire: Option<Link>,
     /// Whether the server has opened it, on the current connection.
@@ -285,8 +287,10 @@ impl Entry {
             }
         };
         let resume_at = self.resumable.then_some(at);
+        let life = if self.resumable { self.life } else { 0 };
         let or_nothing = self.orphaned || over;
-        identity::encode(Identity { key: self.serial, resume_at, or_nothing }, &mut options);
+        let identity = Identity { key: self.serial, life, resume_at, or_nothing };
+        identity::encode(identity, &mut options);
         (role, options)
     }
 
@@ -370,6 +374,7 @@ impl State {
         let mut entry = Box::new(Entry {
             serial: self.next_number(),
             resumable: false,
+            life: 0,
             wire: None,
             open: false,
             orphaned: false,

@@ -173,7 +173,7 @@ struct Shared {
     /// Who this server says it is.
     session: [u8; 16],
     established: AtomicU64,
-    /// Numbers for connections.
+    /// Numbers for connections, and for the lives of links.
     numbers: AtomicU64,
     sessions: Sessions,
     /// Whether the broker knows what to do with a message that may have come before.

@@ -23,8 +23,8 @@ pub(super) const HANDED_OVER: usize = usize::MAX - 2;
 /// The name of a session.
 pub(super) type Name = [u8; 16];
 
-/// The links of a session by their keys.
-pub(super) type Links = BTreeMap<u64, Kept>;
+/// The links of a session, by their keys and lives.
+pub(super) type Links = BTreeMap<(u64, u64), Kept>;
 
 /// A link that goes on without its connection. When it is dropped, nobody came back for it.
 pub(super) enum Kept {

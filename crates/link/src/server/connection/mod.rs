@@ -437,9 +437,11 @@ impl Connection {
                 Stage::OpeningReceiver(Box::pin(open::receiver(broker, wanted)))
             }),
         };
+        let life = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut) else {
             return;
         };
+        task.identity.life = life;
         let link = task.link;
         match stage {
             Ok(stage) => {
@@ -608,7 +610,7 @@ impl Connection {
                 }
                 Poll::Ready(Ok(sender)) => {
                     let inbound = Inbound::new(sender, self.senders, self.shared.heeds_repeats);
-                    sender_opened(session, link, &inbound, false);
+                    sender_opened(session, task.identity.life, link, &inbound, false);
                     self.senders += 1;
                     task.stage = Stage::Sender(inbound);
                     true
@@ -621,7 +623,8 @@ impl Connection {
                     false
                 }
                 Poll::Ready(Ok(Receiving { receiver, address, auto })) => {
-                    let opened = Opened { address: address.clone(), ..Opened::of_receiver() };
+                    let life = task.identity.life;
+                    let opened = Opened { address: address.clone(), life, ..Opened::of_receiver() };
                     session.opened(link, &opened.encode());
                     let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
                     let mut outbound = Outbound::new(receiver, address, auto, watch);
@@ -686,8 +689,8 @@ impl Drop for Connection {
 }
 
 /// Tells a client that its sender is open.
-fn sender_opened(session: &mut Session, link: Link, inbound: &Inbound, resumed: bool) {
-    let opened = Opened { resumed, window: Some(inbound.kept()), ..Opened::default() };
+fn sender_opened(session: &mut Session, life: u64, link: Link, inbound: &Inbound, resumed: bool) {
+    let opened = Opened { resumed, life, window: Some(inbound.kept()), ..Opened::default() };
     session.opened(link, &opened.encode());
     let (messages, bytes) = inbound.window();
     session.grant(link, messages, bytes);

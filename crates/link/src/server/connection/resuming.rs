@@ -8,7 +8,7 @@ use bytes::Bytes;
 use posthaste_core::transport::Peer;
 use posthaste_wire::{Code, Role};
 
-use super::{Connection, Ended, FIRST_WATCH, Outbound, Phase, Stage, Watch, sender_opened};
+use super::{Connection, Ended, FIRST_WATCH, Opened, Outbound, Phase, Stage, Watch, sender_opened};
 use crate::pump::after;
 use crate::server::sessions::{Claim, Kept, Links, Name};
 
@@ -82,11 +82,14 @@ impl Connection {
         };
         let (role, options) = (*role, std::mem::take(options));
         let identity = task.identity;
-        let kept = self.belongings.unclaimed.remove(&identity.key);
+        let kept = self.belongings.unclaimed.remove(&(identity.key, identity.life));
         match (kept, identity.resume_at) {
             (Some(kept), Some(from)) => self.go_on(at, role, &options, kept, from),
-            // What it does not want any more is lost.
-            _ => self.begin_anew(at, role, &options),
+            _ => {
+                // What it does not want, or has never heard of, is lost.
+                self.belongings.unclaimed.retain(|(key, _), _| *key != identity.key);
+                self.begin_anew(at, role, &options);
+            }
         }
     }
 
@@ -113,7 +116,7 @@ impl Connection {
                 if !inbound.resume(from) {
                     return self.begin_anew(at, role, options);
                 }
-                sender_opened(&mut self.session, link, &inbound, true);
+                sender_opened(&mut self.session, task.identity.life, link, &inbound, true);
                 self.senders += 1;
                 task.stage = Stage::Sender(inbound);
                 self.again(link);
@@ -134,6 +137,7 @@ impl Connection {
         let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut) else {
             return;
         };
+        let opened = Opened { life: task.identity.life, ..opened };
         self.session.opened(task.link, &opened.encode());
         if task.stopping {
             outbound.stop();
@@ -218,7 +222,7 @@ impl Connection {
                 _ => continue,
             };
             if task.identity.key != 0 {
-                links.insert(task.identity.key, kept);
+                links.insert((task.identity.key, task.identity.life), kept);
             }
         }
         links
