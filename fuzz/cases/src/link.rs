@@ -62,6 +62,9 @@ struct World {
     /// The last that came first, of each sender, while there is only one receiver.
     last: BTreeMap<u64, u64>,
     in_order: bool,
+    /// Whether the line was ever cut, and whether a receiver was dropped since.
+    cut: bool,
+    dropped_after_a_cut: bool,
     /// What came back: what may have arrived, and what cannot.
     unknown: BTreeSet<u64>,
     refused: BTreeSet<u64>,
@@ -107,6 +110,8 @@ impl World {
             seen: BTreeSet::new(),
             last: BTreeMap::new(),
             in_order: true,
+            cut: false,
+            dropped_after_a_cut: false,
             unknown: BTreeSet::new(),
             refused: BTreeSet::new(),
             slow,
@@ -137,7 +142,10 @@ impl World {
             28 => self.line.open(choices.below(2), usize::MAX),
             29 => self.pass_time(choices),
             30 => self.take_back(choices),
-            _ => self.line.pipe.cut(),
+            _ => {
+                self.cut = true;
+                self.line.pipe.cut();
+            }
         }
         self.poll_opening();
     }
@@ -202,8 +210,10 @@ impl World {
             0 => subscription,
             prefetch => subscription.prefetch(prefetch),
         };
-        // What two take at a time has no order, nor has what one leaves to the next.
-        self.in_order &= self.receivers.is_empty() && self.opening.is_empty();
+        // What two take at a time has no order, nor has what one leaves to the next, if it could not
+        // give it back at once.
+        let alone = self.receivers.is_empty() && self.opening.is_empty();
+        self.in_order &= alone && !self.dropped_after_a_cut;
         let remote = self.remote.clone();
         self.opening.push(Box::pin(async move { remote.receiver(subscription).await }));
     }
@@ -224,6 +234,7 @@ impl World {
     }
 
     fn drop_receiver(&mut self, choices: &mut Choices<'_>) {
+        self.dropped_after_a_cut |= self.cut;
         if choices.below(2) == 0 && !self.opening.is_empty() {
             let at = choices.below(self.opening.len());
             drop(self.opening.remove(at));

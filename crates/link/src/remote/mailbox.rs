@@ -617,9 +617,11 @@ impl ReceiverState {
         } else {
             self.delivered = self.handed;
         }
-        if self.dirty || self.is_asking() {
-            self.dirty = false;
-            self.sync_done = self.sync_sent;
+        let unheard = self.dirty || self.is_asking();
+        self.dirty = false;
+        self.sync_done = self.sync_sent;
+        // What nobody settles by hand, nobody waits to hear of.
+        if unheard && !self.is_auto() {
             self.sync_error = Some(Error::new(
                 ErrorKind::Unknown,
                 "the session was lost before the settlements were confirmed",
