@@ -5,134 +5,93 @@ use std::fmt;
 
 use crate::Error;
 
-/// Something that a backend does or does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Capability {
+macro_rules! capabilities {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// Something that a backend does or does not.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Capability {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Capability {
+            /// Every capability, in the order of the capability card.
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$name),+];
+        }
+
+        impl fmt::Display for Capability {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$name => $text,)+
+                })
+            }
+        }
+    };
+}
+
+// Their numbers on the wire follow from their order, so new ones come last.
+capabilities! {
     /// Publish-subscribe by topic and pattern.
-    Topics,
+    Topics = "topics",
     /// Groups whose members share a subscription.
-    Groups,
+    Groups = "groups",
     /// Queues that hold while nobody listens.
-    Queues,
+    Queues = "queues",
     /// Inboxes for replies.
-    Inboxes,
+    Inboxes = "inboxes",
     /// Requests that nobody can answer are answered at once.
-    NoResponders,
+    NoResponders = "no-responders",
     /// Settling by hand: ack, retry, reject, release.
-    ManualAck,
+    ManualAck = "manual-ack",
     /// Redelivery of what was not settled, with its attempt.
-    Redelivery,
+    Redelivery = "redelivery",
     /// Copying a topic's messages into queues.
-    Bindings,
+    Bindings = "bindings",
     /// Bounds in bytes as well as in messages.
-    ByteLimits,
+    ByteLimits = "byte-limits",
     /// Deadlines: what is too late is not handed out. Needs a clock.
-    Deadlines,
+    Deadlines = "deadlines",
     /// Draining with a time limit. Needs a clock.
-    Drain,
+    Drain = "drain",
     /// Reading what queues hold.
-    Inspection,
+    Inspection = "inspection",
     /// Retrying after a while.
-    RetryDelay,
+    RetryDelay = "retry-delay",
     /// Surviving the end of the broker's process.
-    Durability,
+    Durability = "durability",
     /// Maximum attempts and dead-letter queues with history, and replaying them.
-    DeadLetters,
+    DeadLetters = "dead-letters",
     /// Messages that are not handed out before a while has passed. Needs a clock.
-    Delay,
+    Delay = "delay",
     /// Priorities from 0 to 3.
-    Priority,
+    Priority = "priority",
     /// Deduplication by message id within a window. Needs a clock.
-    Deduplication,
+    Deduplication = "deduplication",
     /// Order per key with many consumers.
-    KeyedOrder,
+    KeyedOrder = "keyed-order",
     /// Every overflow policy, not only waiting.
-    Overflow,
+    Overflow = "overflow",
     /// Taking a delivery back from a consumer that takes too long. Needs a clock.
-    ConsumerTimeout,
+    ConsumerTimeout = "consumer-timeout",
     /// Cancelling requests that nobody waits for any more.
-    Cancellation,
+    Cancellation = "cancellation",
     /// Events, such as drops with their reasons.
-    Events,
+    Events = "events",
     /// Sessions that are resumed after a lost connection.
-    Sessions,
+    Sessions = "sessions",
 }
 
 impl Capability {
-    /// Every capability, in the order of the capability card.
-    pub const ALL: [Self; 24] = [
-        Self::Topics,
-        Self::Groups,
-        Self::Queues,
-        Self::Inboxes,
-        Self::NoResponders,
-        Self::ManualAck,
-        Self::Redelivery,
-        Self::Bindings,
-        Self::ByteLimits,
-        Self::Deadlines,
-        Self::Drain,
-        Self::Inspection,
-        Self::RetryDelay,
-        Self::Durability,
-        Self::DeadLetters,
-        Self::Delay,
-        Self::Priority,
-        Self::Deduplication,
-        Self::KeyedOrder,
-        Self::Overflow,
-        Self::ConsumerTimeout,
-        Self::Cancellation,
-        Self::Events,
-        Self::Sessions,
-    ];
-
     /// The capability's number on the wire.
     #[must_use]
     pub fn as_u8(self) -> u8 {
-        Self::ALL
-            .iter()
-            .position(|this| *this == self)
-            .and_then(|at| u8::try_from(at).ok())
-            .unwrap_or(u8::MAX)
+        self as u8
     }
 
     /// The capability of that number.
     #[must_use]
     pub fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
-    }
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Topics => "topics",
-            Self::Groups => "groups",
-            Self::Queues => "queues",
-            Self::Inboxes => "inboxes",
-            Self::NoResponders => "no-responders",
-            Self::ManualAck => "manual-ack",
-            Self::Redelivery => "redelivery",
-            Self::Bindings => "bindings",
-            Self::ByteLimits => "byte-limits",
-            Self::Deadlines => "deadlines",
-            Self::Drain => "drain",
-            Self::Inspection => "inspection",
-            Self::RetryDelay => "retry-delay",
-            Self::Durability => "durability",
-            Self::DeadLetters => "dead-letters",
-            Self::Delay => "delay",
-            Self::Priority => "priority",
-            Self::Deduplication => "deduplication",
-            Self::KeyedOrder => "keyed-order",
-            Self::Overflow => "overflow",
-            Self::ConsumerTimeout => "consumer-timeout",
-            Self::Cancellation => "cancellation",
-            Self::Events => "events",
-            Self::Sessions => "sessions",
-        })
     }
 }
 
