@@ -639,17 +639,17 @@ impl State {
         }
     }
 
-    /// The connection is lost for good.
+    /// The connection is lost for good, and with it every session, also what was to go again.
     pub(crate) fn go_down(&mut self, error: &Error, wakers: &mut Wakeups) {
         for entry in self.entries() {
             entry.ended.get_or_insert_with(|| error.clone());
         }
         self.disconnected(error, wakers);
-        self.expire(wakers);
         self.phase = Phase::Down(error.clone());
         for place in 0..self.entries.len() {
             if let Some(entry) = self.entries[place].as_deref_mut() {
-                entry.wake_all(wakers);
+                let key = Key { place, serial: entry.serial };
+                self.lose(key, wakers);
             }
         }
         self.wake_waiters(wakers);

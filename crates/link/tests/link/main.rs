@@ -5,6 +5,7 @@ mod calls;
 mod chaos;
 mod dropping;
 mod ending;
+mod gaps;
 mod hostile;
 mod losing;
 mod receiving;

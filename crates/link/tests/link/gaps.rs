@@ -1,0 +1,126 @@
+//! What is done between a connection that was lost and the next one, and what a second loss, another
+//! server, or giving up make of it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste_core::transport::{BoxConnection, BoxListener, Endpoint, Transport};
+use posthaste_core::{
+    Ack, Broker, Cancel, ErrorKind, Event, Message, Queue, ReceiverExt, SenderExt, SenderOptions,
+    Seq, SharedRuntime, Subscription,
+};
+use posthaste_link::{Pipe, Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+use posthaste_memory::Memory;
+
+use crate::support::{Client, World, job, on_every_runtime, topic};
+
+/// A way to a server that can be shut: then connecting fails, and what goes on is cut.
+#[derive(Clone)]
+struct Gate {
+    pipe: Pipe,
+    /// How often somebody found it shut, and one more; 0 while it is open.
+    shut: Arc<AtomicU64>,
+}
+
+impl Gate {
+    fn of(pipe: &Pipe) -> Self {
+        Self { pipe: pipe.clone(), shut: Arc::default() }
+    }
+
+    /// Cuts what goes on, and waits until the client has noticed.
+    async fn shut(&self, world: &World) {
+        self.shut.store(1, Ordering::SeqCst);
+        self.pipe.cut();
+        let noticed = async || self.shut.load(Ordering::SeqCst) > 1;
+        world.until("somebody finds the gate shut", noticed).await;
+    }
+
+    fn open(&self) {
+        self.shut.store(0, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Transport for Gate {
+    async fn connect(&self, to: &Endpoint) -> io::Result<BoxConnection> {
+        let shut = self.shut.load(Ordering::SeqCst);
+        if shut > 0 {
+            let _ = self.shut.compare_exchange(
+                shut,
+                shut + 1,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        self.pipe.connect(to).await
+    }
+
+    async fn bind(&self, at: &Endpoint) -> io::Result<BoxListener> {
+        self.pipe.bind(at).await
+    }
+}
+
+async fn through(gate: &Gate, world: &World, options: RemoteOptions) -> Client {
+    let (runtime, here) = (world.runtime.clone(), world.here.clone());
+    Client::of(Remote::connect(runtime, gate.clone(), here, options).await.unwrap())
+}
+
+/// A world whose server keeps sessions for a blink, and has a queue that holds one message.
+async fn impatient(runtime: SharedRuntime) -> World {
+    let options = ServerOptions::new().session_linger(Duration::from_millis(30));
+    let world = World::with(runtime, options).await;
+    world.memory.declare(Queue::new(topic("full")).capacity(1)).await.unwrap();
+    world
+}
+
+fn known(queue: &str, number: u64) -> Message {
+    let draft = Message::builder(topic(queue)).to_queue().id(number.to_string());
+    draft.payload(number.to_string()).build().unwrap()
+}
+
+#[test]
+fn what_was_to_go_again_comes_back_when_the_connection_is_given_up() {
+    on_every_runtime(async |runtime| {
+        let mut world = impatient(runtime).await;
+        let options = RemoteOptions::new().reconnect(Reconnect::For(Duration::from_millis(300)));
+        let remote = world.client_with(options).await;
+        let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
+        for number in 0..3 {
+            sender.feed(known("full", number)).await.unwrap();
+        }
+        world.vanish();
+        let receipt = sender.flush().await.unwrap();
+        assert_eq!(receipt.confirmed + receipt.returned, 3);
+        let unknown = sender.take_returned(Seq::FIRST).unwrap();
+        assert_eq!(unknown.error.kind(), ErrorKind::Unknown);
+    });
+}
+
+
+fn ask(number: u64) -> Message {
+    Message::builder(topic("sum")).reply_to(topic("me"), number).build().unwrap()
+}
+
+
+/// Ways to two servers.
+#[derive(Clone)]
+struct Ways {
+    one: Gate,
+    two: Gate,
+}
+
+#[async_trait]
+impl Transport for Ways {
+    async fn connect(&self, to: &Endpoint) -> io::Result<BoxConnection> {
+        let way = if to.address() == "two" { &self.two } else { &self.one };
+        way.connect(to).await
+    }
+
+    async fn bind(&self, at: &Endpoint) -> io::Result<BoxListener> {
+        self.one.bind(at).await
+    }
+}
