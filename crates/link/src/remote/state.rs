@@ -431,8 +431,12 @@ impl State {
         if !entry.orphaned || entry.wire.is_some() || entry.has_more_to_say() {
             return;
         }
-        let books = match &entry.role {
-            RoleState::Sender(sender) => sender.sends(),
+        let books = match &mut entry.role {
+            RoleState::Sender(sender) => {
+                // What was to go again has nobody any more who would send it.
+                sender.ended();
+                sender.sends()
+            }
             RoleState::Receiver(_) => Sends::default(),
         };
         add(&mut self.past, books);

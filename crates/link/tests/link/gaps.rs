@@ -100,6 +100,27 @@ fn what_was_to_go_again_comes_back_when_the_connection_is_given_up() {
     });
 }
 
+#[test]
+fn what_was_to_go_again_has_its_outcome_although_its_sender_is_dropped() {
+    on_every_runtime(async |runtime| {
+        let world = impatient(runtime).await;
+        let gate = Gate::of(&world.pipe);
+        let remote = through(&gate, &world, RemoteOptions::new()).await;
+        let mut events =
+            remote.receiver(Subscription::topic(Event::PATTERN).unwrap()).await.unwrap();
+        let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
+        for number in 0..3 {
+            sender.feed(known("full", number)).await.unwrap();
+        }
+        gate.shut(&world).await;
+        let told = events.next_delivery().await.unwrap();
+        assert_eq!(Event::from_message(told.message()), Some(Event::SessionLost));
+        drop(sender);
+        let sends = remote.sends().unwrap();
+        assert_eq!((sends.taken, sends.pending), (3, 0));
+    });
+}
+
 
 fn ask(number: u64) -> Message {
     Message::builder(topic("sum")).reply_to(topic("me"), number).build().unwrap()
