@@ -216,7 +216,7 @@ pub(crate) struct State {
     pub(crate) gone: bool,
     /// How long the server keeps a session whose connection is lost.
     pub(crate) linger: Duration,
-    /// What has been told of what became of the session on this connection.
+    /// What has been told of what became of the session, since the connection was lost last.
     told: Told,
     losses: Arc<AtomicU64>,
     pub(crate) planted: Planted,
@@ -502,7 +502,6 @@ impl State {
 
     /// After a reconnection: asks for every link that still has a handle, or something to say.
     pub(super) fn reopen(&mut self, wakers: &mut Wakeups) {
-        self.told = Told::default();
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
                 continue;
@@ -538,6 +537,7 @@ impl State {
     /// The connection is lost; it may come back, and the session go on.
     pub(crate) fn disconnected(&mut self, why: &Error, wakers: &mut Wakeups) {
         self.phase = Phase::Connecting;
+        self.told = Told::default();
         let (keeps, mut lost) = (!self.linger.is_zero(), false);
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries[place].as_deref_mut() else {
@@ -625,7 +625,7 @@ impl State {
         }
     }
 
-    /// Tells those who subscribe to such events what became of the session, once a connection.
+    /// Tells those who subscribe to such events what became of the session, once a loss.
     fn tell(&mut self, event: &Event, wakers: &mut Wakeups) {
         let told = match event {
             Event::SessionResumed => &mut self.told.resumed,

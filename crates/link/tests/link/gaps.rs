@@ -121,6 +121,23 @@ fn what_was_to_go_again_has_its_outcome_although_its_sender_is_dropped() {
     });
 }
 
+#[test]
+fn each_loss_of_a_session_is_told() {
+    on_every_runtime(async |runtime| {
+        let mut world = World::new(runtime).await;
+        let remote = world.client().await;
+        let mut events =
+            remote.receiver(Subscription::topic(Event::PATTERN).unwrap()).await.unwrap();
+        // Once by the next server, which knows nothing of it, and once because nobody keeps it.
+        world.pipe.cut();
+        world.restart().await;
+        let told = events.next_delivery().await.unwrap();
+        assert_eq!(Event::from_message(told.message()), Some(Event::SessionLost));
+        world.restart().await;
+        let told = events.next_delivery().await.unwrap();
+        assert_eq!(Event::from_message(told.message()), Some(Event::SessionLost));
+    });
+}
 
 fn ask(number: u64) -> Message {
     Message::builder(topic("sum")).reply_to(topic("me"), number).build().unwrap()
