@@ -155,7 +155,10 @@ impl ReceiverState {
     }
 
     pub(crate) fn options(&self) -> Vec<u8> {
-        let gone = self.delivered + wide(self.stale.len());
+        // They hold where the session does not go on: then what is settled by hand and was not
+        // handed out comes again.
+        let taken = if self.is_auto() { self.delivered } else { self.handed };
+        let gone = taken + wide(self.stale.len());
         let left = self.limit.map(|limit| limit.saturating_sub(gone));
         control::receiver::encode(&self.wanted, left)
     }

@@ -122,6 +122,42 @@ fn what_was_to_go_again_has_its_outcome_although_its_sender_is_dropped() {
 }
 
 #[test]
+fn a_limit_holds_over_a_lost_session_and_what_was_not_handed_out_does_not_count() {
+    on_every_runtime(async |runtime| {
+        let mut world = World::new(runtime).await;
+        let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
+        for number in 0..12 {
+            local.send(job("jobs", number.to_string())).await.unwrap();
+        }
+        let remote = world.client().await;
+        let mut events =
+            remote.receiver(Subscription::topic(Event::PATTERN).unwrap()).await.unwrap();
+        let jobs = Subscription::queue("jobs").unwrap().limit(10);
+        let mut jobs = remote.receiver(jobs).await.unwrap();
+        let sent = async || world.memory.queue(&topic("jobs")).await.unwrap().unsettled == 10;
+        world.until("all are on their way", async || sent().await).await;
+        // An answer comes behind everything that was sent before.
+        remote.stats().await.unwrap();
+        for _ in 0..3 {
+            jobs.next_delivery().await.unwrap().ack();
+        }
+        jobs.settled().await.unwrap();
+        // Another server takes the place of this one, without a word.
+        world.pipe.cut();
+        world.restart().await;
+        let told = events.next_delivery().await.unwrap();
+        assert_eq!(Event::from_message(told.message()), Some(Event::SessionLost));
+        for _ in 3..10 {
+            jobs.next_delivery().await.unwrap().ack();
+        }
+        assert!(jobs.recv().await.unwrap().is_none(), "it wanted no more");
+        jobs.settled().await.unwrap();
+        let info = world.memory.queue(&topic("jobs")).await.unwrap();
+        assert_eq!((info.messages, info.ledger.acked), (2, 10));
+    });
+}
+
+#[test]
 fn each_loss_of_a_session_is_told() {
     on_every_runtime(async |runtime| {
         let mut world = World::new(runtime).await;
