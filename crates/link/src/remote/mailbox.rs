@@ -235,6 +235,11 @@ impl ReceiverState {
         self.tray.open()
     }
 
+    /// Whether the server has still to tell again some of what it waits for.
+    pub(crate) fn is_recalling(&self) -> bool {
+        self.to_recall > 0
+    }
+
     /// Whether the server waits for nothing from here any more, as far as that is known.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.tray.is_empty() && !self.is_asking()

@@ -304,6 +304,8 @@ impl Remote {
             let mut left = 0;
             let mut quiet = true;
             for entry in state.entries() {
+                // What was settled in a gap is told when the session goes on.
+                quiet &= !entry.has_more_to_say();
                 match &entry.role {
                     RoleState::Sender(sender) => quiet &= sender.is_settled(),
                     RoleState::Receiver(receiver) => {
@@ -311,7 +313,9 @@ impl Remote {
                         // What is still on its way here goes back as unseen, unless the goodbye is
                         // faster.
                         let stopped = receiver.is_stopped() || entry.wire.is_none();
-                        quiet &= (stopped || entry.orphaned) && !receiver.is_asking();
+                        quiet &= (stopped || entry.orphaned)
+                            && !receiver.is_asking()
+                            && !receiver.is_recalling();
                     }
                 }
             }

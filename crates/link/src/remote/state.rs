@@ -307,7 +307,7 @@ impl Entry {
 
     /// Whether the server has still to hear something from it, or to say something to it, when the
     /// session goes on.
-    fn has_more_to_say(&self) -> bool {
+    pub(super) fn has_more_to_say(&self) -> bool {
         let at_rest = match &self.role {
             RoleState::Sender(sender) => sender.is_settled(),
             RoleState::Receiver(receiver) => receiver.is_at_rest(),

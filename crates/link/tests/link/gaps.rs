@@ -158,6 +158,35 @@ fn a_limit_holds_over_a_lost_session_and_what_was_not_handed_out_does_not_count(
 }
 
 #[test]
+fn a_drain_in_the_gap_waits_until_what_was_settled_there_is_told() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
+        local.send(job("jobs", "kept")).await.unwrap();
+        local.send(job("dropped", "kept")).await.unwrap();
+        let gate = Gate::of(&world.pipe);
+        let remote = through(&gate, &world, RemoteOptions::new()).await;
+        let mut kept = remote.receiver(Subscription::queue("jobs").unwrap()).await.unwrap();
+        let mut dropped = remote.receiver(Subscription::queue("dropped").unwrap()).await.unwrap();
+        let held = [kept.next_delivery().await.unwrap(), dropped.next_delivery().await.unwrap()];
+        gate.shut(&world).await;
+        held.into_iter().for_each(posthaste_core::Delivery::ack);
+        drop(dropped);
+        let mut drain = std::pin::pin!(remote.drain(Duration::from_secs(10)));
+        assert!(smol::future::poll_once(drain.as_mut()).await.is_none());
+        gate.open();
+        drain.await.unwrap();
+        for queue in ["jobs", "dropped"] {
+            let settled = async || {
+                let info = world.memory.queue(&topic(queue)).await.unwrap();
+                (info.messages, info.ledger.acked) == (0, 1)
+            };
+            world.until("it is settled, and not delivered again", settled).await;
+        }
+    });
+}
+
+#[test]
 fn each_loss_of_a_session_is_told() {
     on_every_runtime(async |runtime| {
         let mut world = World::new(runtime).await;
