@@ -204,6 +204,5 @@ impl State {
             None => Error::closed("the link"),
         });
         self.lose(key, wakers);
-        wakers.add(self.drainer.take());
     }
 }

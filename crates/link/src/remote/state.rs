@@ -589,12 +589,12 @@ impl State {
         if lost {
             self.tell(&Event::SessionLost, wakers);
         }
-        wakers.add(self.drainer.take());
     }
 
     /// The session of one link is lost, for good if the link has ended.
     pub(super) fn lose(&mut self, key: Key, wakers: &mut Wakeups) {
         self.losses.fetch_add(1, Ordering::Release);
+        wakers.add(self.drainer.take());
         let says_so = !self.planted.hides_lost_sessions;
         let Some((_, entry)) = self.entry(key) else {
             return;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::{BoxConnection, BoxListener, Endpoint, Transport};
 use posthaste_core::{
     Ack, Broker, Cancel, ErrorKind, Event, Message, Queue, ReceiverExt, SenderExt, SenderOptions,
@@ -226,4 +227,28 @@ impl Transport for Ways {
     async fn bind(&self, at: &Endpoint) -> io::Result<BoxListener> {
         self.one.bind(at).await
     }
+}
+
+#[test]
+fn a_drain_ends_once_the_next_server_knows_nothing_of_the_session() {
+    on_every_runtime(async |runtime| {
+        let mut world = World::new(runtime.clone()).await;
+        world.memory.declare(Queue::new(topic("full")).capacity(1)).await.unwrap();
+        let gate = Gate::of(&world.pipe);
+        let remote = through(&gate, &world, RemoteOptions::new()).await;
+        let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
+        for _ in 0..3 {
+            sender.feed(job("full", "x")).await.unwrap();
+        }
+        gate.shut(&world).await;
+        let mut drain = std::pin::pin!(remote.drain(Duration::from_secs(60)));
+        assert!(smol::future::poll_once(drain.as_mut()).await.is_none());
+        world.restart().await;
+        gate.open();
+        let soon = runtime.now() + Duration::from_secs(4);
+        let ended = timeout_at(&*runtime, soon, drain).await;
+        ended.expect("long before its time is over").unwrap();
+        let sends = remote.sends().unwrap();
+        assert_eq!((sends.taken, sends.pending), (3, 0));
+    });
 }
