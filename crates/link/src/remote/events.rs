@@ -62,6 +62,7 @@ impl State {
                 tracing::debug!(software = %peer.software.escape_debug(), "connected");
                 self.phase = Phase::Up;
                 self.linger = peer.linger;
+                self.arrive(peer.session, wakers);
                 self.reopen(wakers);
                 self.wake_waiters(wakers);
             }

@@ -214,6 +214,9 @@ pub(crate) struct State {
     pub(crate) closing: bool,
     /// The driver has ended.
     pub(crate) gone: bool,
+    /// Which server the session is at; one that stands in for it may have an older one of the
+    /// same name.
+    server: Option<[u8; 16]>,
     /// How long the server keeps a session whose connection is lost.
     pub(crate) linger: Duration,
     /// What has been told of what became of the session, since the connection was lost last.
@@ -333,6 +336,7 @@ impl State {
             draining: false,
             closing: false,
             gone: false,
+            server: None,
             linger: Duration::ZERO,
             told: Told::default(),
             losses,
@@ -500,6 +504,14 @@ impl State {
         Some((key, &mut self.session, entry))
     }
 
+    /// The connection is there: if it is to another server than before, nothing goes on.
+    pub(super) fn arrive(&mut self, server: [u8; 16], wakers: &mut Wakeups) {
+        let before = self.server.replace(server);
+        if before.is_some_and(|before| before != server) {
+            self.expire(wakers);
+        }
+    }
+
     /// After a reconnection: asks for every link that still has a handle, or something to say.
     pub(super) fn reopen(&mut self, wakers: &mut Wakeups) {
         for place in 0..self.entries.len() {
@@ -574,7 +586,7 @@ impl State {
         wakers.add(self.drainer.take());
     }
 
-    /// The server keeps the session no longer: nothing can go on where it was.
+    /// No server keeps the session any longer: nothing can go on where it was.
     pub(crate) fn expire(&mut self, wakers: &mut Wakeups) {
         let mut lost = false;
         for place in 0..self.entries.len() {

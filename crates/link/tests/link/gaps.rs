@@ -209,6 +209,41 @@ fn ask(number: u64) -> Message {
     Message::builder(topic("sum")).reply_to(topic("me"), number).build().unwrap()
 }
 
+#[test]
+fn a_session_goes_on_only_at_the_server_that_it_was_at_last() {
+    on_every_runtime(async |runtime| {
+        let one = World::new(runtime.clone()).await;
+        let pipe = Pipe::new();
+        let memory = Memory::with_runtime(runtime.clone());
+        let two = Server::new(runtime.clone(), memory.clone(), ServerOptions::new());
+        let there = two.listen(pipe.clone(), Endpoint::new("pipe", "two")).await.unwrap();
+        let ways = Ways { one: Gate::of(&one.pipe), two: Gate::of(&pipe) };
+        let options = RemoteOptions::new().fallback(there);
+        let (way, here) = (ways.clone(), one.here.clone());
+        let remote = Client::of(Remote::connect(runtime, way, here, options).await.unwrap());
+        let mut sender = remote.sender(SenderOptions::new()).await.unwrap();
+        for number in 0..10 {
+            sender.send(job("jobs", number.to_string())).await.unwrap();
+        }
+        ways.one.shut(&one).await;
+        memory.declare(Queue::new(topic("jobs")).capacity(4)).await.unwrap();
+        for number in 10..14 {
+            sender.send(job("jobs", number.to_string())).await.unwrap();
+        }
+        for number in 14..17 {
+            sender.feed(job("jobs", number.to_string())).await.unwrap();
+        }
+        ways.one.open();
+        ways.two.shut(&one).await;
+        let receipt = sender.flush().await.unwrap();
+        assert_eq!((receipt.confirmed, receipt.returned), (0, 3), "they are not at this server");
+        while let Some(returned) = sender.take_returned(Seq::FIRST) {
+            assert_eq!(returned.error.kind(), ErrorKind::Unknown);
+        }
+        sender.send(job("jobs", "17")).await.unwrap();
+        assert_eq!(one.memory.queue(&topic("jobs")).await.unwrap().messages, 11);
+    });
+}
 
 /// Ways to two servers.
 #[derive(Clone)]
