@@ -175,7 +175,6 @@ impl Outbound {
         going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
-        self.tell_cancelled(session, link);
         let mut progress = match self.stop {
             Stop::Not => self.poll_send(session, link, runtime, going_away, cx),
             // What the client has in hand it has to be told of all the same: it answers to that.
@@ -183,6 +182,7 @@ impl Outbound {
                 self.catch_up(session, link, runtime).unwrap_or(Progress::Waiting)
             }
         };
+        self.tell_cancelled(session, link);
         if self.to_tell.is_empty()
             && self.stop == Stop::Asked
             && self.receiver.poll_close(cx).is_ready()

@@ -150,18 +150,22 @@ pub(super) struct Watch {
     requests: VecDeque<u64>,
     /// Cancelled, and the client is to be told.
     cancelled: Vec<u64>,
+    /// Cancelled, and the client was told on this connection; kept until they are settled.
+    told: Vec<u64>,
 }
 
 impl Watch {
     /// A watch that marks `number` in `ready` when a request may have been cancelled.
     pub(super) fn new(ready: ReadySet, number: usize) -> Self {
-        Self { ready, number, child: None, requests: VecDeque::new(), cancelled: Vec::new() }
+        let (requests, cancelled, told) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { ready, number, child: None, requests, cancelled, told }
     }
 
-    /// Goes on watching the requests of `before`, which watched them for another connection.
+    /// Goes on watching the requests of `before`, which watched them for another connection. What
+    /// that told may be lost with it, so it is told again.
     pub(super) fn go_on(&mut self, before: Self, owed: &mut Owed) {
         self.cancelled = before.cancelled;
-        for number in before.requests {
+        for number in before.requests.into_iter().chain(before.told) {
             self.add(owed, number);
         }
     }
@@ -184,6 +188,7 @@ impl Watch {
     pub(super) fn look(&mut self, owed: &mut Owed) {
         let Some(child) = &self.child else { return };
         let mut cx = Context::from_waker(child.polling());
+        self.told.retain(|number| owed.get(*number).is_some());
         let cancelled = &mut self.cancelled;
         self.requests.retain(|number| match is_cancelled(owed, *number, &mut cx) {
             Some(false) => true,
@@ -198,7 +203,7 @@ impl Watch {
     /// Has `tell` say what was cancelled; what it cannot say now is kept for the next time.
     pub(super) fn tell(&mut self, mut tell: impl FnMut(u64) -> bool) {
         if !self.cancelled.is_empty() {
-            self.cancelled.retain(|number| !tell(*number));
+            self.told.extend(self.cancelled.extract_if(.., |number| tell(*number)));
         }
     }
 }

@@ -210,6 +210,33 @@ fn ask(number: u64) -> Message {
 }
 
 #[test]
+fn a_request_that_is_cancelled_in_the_gap_is_cancelled_afterwards() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        let gate = Gate::of(&world.pipe);
+        let remote = through(&gate, &world, RemoteOptions::new()).await;
+        let mut local = world.memory.sender(SenderOptions::new()).await.unwrap();
+        let sums = Subscription::shared("sum", "sums").unwrap().ack(Ack::Manual);
+        let mut sums = remote.receiver(sums).await.unwrap();
+        let mut held = Vec::new();
+        for number in 1..=2 {
+            local.send(ask(number)).await.unwrap();
+            held.push(sums.next_delivery().await.unwrap());
+        }
+        gate.shut(&world).await;
+        let gone = async || world.server.connections() == 0;
+        world.until("the server has noticed", gone).await;
+        world.memory.cancel(&Cancel::of(&ask(1)).unwrap());
+        gate.open();
+        held[0].cancelled().await;
+        world.memory.cancel(&Cancel::of(&ask(2)).unwrap());
+        held[1].cancelled().await;
+        held.into_iter().for_each(posthaste_core::Delivery::ack);
+        sums.settled().await.unwrap();
+    });
+}
+
+#[test]
 fn a_session_goes_on_only_at_the_server_that_it_was_at_last() {
     on_every_runtime(async |runtime| {
         let one = World::new(runtime.clone()).await;

@@ -578,7 +578,9 @@ impl Connection {
     }
 
     fn run_watch(&mut self, at: usize) {
-        if let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut)
+        // Without a connection nobody is told; the next one looks again.
+        if self.ended.is_none()
+            && let Some(task) = self.links.get_mut(at).and_then(Option::as_deref_mut)
             && let Stage::Receiver(outbound) = &mut task.stage
         {
             outbound.look_for_cancelled(&mut self.session, task.link);
