@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use posthaste_core::Error;
+use posthaste_core::{Error, ErrorKind};
 use posthaste_wire::{Code, Event, Link, Outcome};
 
 use super::state::{End, Phase, RoleState, State, Wakeups};
@@ -127,7 +127,14 @@ impl State {
         let Some((key, session, entry)) = self.by_link(link) else {
             return;
         };
-        let opened = match Opened::decode(info) {
+        let opened = Opened::decode(info).and_then(|opened| match &entry.role {
+            RoleState::Receiver(receiver) if opened.carried > receiver.may_be_told() => {
+                let text = "the server tells more deliveries again than there are";
+                Err(Error::new(ErrorKind::Protocol, text))
+            }
+            _ => Ok(opened),
+        });
+        let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 entry.ended = Some(error);

@@ -235,6 +235,11 @@ impl ReceiverState {
         self.tray.open()
     }
 
+    /// How many deliveries the server may still wait for.
+    pub(crate) fn may_be_told(&self) -> u64 {
+        self.tray.len()
+    }
+
     /// Whether the server has still to tell again some of what it waits for.
     pub(crate) fn is_recalling(&self) -> bool {
         self.to_recall > 0

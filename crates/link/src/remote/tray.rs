@@ -72,6 +72,11 @@ impl Tray {
         self.places.is_empty()
     }
 
+    /// How many are here, those included that the server knows of and that others hold up.
+    pub(super) fn len(&self) -> u64 {
+        wide(self.places.len())
+    }
+
     /// Whether so much was settled that the server should be asked what it knows.
     pub(super) fn is_long(&self) -> bool {
         self.told >= TOLD_MAX

@@ -15,8 +15,10 @@ use posthaste_core::{
 };
 use posthaste_link::{Pipe, Reconnect, Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
+use posthaste_wire::{self as wire, Code, Config, Session, fields};
+use smol::future::zip;
 
-use crate::support::{Client, World, job, on_every_runtime, topic};
+use crate::support::{Client, RawPeer, World, job, on_every_runtime, topic};
 
 /// A way to a server that can be shut: then connecting fails, and what goes on is cut.
 #[derive(Clone)]
@@ -313,4 +315,66 @@ fn a_drain_ends_once_the_next_server_knows_nothing_of_the_session() {
         let sends = remote.sends().unwrap();
         assert_eq!((sends.taken, sends.pending), (3, 0));
     });
+}
+
+#[test]
+fn a_server_that_tells_more_again_than_there_was_is_not_believed() {
+    on_every_runtime(async |runtime| {
+        let pipe = Pipe::new();
+        let here = Endpoint::new("pipe", "liar");
+        let mut listener = pipe.bind(&here).await.unwrap();
+        let options = RemoteOptions::new();
+        let client = Remote::connect(runtime.clone(), pipe.clone(), here, options);
+        let known = async {
+            let mut server = accept(&runtime, &mut listener).await;
+            answer(&mut server, false, 0).await;
+            server
+        };
+        let (client, mut server) = zip(client, known).await;
+        let client = client.unwrap();
+        let news = client.receiver(Subscription::topic("a").unwrap());
+        let (news, ()) = zip(news, answer(&mut server, false, 0)).await;
+        let mut news = news.unwrap();
+        drop(server);
+        let again = async {
+            let mut server = accept(&runtime, &mut listener).await;
+            answer(&mut server, true, u64::MAX).await;
+            server
+        };
+        let (received, _server) = zip(news.recv(), again).await;
+        assert_eq!(received.unwrap_err().kind(), ErrorKind::Protocol);
+    });
+}
+
+/// Accepts a client as a server that says nothing by itself.
+async fn accept(runtime: &SharedRuntime, listener: &mut BoxListener) -> RawPeer {
+    let connection = listener.accept().await.unwrap().await.unwrap();
+    let config = Config { linger: Duration::from_secs(5), ..Config::default() };
+    let session = Session::server(config, runtime.now());
+    RawPeer::new(session, connection, runtime.clone())
+}
+
+/// Answers the next call, or opens the next link in this way.
+async fn answer(server: &mut RawPeer, resumed: bool, carried: u64) {
+    loop {
+        while let Some(event) = server.session.poll_event() {
+            let mut record = Vec::new();
+            let mut fields = fields::Writer::new(&mut record);
+            match event {
+                wire::Event::Call { id, .. } => {
+                    fields.str(1, "liar");
+                    server.session.result(id, Code::Ok, &record);
+                }
+                wire::Event::Opening { link, .. } => {
+                    fields.bool(1, true).bool(3, resumed).u64(4, carried);
+                    server.session.opened(link, &record);
+                }
+                _ => continue,
+            }
+            server.write().await;
+            return;
+        }
+        server.write().await;
+        assert!(server.read().await, "the client is gone");
+    }
 }
