@@ -368,7 +368,8 @@ impl Outbound {
             return None;
         }
         let open = self.owed.received(received);
-        self.to_resend = (received + 1..=self.owed.last()).collect();
+        // What it has not received cannot be settled, unless it has stopped or tells lies.
+        self.to_resend = self.owed.after(received).collect();
         self.to_tell = open.iter().copied().collect();
         let carried = u64::try_from(open.len()).unwrap_or(u64::MAX);
         self.numbering = Numbering::after(received, open);

@@ -82,6 +82,11 @@ impl Owed {
         open
     }
 
+    /// The numbers after `received` of what may not be settled.
+    pub(super) fn after(&self, received: u64) -> impl Iterator<Item = u64> + use<> {
+        (received + 1).max(self.first)..self.end()
+    }
+
     fn place(&mut self, number: u64) -> Option<&mut Place> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.places.get_mut(at)
@@ -216,4 +221,25 @@ fn is_cancelled(owed: &mut Owed, number: u64, cx: &mut Context<'_>) -> Option<bo
 
 fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_is_settled_and_gone_is_not_sent_again_however_little_the_client_says_it_has() {
+        let mut owed = Owed::new();
+        for _ in 0..5 {
+            let (head, payload) = (Bytes::new(), Bytes::new());
+            let parts = Parts { head, payload, attributes: 0, correlation: 0, deadline: None };
+            owed.push(Sent { parts, attempt: 1, missed: 0, lease: None });
+        }
+        owed.settle(1, 3, Outcome::Ack);
+        assert_eq!(owed.after(0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(owed.after(4).collect::<Vec<_>>(), [5]);
+        assert_eq!(owed.after(5).count(), 0);
+    }
 }
