@@ -217,7 +217,7 @@ impl SenderState {
     }
 
     fn has_room_beside(&self, back: usize, back_bytes: usize, size: usize) -> bool {
-        let messages = self.unconfirmed.len() + back;
+        let messages = self.pending + back;
         let bytes = self.pending_bytes.saturating_add(back_bytes).saturating_add(size);
         messages < self.options.window_messages
             && self.unconfirmed.len() < self.window
@@ -367,5 +367,30 @@ pub(super) fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
         correlation: NonZeroU64::new(parts.correlation),
         deadline,
         ..Hop::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use posthaste_core::Topic;
+
+    use super::*;
+
+    fn sender(window: usize, taken: usize) -> SenderState {
+        let mut sender = SenderState::new(SenderOptions::new().window(window, 1 << 20));
+        let topic = Topic::new("a").expect("a good topic");
+        for _ in 0..taken {
+            sender.took(Message::new(topic.clone(), "x").into_parts());
+        }
+        sender
+    }
+
+    #[test]
+    fn what_has_come_back_takes_one_place_in_the_window() {
+        let mut sender = sender(3, 2);
+        sender.returned(2, &Error::closed("it"));
+        assert!(sender.has_window(10), "one is pending and one is back");
+        assert!(sender.take_returned(Seq::FIRST).is_some());
+        assert!(sender.has_window(10));
     }
 }
