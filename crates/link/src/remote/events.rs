@@ -42,8 +42,12 @@ impl State {
             Event::Confirm { link, upto, matched, level, nodes } => {
                 if let Some(sender) = self.sender_by_link(link) {
                     sender.confirmed(upto, matched, level, nodes);
+                    let resending = sender.is_resending();
                     wakers.add(sender.outcome_came());
                     wakers.add(self.drainer.take());
+                    if resending {
+                        self.on_room(link, now, wakers);
+                    }
                 }
             }
             Event::Returned { link, seq, code, reason, .. } => {

@@ -148,9 +148,12 @@ impl SenderState {
     /// Sends again what the current connection has not carried, as far as it takes it now.
     ///
     /// Every number keeps its place. What has come back already is not sent a second time: an empty
-    /// message stands for it, which the server, who returned it, knows to skip.
+    /// message stands for it, which the server, who returned it, knows to skip. More than a window
+    /// of them is not under way at a time: the server keeps no more outcomes than that.
     pub(super) fn resend(&mut self, session: &mut wire::Session, link: wire::Link, now: Instant) {
-        while let Some(slot) = self.unconfirmed.get(self.sent) {
+        while self.sent < self.window
+            && let Some(slot) = self.unconfirmed.get(self.sent)
+        {
             let sent = match &slot.parts {
                 Some(parts) => {
                     session.transfer(link, &hop(parts, Some(now)), &parts.head, &parts.payload)
@@ -372,9 +375,36 @@ pub(super) fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use posthaste_core::Topic;
+    use posthaste_wire::{Config, Event, Output, Role, Session};
 
     use super::*;
+
+    /// Hands over everything that one end of a connection has to say.
+    fn carry(from: &mut Session, to: &mut Session, now: Instant) {
+        let mut output = Output::new();
+        from.swap_output(&mut output);
+        to.handle_input(&mut BytesMut::from(&output.to_vec()[..]), now);
+    }
+
+    /// A client's session with a sender that is open and has credit.
+    fn connected(now: Instant) -> (Session, wire::Link) {
+        let mut client = Session::client(Config::default(), now);
+        let mut server = Session::server(Config::default(), now);
+        carry(&mut client, &mut server, now);
+        carry(&mut server, &mut client, now);
+        let link = client.open(Role::Sender, &[]).expect("it is established");
+        carry(&mut client, &mut server, now);
+        while let Some(event) = server.poll_event() {
+            if let Event::Opening { link, .. } = event {
+                server.opened(link, &[]);
+                server.grant(link, 100, 1 << 20);
+            }
+        }
+        carry(&mut server, &mut client, now);
+        (client, link)
+    }
 
     fn sender(window: usize, taken: usize) -> SenderState {
         let mut sender = SenderState::new(SenderOptions::new().window(window, 1 << 20));
@@ -392,5 +422,21 @@ mod tests {
         assert!(sender.has_window(10), "one is pending and one is back");
         assert!(sender.take_returned(Seq::FIRST).is_some());
         assert!(sender.has_window(10));
+    }
+    #[test]
+    fn no_more_than_a_window_goes_again_before_the_first_outcomes_come() {
+        let now = Instant::now();
+        let (mut session, link) = connected(now);
+        let mut sender = sender(100, 10);
+        sender.disconnected();
+        sender.opened(Some(4));
+        sender.resend(&mut session, link, now);
+        assert_eq!((sender.sent, sender.is_resending()), (4, true));
+        sender.confirmed(3, 3, 1, 1);
+        sender.resend(&mut session, link, now);
+        assert_eq!((sender.sent, sender.is_resending()), (4, true));
+        sender.confirmed(7, 4, 1, 1);
+        sender.resend(&mut session, link, now);
+        assert_eq!((sender.sent, sender.is_resending()), (3, false));
     }
 }

@@ -51,12 +51,7 @@ impl Transport for Gate {
     async fn connect(&self, to: &Endpoint) -> io::Result<BoxConnection> {
         let shut = self.shut.load(Ordering::SeqCst);
         if shut > 0 {
-            let _ = self.shut.compare_exchange(
-                shut,
-                shut + 1,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let _ = self.shut.compare_exchange(shut, shut + 1, Ordering::SeqCst, Ordering::SeqCst);
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         self.pipe.connect(to).await
