@@ -423,7 +423,9 @@ mod tests {
         assert!(sender.take_returned(Seq::FIRST).is_some());
         assert!(sender.has_window(10));
     }
+
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test has no runtime to ask")]
     fn no_more_than_a_window_goes_again_before_the_first_outcomes_come() {
         let now = Instant::now();
         let (mut session, link) = connected(now);
