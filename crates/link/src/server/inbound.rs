@@ -156,6 +156,11 @@ impl Inbound {
         self.kept
     }
 
+    /// Nobody polls it for a while: a place in line that it has is another's.
+    pub(super) fn detach(&mut self) {
+        self.sender.disarm();
+    }
+
     /// Goes on over another connection, whose client has heard the first `heard` outcomes; false if
     /// that cannot be.
     pub(super) fn resume(&mut self, heard: u64) -> bool {

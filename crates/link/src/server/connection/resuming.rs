@@ -214,7 +214,10 @@ impl Connection {
         let mut links = Links::new();
         for task in self.links.drain(..).flatten() {
             let kept = match task.stage {
-                Stage::Sender(inbound) => Kept::Sender(inbound),
+                Stage::Sender(mut inbound) => {
+                    inbound.detach();
+                    Kept::Sender(inbound)
+                }
                 Stage::Receiver(mut outbound) => {
                     outbound.detach();
                     Kept::Receiver(outbound)
