@@ -182,13 +182,6 @@ impl Connection {
 
     /// The client has come back over another connection, which gets everything.
     pub(super) fn superseded(&mut self) {
-        if self.ended.is_none() {
-            self.session.goodbye(Code::Closed, "the session goes on over another connection");
-            // The links are taken before the end of the session is told, which would end them.
-            let links = self.take_links();
-            self.belongings.unclaimed.extend(links);
-            self.drain_events();
-        }
         let mut links = self.take_links();
         links.append(&mut self.belongings.unclaimed);
         if let Some(name) = self.belongings.name.take() {
