@@ -71,6 +71,19 @@ pub trait Receiver: Unpin {
     ///
     /// Backends that know their responders heed it; others need not.
     fn park(&mut self, _parked: bool) {}
+
+    /// Whether what is handed out settled is counted only when [`account`](Self::account) says what
+    /// became of it, from now on: for one who passes it on to an application that is elsewhere.
+    /// Until then the broker's books show it as held.
+    ///
+    /// A backend that cannot do that answers `false`, and counts as it hands out.
+    fn defer_accounts(&mut self) -> bool {
+        false
+    }
+
+    /// Of what was handed out and not counted yet, `taken` have come to the application, and `lost`
+    /// never will.
+    fn account(&mut self, _taken: u64, _lost: u64) {}
 }
 
 impl<R: Receiver + ?Sized> Receiver for Box<R> {
@@ -105,6 +118,14 @@ impl<R: Receiver + ?Sized> Receiver for Box<R> {
 
     fn park(&mut self, parked: bool) {
         (**self).park(parked);
+    }
+
+    fn defer_accounts(&mut self) -> bool {
+        (**self).defer_accounts()
+    }
+
+    fn account(&mut self, taken: u64, lost: u64) {
+        (**self).account(taken, lost);
     }
 }
 

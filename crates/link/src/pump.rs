@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use posthaste_core::runtime::BoxTimer;
 use posthaste_core::transport::{BoxConnection, Connection, Peer};
 use posthaste_core::{Runtime, SharedRuntime};
-use posthaste_wire::{Output, Session};
+use posthaste_wire::{Link, Output, Session, Transfer};
 
 use crate::planted::Planted;
 
@@ -107,10 +107,15 @@ impl Pump {
         self.input = fresh;
     }
 
-    /// Hands what was read to the session.
-    pub(crate) fn feed(&mut self, session: &mut Session, now: Instant) {
+    /// Hands what was read to the session; `take` gets the messages that it may have.
+    pub(crate) fn feed(
+        &mut self,
+        session: &mut Session,
+        now: Instant,
+        take: impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
+    ) {
         let mut unread = self.input.split_to(self.filled);
-        session.handle_input(&mut unread, now);
+        session.handle_input_into(&mut unread, now, take);
         self.filled = unread.len();
         // Both halves are parts of one buffer, next to each other: joining them copies nothing.
         unread.unsplit(std::mem::take(&mut self.input));

@@ -147,10 +147,10 @@ impl Mailbox {
         })
     }
 
-    /// The exclusive automatic receiver handed one more out.
-    pub(crate) fn handed_out(&self) {
+    /// The exclusive automatic receiver handed so many more out.
+    pub(crate) fn handed_out(&self, count: u64) {
         // One writer, so no read-modify-write is needed.
-        self.handed.store(self.handed() + 1, Ordering::Release);
+        self.handed.store(self.handed() + count, Ordering::Release);
     }
 
     /// Settles a lease.

@@ -27,6 +27,8 @@ pub struct MemoryReceiver {
     /// Copies swapped out of the mailbox at once: only where nobody else could want them, which
     /// is an exclusive automatic subscription.
     batch: Option<Batch>,
+    /// How many were handed out of the batch and are not counted, if somebody else says when.
+    uncounted: Option<u64>,
     registered: Registered,
     ended: bool,
     /// Whether the mailbox counts this receiver among its consumers.
@@ -68,6 +70,7 @@ impl MemoryReceiver {
             prefetch: subscription.prefetch.filter(|_| manual).unwrap_or(usize::MAX),
             left: subscription.limit.unwrap_or(u64::MAX),
             batch: (exclusive && !manual).then(Batch::default),
+            uncounted: None,
             registered: Registered::Nowhere,
             ended: false,
             joined: true,
@@ -146,7 +149,6 @@ impl MemoryReceiver {
             while count < limit
                 && let Some((message, missed)) = batch.pop(&mut is_expired, &mut expired)
             {
-                self.shared.mailbox.handed_out();
                 count += 1;
                 hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
             }
@@ -154,6 +156,10 @@ impl MemoryReceiver {
                 self.shared.mailbox.with(|state, _| state.expired_in_batch(expired));
             }
             if count > 0 {
+                match &mut self.uncounted {
+                    Some(uncounted) => *uncounted += count as u64,
+                    None => self.shared.mailbox.handed_out(count as u64),
+                }
                 if batch.is_empty() {
                     // Either a drain sees the last one handed out, or this sees the drain.
                     fence(Ordering::SeqCst);
@@ -176,7 +182,10 @@ impl MemoryReceiver {
         if !std::mem::replace(&mut self.joined, false) {
             return;
         }
+        let uncounted = self.uncounted.take().unwrap_or(0);
         let Shared { engine, mailbox, .. } = &*self.shared;
+        // Nobody says any more what became of these.
+        mailbox.handed_out(uncounted);
         let waiting = std::mem::replace(&mut self.registered, Registered::Nowhere).ticket();
         if let Some(mut batch) = self.batch.take()
             && !batch.is_empty()
@@ -236,6 +245,26 @@ impl Receiver for MemoryReceiver {
             self.disarm();
         }
         self.shared.mailbox.park(self.consumer, parked);
+    }
+
+    fn defer_accounts(&mut self) -> bool {
+        if self.batch.is_some() && self.joined {
+            self.uncounted.get_or_insert(0);
+        }
+        self.uncounted.is_some()
+    }
+
+    fn account(&mut self, taken: u64, lost: u64) {
+        let Some(uncounted) = &mut self.uncounted else { return };
+        let (taken, lost) = (taken.min(*uncounted), lost.min(*uncounted - taken.min(*uncounted)));
+        *uncounted -= taken + lost;
+        let Shared { engine, mailbox, .. } = &*self.shared;
+        mailbox.handed_out(taken);
+        if lost > 0 {
+            mailbox.with(|state, _| state.lost_on_the_way(lost));
+        }
+        fence(Ordering::SeqCst);
+        engine.wake_drain();
     }
 }
 

@@ -12,7 +12,7 @@ use posthaste_core::{Error, ErrorKind};
 use posthaste_wire::{Code, Session};
 
 use super::Reconnect;
-use super::state::{End, Phase, Shared, Wakeups};
+use super::state::{End, Phase, Shared, State, Wakeups};
 use crate::codes::{self, error_of};
 use crate::pump::{Pump, after, random_below};
 
@@ -295,7 +295,7 @@ impl Run<'_> {
                 true
             }
             Poll::Ready(Ok(_)) => {
-                self.input(|pump, state, now| pump.feed(&mut state.session, now));
+                self.input(|run, state, now| state.feed(&mut run.pump, now, &mut run.wakers));
                 true
             }
             Poll::Ready(Err(error)) => {
@@ -306,10 +306,11 @@ impl Run<'_> {
         }
     }
 
-    fn input(&mut self, feed: impl FnOnce(&mut Pump, &mut super::state::State, Instant)) {
-        let now = self.shared.runtime.now();
-        let mut state = self.shared.lock();
-        feed(&mut self.pump, &mut state, now);
+    fn input(&mut self, feed: impl FnOnce(&mut Self, &mut State, Instant)) {
+        let shared = self.shared;
+        let now = shared.runtime.now();
+        let mut state = shared.lock();
+        feed(self, &mut state, now);
         state.drain_events(now, &mut self.wakers);
         self.note_end(&mut state.end.take());
         self.wanted = state.session.wanted();

@@ -5,11 +5,33 @@ use std::time::Instant;
 use posthaste_core::{Error, ErrorKind};
 use posthaste_wire::{Code, Event, Link, Outcome};
 
-use super::state::{End, Phase, RoleState, State, Wakeups};
+use super::state::{End, Phase, State, Wakeups};
+use super::table::RoleState;
 use crate::codes::error_of;
 use crate::control::Opened;
+use crate::pump::Pump;
 
 impl State {
+    /// Hands what was read to the session. A message for a mailbox goes there straight away; all
+    /// else it tells in its events.
+    pub(crate) fn feed(&mut self, pump: &mut Pump, now: Instant, wakers: &mut Wakeups) {
+        let acks = self.planted.acks_on_arrival;
+        let Self { session, table, .. } = self;
+        pump.feed(session, now, |link, _, transfer| {
+            // What is to be told to the server at once has to wait until the session is free.
+            let receiver = table.by_link(link).and_then(|(_, entry)| match &mut entry.role {
+                RoleState::Receiver(receiver) if !entry.orphaned && !acks => Some(receiver),
+                _ => None,
+            });
+            let Some(receiver) = receiver.filter(|receiver| receiver.takes_all()) else {
+                return Some(transfer);
+            };
+            receiver.took(transfer, now);
+            wakers.add(receiver.take_waker());
+            None
+        });
+    }
+
     /// Takes what the session tells; whoever has to be woken is added to `wakers`.
     pub(crate) fn drain_events(&mut self, now: Instant, wakers: &mut Wakeups) {
         while let Some(event) = self.session.poll_event() {

@@ -328,8 +328,20 @@ impl ReceiverState {
         more.min(limit.saturating_sub(spent))
     }
 
+    /// Whether whatever comes next is for the mailbox.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.to_recall == 0 && !self.stopping
+    }
+
+    /// A message has come for the mailbox.
+    pub(crate) fn took(&mut self, transfer: Transfer, now: Instant) {
+        self.on_wire += 1;
+        let arrived = self.enter(transfer, now);
+        self.mailbox.push_back(arrived);
+    }
+
     /// A message has come. If it is one from before that is told again, or that nobody wants any
-    /// more, the server may have to be told what becomes of it.
+    /// more, the server has to be told what becomes of it.
     pub(crate) fn arrived(
         &mut self,
         transfer: Transfer,
@@ -338,13 +350,26 @@ impl ReceiverState {
         session: &mut wire::Session,
         link: wire::Link,
     ) {
-        let Transfer { hop, head, payload } = transfer;
         self.on_wire += 1;
-        if head.is_empty() && self.to_recall > 0 {
-            let number = hop.correlation.map_or(0, std::num::NonZero::get);
+        if transfer.head.is_empty() && self.to_recall > 0 {
+            let number = transfer.hop.correlation.map_or(0, std::num::NonZero::get);
             self.recalled(number, session, link);
             return;
         }
+        let arrived = self.enter(transfer, now);
+        if orphaned || self.stopping {
+            self.seen += 1;
+            self.seen_bytes = self.seen_bytes.saturating_add(arrived.size());
+            let (first, last) = (self.received, self.received);
+            self.settle_range(first, last, Outcome::Release, session, Some(link));
+        } else {
+            self.mailbox.push_back(arrived);
+        }
+    }
+
+    /// Counts a message that has come.
+    fn enter(&mut self, transfer: Transfer, now: Instant) -> Arrived {
+        let Transfer { hop, head, payload } = transfer;
         let arrived = Arrived {
             attempt: hop.attempt,
             missed: hop.missed,
@@ -362,14 +387,7 @@ impl ReceiverState {
         if self.settles {
             self.tray.arrived(self.received);
         }
-        if orphaned || self.stopping {
-            self.seen += 1;
-            self.seen_bytes = self.seen_bytes.saturating_add(arrived.size());
-            let (first, last) = (self.received, self.received);
-            self.settle_range(first, last, Outcome::Release, session, Some(link));
-        } else {
-            self.mailbox.push_back(arrived);
-        }
+        arrived
     }
 
     /// The server still waits for what becomes of an earlier delivery.

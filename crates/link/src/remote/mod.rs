@@ -8,6 +8,7 @@ mod outbox;
 mod receiver;
 mod sender;
 mod state;
+mod table;
 mod tray;
 
 use std::fmt;
@@ -29,7 +30,8 @@ use crate::control::{self, Wanted, method};
 use crate::pump::after;
 use receiver::RemoteReceiver;
 use sender::RemoteSender;
-use state::{Alive, RoleState, Shared};
+use state::{Alive, Shared};
+use table::RoleState;
 
 /// Messages wait where they are once this much output has gathered: more would only wait longer.
 const GATHER: usize = 512 << 10;

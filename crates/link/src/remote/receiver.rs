@@ -11,7 +11,8 @@ use posthaste_core::{Delivery, Error, ErrorKind, Message, Outcome, Receiver, Set
 use posthaste_wire as wire;
 
 use super::mailbox::{Arrived, From, ReceiverState, Untold};
-use super::state::{Alive, Entry, Key, RoleState, Shared, State, poll_open};
+use super::state::{Alive, Shared, State, poll_open};
+use super::table::{Entry, Key, RoleState};
 use crate::control::Wanted;
 
 /// A receiver at this end of a connection.

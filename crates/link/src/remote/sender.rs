@@ -10,7 +10,8 @@ use posthaste_core::{Error, ErrorKind, Message, Receipt, Returned, Sender, Sende
 use posthaste_wire::{Limits, TransferError};
 
 use super::outbox::{SenderState, hop};
-use super::state::{Alive, Key, RoleState, Shared, State, poll_open};
+use super::state::{Alive, Shared, State, poll_open};
+use super::table::{Key, RoleState};
 
 /// A sender at this end of a connection.
 pub(crate) struct RemoteSender {

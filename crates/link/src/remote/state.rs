@@ -12,12 +12,12 @@ use posthaste_core::sync::{Mutex, MutexGuard};
 use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::transport::Endpoint;
 use posthaste_core::{Error, ErrorKind, Event, Sends, SharedRuntime};
-use posthaste_wire::{Code, Link, Role, Session};
+use posthaste_wire::{Code, Link, Session};
 
 use super::RemoteOptions;
 use super::mailbox::ReceiverState;
 use super::outbox::SenderState;
-use crate::control::identity::{self, Identity};
+use super::table::{Entry, Key, RoleState, Table};
 use crate::planted::Planted;
 use crate::pump::Pump;
 
@@ -233,9 +233,7 @@ pub(crate) struct State {
     waiters: BTreeMap<u64, Waker>,
     /// Wakes whoever drains whenever something got its outcome.
     pub(crate) drainer: Option<Waker>,
-    entries: Vec<Option<Box<Entry>>>,
-    free: Vec<usize>,
-    by_wire: Vec<usize>,
+    pub(super) table: Table,
     numbers: u64,
     /// The books of the senders that are gone.
     past: Sends,
@@ -246,86 +244,6 @@ pub(crate) struct State {
 struct Told {
     resumed: bool,
     lost: bool,
-}
-
-/// Which entry of the table a handle is about. The serial number tells a reused place apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    place: usize,
-    serial: u64,
-}
-
-/// A link as its handle sees it: it lives on over reconnections.
-pub(crate) struct Entry {
-    /// Also its name in the session.
-    serial: u64,
-    /// Whether it was open when the connection was lost, and may go on where it was.
-    pub(crate) resumable: bool,
-    /// Which life of it the server has said that this is.
-    pub(crate) life: u64,
-    /// The link of the current connection, if it has one.
-    pub(crate) wire: Option<Link>,
-    /// Whether the server has opened it, on the current connection.
-    pub(crate) open: bool,
-    /// Whether the handle has been dropped.
-    pub(crate) orphaned: bool,
-    /// Why it has ended for good.
-    pub(crate) ended: Option<Error>,
-    pub(crate) opener: Option<Waker>,
-    pub(crate) role: RoleState,
-}
-
-#[allow(clippy::large_enum_variant, reason = "entries are boxed as a whole")]
-pub(crate) enum RoleState {
-    Sender(SenderState),
-    Receiver(ReceiverState),
-}
-
-impl Entry {
-    fn options(&self) -> (Role, Vec<u8>) {
-        let (role, mut options, at, over) = match &self.role {
-            RoleState::Sender(this) => (Role::Sender, this.options(), this.resume_at(), false),
-            RoleState::Receiver(this) => {
-                (Role::Receiver, this.options(), this.resume_at(), this.is_stopping())
-            }
-        };
-        let resume_at = self.resumable.then_some(at);
-        let life = if self.resumable { self.life } else { 0 };
-        let or_nothing = self.orphaned || over;
-        let identity = Identity { key: self.serial, life, resume_at, or_nothing };
-        identity::encode(identity, &mut options);
-        (role, options)
-    }
-
-    /// The link, if it is open.
-    pub(crate) fn link(&self) -> Option<Link> {
-        self.wire.filter(|_| self.open)
-    }
-
-    /// The link, if it may be closed: one that waits to go on where it was may not, because with it
-    /// would go what it has to say.
-    pub(crate) fn closable(&self) -> Option<Link> {
-        self.wire.filter(|_| self.open || !self.resumable)
-    }
-
-    /// Whether the server has still to hear something from it, or to say something to it, when the
-    /// session goes on.
-    pub(super) fn has_more_to_say(&self) -> bool {
-        let at_rest = match &self.role {
-            RoleState::Sender(sender) => sender.is_settled(),
-            RoleState::Receiver(receiver) => receiver.is_at_rest(),
-        };
-        self.resumable && self.ended.is_none() && !at_rest
-    }
-
-    /// Everything that waits on this link, after it ended.
-    pub(super) fn wake_all(&mut self, wakers: &mut Wakeups) {
-        wakers.add(self.opener.take());
-        match &mut self.role {
-            RoleState::Sender(sender) => wakers.add(sender.take_waker()),
-            RoleState::Receiver(receiver) => wakers.add(receiver.take_waker()),
-        }
-    }
 }
 
 impl State {
@@ -348,9 +266,7 @@ impl State {
             starved: Vec::new(),
             waiters: BTreeMap::new(),
             drainer: None,
-            entries: Vec::new(),
-            free: Vec::new(),
-            by_wire: Vec::new(),
+            table: Table::default(),
             numbers: 0,
             past: Sends::default(),
         }
@@ -389,28 +305,12 @@ impl State {
         let (role, options) = entry.options();
         let link = self.session.open(role, &options).map_err(|error| command_error(&error))?;
         entry.wire = Some(link);
-        let serial = entry.serial;
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            self.entries.len() - 1
-        });
-        self.entries[place] = Some(entry);
-        self.index(link, place);
-        Ok(Key { place, serial })
-    }
-
-    fn index(&mut self, link: Link, place: usize) {
-        let at = usize::from(link.id());
-        if self.by_wire.len() <= at {
-            self.by_wire.resize(at + 1, usize::MAX);
-        }
-        self.by_wire[at] = place;
+        Ok(self.table.add(entry, link))
     }
 
     /// The entry of a handle, with the session beside it.
     pub(crate) fn entry(&mut self, key: Key) -> Option<(&mut Session, &mut Entry)> {
-        let entry = self.entries.get_mut(key.place)?.as_deref_mut()?;
-        (entry.serial == key.serial).then_some((&mut self.session, entry))
+        Some((&mut self.session, self.table.get(key)?))
     }
 
     /// The sender of a handle.
@@ -444,8 +344,7 @@ impl State {
             RoleState::Receiver(_) => Sends::default(),
         };
         add(&mut self.past, books);
-        self.entries[key.place] = None;
-        self.free.push(key.place);
+        self.table.remove(key);
     }
 
     /// The books of all senders there ever were.
@@ -461,15 +360,14 @@ impl State {
 
     /// The links there are.
     pub(crate) fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut().filter_map(Option::as_deref_mut)
+        self.table.iter_mut()
     }
 
     /// What every link has to do with the session, when all of them are drained.
     pub(crate) fn entries_and_session(
         &mut self,
     ) -> (&mut Session, impl Iterator<Item = &mut Entry>) {
-        let entries = self.entries.iter_mut().filter_map(Option::as_deref_mut);
-        (&mut self.session, entries)
+        (&mut self.session, self.table.iter_mut())
     }
 
     /// Wakes those who wait for the connection to change.
@@ -495,12 +393,7 @@ impl State {
 
     /// The entry that the session speaks of.
     pub(super) fn by_link(&mut self, link: Link) -> Option<(Key, &mut Session, &mut Entry)> {
-        let place = *self.by_wire.get(usize::from(link.id()))?;
-        let entry = self.entries.get_mut(place)?.as_deref_mut()?;
-        if entry.wire != Some(link) {
-            return None;
-        }
-        let key = Key { place, serial: entry.serial };
+        let (key, entry) = self.table.by_link(link)?;
         Some((key, &mut self.session, entry))
     }
 
@@ -514,8 +407,8 @@ impl State {
 
     /// After a reconnection: asks for every link that still has a handle, or something to say.
     pub(super) fn reopen(&mut self, wakers: &mut Wakeups) {
-        for place in 0..self.entries.len() {
-            let Some(entry) = self.entries[place].as_deref_mut() else {
+        for place in self.table.places() {
+            let Some(entry) = self.table.at(place) else {
                 continue;
             };
             if self.planted.forgets_subscriptions && matches!(entry.role, RoleState::Receiver(_)) {
@@ -535,7 +428,7 @@ impl State {
             match self.session.open(role, &options) {
                 Ok(link) => {
                     entry.wire = Some(link);
-                    self.index(link, place);
+                    self.table.index(link, place);
                 }
                 Err(error) => {
                     let key = Key { place, serial: entry.serial };
@@ -551,8 +444,8 @@ impl State {
         self.phase = Phase::Connecting;
         self.told = Told::default();
         let (keeps, mut lost) = (!self.linger.is_zero(), false);
-        for place in 0..self.entries.len() {
-            let Some(entry) = self.entries[place].as_deref_mut() else {
+        for place in self.table.places() {
+            let Some(entry) = self.table.at(place) else {
                 continue;
             };
             let had_session = (entry.wire.take().is_some() && entry.open) || entry.resumable;
@@ -589,8 +482,8 @@ impl State {
     /// No server keeps the session any longer: nothing can go on where it was.
     pub(crate) fn expire(&mut self, wakers: &mut Wakeups) {
         let mut lost = false;
-        for place in 0..self.entries.len() {
-            if let Some(entry) = self.entries[place].as_deref_mut()
+        for place in self.table.places() {
+            if let Some(entry) = self.table.at(place)
                 && entry.resumable
             {
                 let key = Key { place, serial: entry.serial };
@@ -662,8 +555,8 @@ impl State {
         }
         self.disconnected(error, wakers);
         self.phase = Phase::Down(error.clone());
-        for place in 0..self.entries.len() {
-            if let Some(entry) = self.entries[place].as_deref_mut() {
+        for place in self.table.places() {
+            if let Some(entry) = self.table.at(place) {
                 let key = Key { place, serial: entry.serial };
                 self.lose(key, wakers);
             }
@@ -675,7 +568,7 @@ impl State {
     pub(crate) fn collect(&mut self, pump: &mut Pump, now: Instant, wakers: &mut Wakeups) {
         pump.collect(&mut self.session);
         for place in std::mem::take(&mut self.starved) {
-            if let Some(entry) = self.entries.get_mut(place).and_then(Option::as_deref_mut)
+            if let Some(entry) = self.table.at(place)
                 && let RoleState::Sender(sender) = &mut entry.role
             {
                 wakers.add(sender.room_came());

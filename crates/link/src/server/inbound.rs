@@ -174,17 +174,24 @@ impl Inbound {
         true
     }
 
-    /// A message has come; `now` is there if it has a deadline. What came before it is skipped; how
-    /// many bytes of credit that gives back.
-    pub(super) fn arrived(&mut self, transfer: Transfer, now: Option<Instant>) -> Option<u64> {
-        let Transfer { hop, head, payload } = transfer;
-        let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
+    /// Whether the next message that comes is one that came on an earlier connection.
+    pub(super) fn came_before(&self) -> bool {
+        self.received < self.arrived
+    }
+
+    /// It is not needed a second time; how many bytes of credit it gives back.
+    pub(super) fn skip(&mut self, transfer: &Transfer) -> u64 {
         self.received += 1;
-        if self.received <= self.arrived {
-            return Some(bytes);
-        }
+        size(transfer)
+    }
+
+    /// A message has come.
+    pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
+        self.received += 1;
         self.arrived = self.received;
-        let deadline = hop.deadline.zip(now).and_then(|(left, now)| now.checked_add(left));
+        let bytes = size(&transfer);
+        let Transfer { hop, head, payload } = transfer;
+        let deadline = hop.deadline.and_then(|left| now.checked_add(left));
         let message = Message::from_parts(Parts {
             head,
             payload,
@@ -194,7 +201,6 @@ impl Inbound {
         });
         let message = message.and_then(|message| self.judge_repeat(message));
         self.pending.push_back(message.map_err(|error| Unreadable { error, bytes }));
-        None
     }
 
     /// A broker that would not notice gets nothing that it may have had before.
@@ -312,6 +318,11 @@ impl Inbound {
         let upto = self.numbers.settle(receipt.upto.get());
         self.outcomes.confirm(upto, receipt.matched, self.level, self.nodes);
     }
+}
+
+/// What a message takes of the credit in bytes.
+fn size(transfer: &Transfer) -> u64 {
+    u64::try_from(transfer.head.len() + transfer.payload.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -19,6 +19,14 @@ pub(super) struct Receiving {
     pub(super) address: Option<Topic>,
     /// Whether the client settles on behalf of an application that does not.
     pub(super) auto: bool,
+    /// Whether the broker waits to be told what became of what it hands out settled.
+    pub(super) accounts: bool,
+}
+
+impl Receiving {
+    fn inbox(receiver: BoxReceiver, address: Topic) -> Self {
+        Self { receiver, address: Some(address), auto: true, accounts: false }
+    }
 }
 
 /// Opens what a client wants to receive from.
@@ -27,7 +35,7 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
         Wanted::Subscription(subscription) => subscription,
         Wanted::Inbox(None) => {
             let (address, receiver) = broker.inbox().await?;
-            return Ok(Receiving { receiver, address: Some(address), auto: true });
+            return Ok(Receiving::inbox(receiver, address));
         }
         // The client had an inbox here before its connection was lost: others know its address.
         Wanted::Inbox(Some(address)) => {
@@ -35,17 +43,25 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
                 .capacity(INBOX_MESSAGES, SUBSCRIPTION_BYTES)
                 .overflow(Overflow::DropNewest);
             let receiver = broker.receiver(subscription).await?;
-            return Ok(Receiving { receiver, address: Some(address), auto: true });
+            return Ok(Receiving::inbox(receiver, address));
         }
     };
     let auto = subscription.ack == Ack::Auto;
     let by_hand = broker.capabilities().has(Capability::ManualAck);
     // What is on its way to a lossy subscription could not make room for what is newer.
-    let lossy = matches!(subscription.source, Source::Topic(_)) && subscription.overflow.is_lossy();
+    let topic = matches!(subscription.source, Source::Topic(_));
+    let lossy = topic && subscription.overflow.is_lossy();
     if auto && by_hand && !lossy {
         // Taken is what the application has taken, and only its own side knows when that is.
+        // One with a limit leaves the broker with its last delivery, before that is accounted for.
+        if topic && subscription.limit.is_none() {
+            let mut receiver = broker.receiver(subscription.clone()).await?;
+            if receiver.defer_accounts() {
+                return Ok(Receiving { receiver, address: None, auto, accounts: true });
+            }
+        }
         subscription.ack = Ack::Manual;
     }
     let receiver = broker.receiver(subscription).await?;
-    Ok(Receiving { receiver, address: None, auto })
+    Ok(Receiving { receiver, address: None, auto, accounts: false })
 }

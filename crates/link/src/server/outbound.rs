@@ -8,12 +8,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use posthaste_core::{
-    BoxReceiver, Delivery, DeliveryParts, Error, ErrorKind, Kind, Outcome, Parts, Receiver,
-    Runtime, Topic,
+    BoxReceiver, Delivery, Error, ErrorKind, Outcome, Parts, Receiver, Runtime, Topic,
 };
 use posthaste_wire::{self as wire, Code, Hop, Link, Session, TransferError};
 
-use super::owed::{Owed, Sent, Watch};
+use super::owed::{Accounts, Owed, Sent, Watch};
 use crate::codes::code_of;
 use crate::control::Opened;
 use crate::numbering::Numbering;
@@ -30,8 +29,8 @@ const SYNCS: usize = 64;
 /// A client's receiver.
 pub(super) struct Outbound {
     receiver: BoxReceiver,
-    /// What the broker has handed out and is not sent yet.
-    staged: VecDeque<Delivery>,
+    /// What the broker has handed out and is not sent yet, because there was no room for it.
+    staged: VecDeque<Sent>,
     batch: Vec<Delivery>,
     owed: Owed,
     numbering: Numbering,
@@ -95,13 +94,14 @@ impl Outbound {
         receiver: BoxReceiver,
         address: Option<Topic>,
         auto: bool,
+        accounts: bool,
         watch: Watch,
     ) -> Self {
         Self {
             receiver,
             staged: VecDeque::new(),
             batch: Vec::new(),
-            owed: Owed::new(),
+            owed: Owed::new(accounts),
             numbering: Numbering::default(),
             to_tell: VecDeque::new(),
             to_resend: VecDeque::new(),
@@ -122,6 +122,21 @@ impl Outbound {
         let outcome = if self.auto && outcome == Outcome::Ack { Outcome::Taken } else { outcome };
         for (first, last) in self.numbering.ranges(first, last) {
             self.owed.settle(first, last, outcome);
+        }
+        self.account();
+    }
+
+    /// Tells the broker what became of what it handed out settled.
+    fn account(&mut self) {
+        if let Some(Accounts { taken, lost }) = self.owed.take_accounts() {
+            self.receiver.account(taken, lost);
+        }
+    }
+
+    /// Gives back what has not been sent.
+    fn unstage(&mut self) {
+        for sent in self.staged.drain(..) {
+            self.owed.settle_never_sent(sent, Outcome::Release);
         }
     }
 
@@ -157,10 +172,11 @@ impl Outbound {
 
     /// The client wants no more.
     pub(super) fn stop(&mut self) {
-        self.staged.drain(..).for_each(Delivery::release);
+        self.unstage();
         for number in self.to_resend.drain(..) {
             self.owed.settle(number, number, Outcome::Release);
         }
+        self.account();
         if matches!(self.stop, Stop::Not | Stop::Unsaid) {
             self.stop = Stop::Asked;
         }
@@ -221,25 +237,22 @@ impl Outbound {
         going_away: bool,
         cx: &mut Context<'_>,
     ) -> Progress {
-        let mut sent = 0;
         if let Some(progress) = self.catch_up(session, link, runtime) {
             return progress;
         }
+        let mut sent = 0;
         loop {
-            while let Some(delivery) = self.staged.pop_front() {
-                let full = session.output_len() >= HIGH_WATER;
-                if full || !session.room(link) {
-                    self.staged.push_front(delivery);
-                    return if full { Progress::Blocked } else { self.out_of_room() };
+            if session.output_len() >= HIGH_WATER {
+                return Progress::Blocked;
+            }
+            while let Some(next) = self.staged.pop_front() {
+                if let Err(held_up) = self.send(session, link, runtime, next) {
+                    return held_up;
                 }
-                self.send(session, link, runtime, delivery);
                 sent += 1;
             }
             if sent >= TURN {
                 return Progress::More;
-            }
-            if session.output_len() >= HIGH_WATER {
-                return Progress::Blocked;
             }
             if !session.room(link) {
                 return self.out_of_room();
@@ -262,10 +275,35 @@ impl Outbound {
                     self.stop = Stop::Told;
                     return Progress::Waiting;
                 }
-                Poll::Ready(Ok(_)) => self.staged.extend(self.batch.drain(..)),
+                Poll::Ready(Ok(count)) => sent += count,
                 Poll::Ready(Err(error)) => return Progress::Failed(error),
             }
+            if let Err(held_up) = self.send_batch(session, link, runtime) {
+                return held_up;
+            }
         }
+    }
+
+    /// Sends what the broker has just handed out; what there is no room for is kept for later.
+    fn send_batch(
+        &mut self,
+        session: &mut Session,
+        link: Link,
+        runtime: &dyn Runtime,
+    ) -> Result<(), Progress> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut outcome = Ok(());
+        for delivery in batch.drain(..) {
+            let sent = Sent::from(delivery);
+            if outcome.is_ok() {
+                outcome = self.send(session, link, runtime, sent);
+            } else {
+                self.staged.push_back(sent);
+            }
+        }
+        // Its memory is kept.
+        self.batch = batch;
+        outcome
     }
 
     /// Without room the broker is not asked, so its wake-ups are for others.
@@ -276,32 +314,34 @@ impl Outbound {
         Progress::Waiting
     }
 
+    /// Sends one message, or keeps it and says why it cannot go now.
     fn send(
         &mut self,
         session: &mut Session,
         link: Link,
         runtime: &dyn Runtime,
-        delivery: Delivery,
-    ) {
-        let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
-        let is_request = message.kind() == Kind::Request && lease.is_some();
-        let sent = Sent { parts: message.into_parts(), attempt, missed, lease };
+        sent: Sent,
+    ) -> Result<(), Progress> {
         match transfer(session, link, &sent, runtime) {
             Ok(on_wire) => {
                 self.on_wire = on_wire;
+                let is_request = sent.is_request && sent.lease.is_some();
                 let number = self.owed.push(sent);
                 self.sent.encoded = number;
                 if is_request {
                     self.watch.add(&mut self.owed, number);
                 }
+                Ok(())
+            }
+            Err(error @ TransferError::TooLarge { .. }) => {
+                let why = too_large(&error);
+                self.owed.settle_never_sent(sent, Outcome::Reject { why: &why });
+                self.account();
+                Ok(())
             }
             Err(error) => {
-                let Some(lease) = sent.lease else { return };
-                if let TransferError::TooLarge { .. } = error {
-                    lease.settle(Outcome::Reject { why: &too_large(&error) });
-                } else {
-                    lease.settle(Outcome::Release);
-                }
+                self.staged.push_front(sent);
+                Err(self.held_up(&error))
             }
         }
     }
@@ -406,21 +446,18 @@ impl Outbound {
 
     /// The client closed the link in good order: it has settled what it had seen.
     pub(super) fn closed(mut self) {
-        self.staged.drain(..).for_each(Delivery::release);
-        for (_, lease) in self.owed.drain() {
-            lease.settle(Outcome::Release);
-        }
+        self.unstage();
+        self.owed.settle_all(u64::MAX, Outcome::Release, Outcome::Release);
+        self.account();
     }
 
     /// The session is gone: nobody can say any more what the client has seen of that which the
     /// socket took; the rest it has not.
     fn lost(&mut self) {
-        self.staged.drain(..).for_each(Delivery::release);
+        self.unstage();
         let seen = if self.auto { Outcome::Lost } else { Outcome::Dropped };
-        for (number, lease) in self.owed.drain() {
-            let outcome = if number <= self.sent.written { seen } else { Outcome::Release };
-            lease.settle(outcome);
-        }
+        self.owed.settle_all(self.sent.written, seen, Outcome::Release);
+        self.account();
     }
 }
 

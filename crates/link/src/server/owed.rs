@@ -5,13 +5,24 @@ use std::collections::VecDeque;
 use std::task::Context;
 
 use posthaste_core::task::{Child, ReadySet};
-use posthaste_core::{Lease, Outcome, Parts};
+use posthaste_core::{Delivery, DeliveryParts, Kind, Lease, Outcome, Parts};
 
 /// What was sent and is not settled yet.
 pub(super) struct Owed {
     /// The number of the first place.
     first: u64,
     places: VecDeque<Place>,
+    /// What became of messages that have no lease, for a broker that wants to know.
+    accounts: Option<Accounts>,
+}
+
+/// What became of messages that the broker handed out settled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Accounts {
+    /// How many came to the application.
+    pub(super) taken: u64,
+    /// How many never will.
+    pub(super) lost: u64,
 }
 
 /// What became of one message that was sent.
@@ -26,21 +37,43 @@ pub(super) struct Sent {
     pub(super) parts: Parts,
     pub(super) attempt: u32,
     pub(super) missed: u64,
+    pub(super) is_request: bool,
     /// There is none where the broker has settled it already.
     pub(super) lease: Option<Lease>,
 }
 
+impl From<Delivery> for Sent {
+    fn from(delivery: Delivery) -> Self {
+        let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
+        let is_request = message.kind() == Kind::Request;
+        Self { parts: message.into_parts(), attempt, missed, is_request, lease }
+    }
+}
+
 impl Sent {
-    fn settle(self, outcome: Outcome<'_>) {
+    fn settle(self, outcome: Outcome<'_>, accounts: &mut Option<Accounts>) {
         if let Some(lease) = self.lease {
             lease.settle(outcome);
+        } else if let Some(accounts) = accounts {
+            match outcome {
+                Outcome::Ack | Outcome::Taken => accounts.taken += 1,
+                _ => accounts.lost += 1,
+            }
         }
     }
 }
 
 impl Owed {
-    pub(super) fn new() -> Self {
-        Self { first: 1, places: VecDeque::new() }
+    /// Nothing yet; `accounts` if the broker wants to know what becomes of what has no lease.
+    pub(super) fn new(accounts: bool) -> Self {
+        let accounts = accounts.then(Accounts::default);
+        Self { first: 1, places: VecDeque::new(), accounts }
+    }
+
+    /// What became of messages without a lease since this was asked last.
+    pub(super) fn take_accounts(&mut self) -> Option<Accounts> {
+        let accounts = std::mem::take(self.accounts.as_mut()?);
+        (accounts.taken > 0 || accounts.lost > 0).then_some(accounts)
     }
 
     /// The next message; its number.
@@ -48,6 +81,11 @@ impl Owed {
         let number = self.end();
         self.places.push_back(Place::Owed(sent));
         number
+    }
+
+    /// Settles a message that was not sent and is not going to be.
+    pub(super) fn settle_never_sent(&mut self, sent: Sent, outcome: Outcome<'_>) {
+        sent.settle(outcome, &mut self.accounts);
     }
 
     /// The number of the next message.
@@ -68,13 +106,14 @@ impl Owed {
         }
     }
 
-    /// The client has everything up to `received`. What is leased of that and not settled is told
-    /// again; what the broker has settled long ago is settled now.
+    /// The client has everything up to `received`. What is not settled of that and matters to the
+    /// broker is told again; what the broker has settled long ago is settled now.
     pub(super) fn received(&mut self, received: u64) -> Vec<u64> {
         let mut open = Vec::new();
+        let matters = self.accounts.is_some();
         for (number, place) in (self.first..=received).zip(&mut self.places) {
             match place {
-                Place::Owed(sent) if sent.lease.is_some() => open.push(number),
+                Place::Owed(sent) if matters || sent.lease.is_some() => open.push(number),
                 Place::Owed(_) => *place = Place::Settled(number + 1),
                 Place::Settled(_) => {}
             }
@@ -88,26 +127,37 @@ impl Owed {
     }
 
     fn place(&mut self, number: u64) -> Option<&mut Place> {
-        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.places.get_mut(at)
+        place(&mut self.places, self.first, number)
     }
 
     /// Settles what is not settled of a range. What is settled is passed over in long steps, which
     /// grow longer with every visit: a client that names the same numbers again and again costs
     /// next to nothing.
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
-        let begin = first.max(self.first);
         let end = self.end().min(last.saturating_add(1));
+        if first <= self.first {
+            // By far the most usual: the oldest of all.
+            while self.first < end
+                && let Some(place) = self.places.pop_front()
+            {
+                self.first += 1;
+                if let Place::Owed(sent) = place {
+                    sent.settle(outcome, &mut self.accounts);
+                }
+            }
+            return self.trim();
+        }
+        let begin = first;
         let mut reached = begin;
         while reached < end
-            && let Some(place) = self.place(reached)
+            && let Some(place) = place(&mut self.places, self.first, reached)
         {
             match place {
                 Place::Settled(next) => reached = *next,
-                leased => {
+                owed => {
                     reached += 1;
-                    if let Place::Owed(sent) = std::mem::replace(leased, Place::Settled(reached)) {
-                        sent.settle(outcome);
+                    if let Place::Owed(sent) = std::mem::replace(owed, Place::Settled(reached)) {
+                        sent.settle(outcome, &mut self.accounts);
                     }
                 }
             }
@@ -118,6 +168,10 @@ impl Owed {
         {
             number = std::mem::replace(next, reached);
         }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
         while let Some(Place::Settled(_)) = self.places.front() {
             self.places.pop_front();
             self.first += 1;
@@ -131,15 +185,20 @@ impl Owed {
         }
     }
 
-    /// What is left, with the numbers.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, Lease)> {
+    /// Settles everything that is left: that up to `last` in one way, what is behind it in another.
+    pub(super) fn settle_all(&mut self, last: u64, upto: Outcome<'_>, behind: Outcome<'_>) {
         let end = self.end();
         let first = std::mem::replace(&mut self.first, end);
-        (first..).zip(std::mem::take(&mut self.places)).filter_map(|(number, place)| match place {
-            Place::Owed(sent) => Some((number, sent.lease?)),
-            Place::Settled(_) => None,
-        })
+        for (number, place) in (first..).zip(std::mem::take(&mut self.places)) {
+            if let Place::Owed(sent) = place {
+                sent.settle(if number <= last { upto } else { behind }, &mut self.accounts);
+            }
+        }
     }
+}
+
+fn place(places: &mut VecDeque<Place>, first: u64, number: u64) -> Option<&mut Place> {
+    places.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
 }
 
 /// The requests among what was sent, for as long as they may be cancelled.
@@ -231,11 +290,11 @@ mod tests {
 
     #[test]
     fn what_is_settled_and_gone_is_not_sent_again_however_little_the_client_says_it_has() {
-        let mut owed = Owed::new();
+        let mut owed = Owed::new(false);
         for _ in 0..5 {
             let (head, payload) = (Bytes::new(), Bytes::new());
             let parts = Parts { head, payload, attributes: 0, correlation: 0, deadline: None };
-            owed.push(Sent { parts, attempt: 1, missed: 0, lease: None });
+            owed.push(Sent { parts, attempt: 1, missed: 0, is_request: false, lease: None });
         }
         owed.settle(1, 3, Outcome::Ack);
         assert_eq!(owed.after(0).collect::<Vec<_>>(), [4, 5]);

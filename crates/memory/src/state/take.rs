@@ -131,6 +131,12 @@ impl State {
         self.books.expired += count;
     }
 
+    /// Copies of a batch went to an application elsewhere and did not come there.
+    pub(crate) fn lost_on_the_way(&mut self, count: u64) {
+        self.batched -= count;
+        self.books.drop_copies(reason::CONNECTION_LOST, count);
+    }
+
     /// Puts back what an exclusive automatic receiver did not hand out.
     pub(crate) fn put_back(&mut self, batch: &mut Batch, after: &mut Aftermath) {
         for entry in batch.slots.drain(..).filter_map(crate::lanes::Slot::living) {

@@ -31,17 +31,35 @@ impl<'a> Frame<'a> {
     /// unless the header says that it may be ignored.
     #[inline]
     pub fn decode(header: Header, body: &'a [u8]) -> Result<Self, Violation> {
-        // By far the most frequent kind goes first.
         if header.kind == kind::TRANSFER {
-            return transfer(header, Cursor(body));
+            let Piece { link, hop, total, head, payload } = Piece::decode(header, body)?;
+            return Ok(Frame::Transfer { link, hop, total, head, payload });
         }
         other(header, Cursor(body))
     }
 }
 
+/// A TRANSFER: a message, or its first piece.
+pub(crate) struct Piece<'a> {
+    pub(crate) link: u16,
+    pub(crate) hop: Hop,
+    /// The length of the whole payload, if more of it is to come.
+    pub(crate) total: Option<u32>,
+    pub(crate) head: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// Reads the body of a TRANSFER. By far the most frequent kind, it has a way of its own.
+    #[inline]
+    pub(crate) fn decode(header: Header, body: &'a [u8]) -> Result<Self, Violation> {
+        transfer(header, Cursor(body))
+    }
+}
+
 /// Reads a TRANSFER.
 #[inline]
-fn transfer(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
+fn transfer(header: Header, mut body: Cursor<'_>) -> Result<Piece<'_>, Violation> {
     const KNOWN: u8 =
         flag::MORE | flag::CORRELATION | flag::DEADLINE | flag::ATTEMPT | flag::MISSED;
     let flags = header.flags;
@@ -83,7 +101,7 @@ fn transfer(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation
     if total.is_some_and(|total| usize::try_from(total).is_ok_and(|t| t <= payload.len())) {
         return Err(PIECE);
     }
-    Ok(Frame::Transfer { link, hop, total, head, payload })
+    Ok(Piece { link, hop, total, head, payload })
 }
 
 /// Reads a frame of any other kind.

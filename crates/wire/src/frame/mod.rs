@@ -22,6 +22,7 @@ use crate::code::Code;
 use crate::link::{Outcome, Role};
 use crate::transfer::Hop;
 
+pub(crate) use decode::Piece;
 pub(crate) use encode::{Run, cut};
 
 /// The fixed part of every frame: eight bytes.

@@ -14,11 +14,12 @@ use bytes::{Bytes, BytesMut};
 use crate::code::Code;
 use crate::config::{Config, Limits};
 use crate::event::Event;
-use crate::frame::{Frame, Header, Violation};
+use crate::frame::{Frame, Header, Piece, Violation, kind};
 use crate::hello::Hello;
 use crate::link::{Link, Outcome, Role, Stage, State};
 use crate::output::Output;
 use crate::preface::{self, FOREIGN_LINE, PREFACE, PREFACE_LEN, Preface, VERSION};
+use crate::transfer::Transfer;
 
 /// Control output (everything but messages) that may wait before the connection is given up.
 pub(crate) const CONTROL_MAX: usize = 4 << 20;
@@ -226,6 +227,18 @@ impl Session {
     /// Nothing is copied: messages are slices of `input`'s memory, which therefore lives for as
     /// long as one of them does. After the session has ended, input is discarded.
     pub fn handle_input(&mut self, input: &mut BytesMut, now: Instant) {
+        self.handle_input_into(input, now, |_, _, transfer| Some(transfer));
+    }
+
+    /// The same, but messages need not go through the events: each that no other event comes
+    /// before is offered to `take` with its link and its number, and becomes an event only if it
+    /// is handed back.
+    pub fn handle_input_into(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+        mut take: impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
+    ) {
         if input.len() > self.leftover {
             self.received = now;
             self.pinged = None;
@@ -239,7 +252,7 @@ impl Session {
             self.wanted = scan.wanted;
             let violation = match scan.whole {
                 0 => None,
-                whole => self.take_frames(&input.split_to(whole).freeze()).err(),
+                whole => self.take_frames(&input.split_to(whole).freeze(), &mut take).err(),
             };
             if let Some(violation) = violation.or(scan.violation) {
                 self.violated(&violation);
@@ -384,7 +397,11 @@ impl Session {
         scan
     }
 
-    fn take_frames(&mut self, block: &Bytes) -> Result<(), Violation> {
+    fn take_frames(
+        &mut self,
+        block: &Bytes,
+        take: &mut impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
+    ) -> Result<(), Violation> {
         let mut rest: &[u8] = block;
         while let Some((header, after)) = rest.split_first_chunk::<{ Header::LEN }>() {
             let header = Header::decode(header);
@@ -392,6 +409,11 @@ impl Session {
             let Some((body, after)) = after.split_at_checked(len) else {
                 break;
             };
+            if header.kind == kind::TRANSFER && self.phase == Phase::Established {
+                self.on_transfer(block, Piece::decode(header, body)?, take)?;
+                rest = after;
+                continue;
+            }
             self.receive(block, Frame::decode(header, body)?)?;
             if self.phase == Phase::Ended {
                 break;

@@ -6,10 +6,10 @@ use super::{CALLS_MAX, Phase, Session, Side, find, numbered};
 use crate::code::Code;
 use crate::config::Config;
 use crate::event::Event;
-use crate::frame::{Frame, Violation};
+use crate::frame::{Frame, Piece, Violation};
 use crate::hello::Hello;
 use crate::link::{Credit, Incoming, Link, Role, Stage, State, charge};
-use crate::transfer::{Hop, Transfer};
+use crate::transfer::Transfer;
 
 const NOT_HELLO: Violation = Violation::protocol("the first frame is not HELLO or WELCOME");
 const TWICE: Violation = Violation::protocol("HELLO or WELCOME comes a second time");
@@ -44,11 +44,6 @@ impl Session {
     /// Acts on one frame; `block` is the memory that it was decoded from.
     #[inline]
     pub(super) fn receive(&mut self, block: &Bytes, frame: Frame<'_>) -> Result<(), Violation> {
-        if let Frame::Transfer { link, hop, total, head, payload } = frame
-            && self.phase == Phase::Established
-        {
-            return self.on_transfer(block, link, hop, total, head, payload);
-        }
         if self.phase == Phase::Hello {
             return self.on_handshake(frame);
         }
@@ -118,16 +113,15 @@ impl Session {
         }
     }
 
+    /// Takes a TRANSFER of an established session.
     #[inline]
-    fn on_transfer(
+    pub(super) fn on_transfer(
         &mut self,
         block: &Bytes,
-        id: u16,
-        hop: Hop,
-        total: Option<u32>,
-        head: &[u8],
-        payload: &[u8],
+        piece: Piece<'_>,
+        take: &mut impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
     ) -> Result<(), Violation> {
+        let Piece { link: id, hop, total, head, payload } = piece;
         let Some(state) = listening(&mut self.links, self.side, id)? else {
             return Ok(());
         };
@@ -149,27 +143,40 @@ impl Session {
         if head.len() > usize::try_from(self.limits.head).unwrap_or(usize::MAX) {
             return Err(HEAD);
         }
-        let whole = match total {
-            None => payload.len(),
-            Some(total) => usize::try_from(total).map_err(|_| PAYLOAD)?,
-        };
+        if total.is_some() {
+            return self.on_first_piece(piece);
+        }
+        if payload.len() > usize::try_from(self.limits.payload).unwrap_or(usize::MAX) {
+            return Err(PAYLOAD);
+        }
+        let seq = state.count(charge(head.len(), payload.len()));
+        let link = Link { id, life: state.life };
+        let transfer =
+            Transfer { hop, head: block.slice_ref(head), payload: block.slice_ref(payload) };
+        // Events are told in order, so what comes behind one becomes one.
+        let left = if self.events.is_empty() { take(link, seq, transfer) } else { Some(transfer) };
+        if let Some(transfer) = left {
+            self.events.push_back(Event::Transfer { link, seq, transfer });
+        }
+        Ok(())
+    }
+
+    /// Takes a TRANSFER of which more is to come, on a link that may bring one.
+    fn on_first_piece(&mut self, piece: Piece<'_>) -> Result<(), Violation> {
+        let Piece { link: id, hop, total, head, payload } = piece;
+        let whole = usize::try_from(total.unwrap_or(0)).map_err(|_| PAYLOAD)?;
         if whole > usize::try_from(self.limits.payload).unwrap_or(usize::MAX) {
             return Err(PAYLOAD);
         }
         let cost = charge(head.len(), whole);
-        if total.is_none() {
-            let seq = state.count(cost);
-            let link = Link { id, life: state.life };
-            let (head, payload) = (block.slice_ref(head), block.slice_ref(payload));
-            let transfer = Transfer { hop, head, payload };
-            self.events.push_back(Event::Transfer { link, seq, transfer });
-            return Ok(());
-        }
         let assembling = self.assembling.saturating_add(cost);
         if assembling > u64::from(self.limits.reassembly) {
             return Err(BUDGET);
         }
         self.assembling = assembling;
+        let Some(state) = numbered(&mut self.links, id) else {
+            return Ok(());
+        };
         let seq = state.count(cost);
         // The head is copied: a slice would keep the whole block alive for as long as the rest of
         // the message takes to come, and that is not in the budget.

@@ -200,10 +200,7 @@ impl Connection {
         }
         match self.pump.poll_read(cx, self.session.wanted()) {
             Poll::Ready(Ok(0)) => self.session.handle_eof(),
-            Poll::Ready(Ok(_)) => {
-                let now = self.now();
-                self.pump.feed(&mut self.session, now);
-            }
+            Poll::Ready(Ok(_)) => self.feed(),
             Poll::Ready(Err(error)) => {
                 tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
                 self.session.handle_eof();
@@ -212,6 +209,23 @@ impl Connection {
         }
         self.drain_events();
         true
+    }
+
+    /// Hands what was read to the session. A message for a sender goes there straight away.
+    fn feed(&mut self) {
+        let now = self.now();
+        let Self { pump, session, links, run, .. } = self;
+        pump.feed(session, now, |link, _, transfer| {
+            let Some(task) = task(links, link) else { return Some(transfer) };
+            match &mut task.stage {
+                Stage::Sender(inbound) if !inbound.came_before() => inbound.arrived(transfer, now),
+                _ => return Some(transfer),
+            }
+            if !std::mem::replace(&mut task.queued, true) {
+                run.push(usize::from(link.id()));
+            }
+            None
+        });
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
@@ -304,22 +318,21 @@ impl Connection {
     }
 
     fn drain_events(&mut self) {
-        let mut now = None;
         while let Some(event) = self.session.poll_event() {
-            self.on_event(event, &mut now);
+            self.on_event(event);
         }
     }
 
-    fn on_event(&mut self, event: Event, now: &mut Option<Instant>) {
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::Transfer { link, transfer, .. } => {
-                // The clock is read once for all that came, and only if somebody asks.
-                if transfer.hop.deadline.is_some() && now.is_none() {
-                    *now = Some(self.shared.runtime.now());
-                }
+                let now = self.now();
                 if let Some(Stage::Sender(inbound)) = stage(&mut self.links, link) {
-                    if let Some(bytes) = inbound.arrived(transfer, *now) {
-                        self.session.grant(link, 0, bytes);
+                    if inbound.came_before() {
+                        let free_again = inbound.skip(&transfer);
+                        self.session.grant(link, 0, free_again);
+                    } else {
+                        inbound.arrived(transfer, now);
                     }
                     self.again(link);
                 }
@@ -624,12 +637,12 @@ impl Connection {
                     session.refuse(link, code_of(error.kind()), error.text());
                     false
                 }
-                Poll::Ready(Ok(Receiving { receiver, address, auto })) => {
+                Poll::Ready(Ok(Receiving { receiver, address, auto, accounts })) => {
                     let life = task.identity.life;
                     let opened = Opened { address: address.clone(), life, ..Opened::of_receiver() };
                     session.opened(link, &opened.encode());
                     let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
-                    let mut outbound = Outbound::new(receiver, address, auto, watch);
+                    let mut outbound = Outbound::new(receiver, address, auto, accounts, watch);
                     if task.stopping {
                         outbound.stop();
                     }
@@ -707,7 +720,11 @@ fn outbound(links: &mut [Option<Box<LinkTask>>], at: usize) -> Option<&mut Outbo
 }
 
 /// What the session speaks of, unless the number has a new life.
-fn stage(links: &mut [Option<Box<LinkTask>>], link: Link) -> Option<&mut Stage> {
+fn task(links: &mut [Option<Box<LinkTask>>], link: Link) -> Option<&mut LinkTask> {
     let task = links.get_mut(usize::from(link.id()))?.as_deref_mut()?;
-    (task.link == link).then_some(&mut task.stage)
+    (task.link == link).then_some(task)
+}
+
+fn stage(links: &mut [Option<Box<LinkTask>>], link: Link) -> Option<&mut Stage> {
+    Some(&mut task(links, link)?.stage)
 }
