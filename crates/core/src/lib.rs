@@ -84,7 +84,7 @@ pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
 pub use event::Event;
 pub use ledger::{Browsed, DrainReport, Ledger, QueueInfo, Replayed, Sends, Stats};
-pub use message::{Death, Kind, Message, MessageBuilder, Parts, Status};
+pub use message::{Death, Heads, Kind, Message, MessageBuilder, Parts, Status};
 pub use queue::{Queue, QueueSettings};
 pub use receipt::{Level, Receipt, Returned, Seq};
 pub use receiver::{BoxReceiver, Receiver, ReceiverExt};

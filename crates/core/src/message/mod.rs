@@ -270,7 +270,23 @@ impl Message {
     /// # Errors
     /// `InvalidTopic`, `TooLarge` or `Protocol`: what is wrong with the head.
     pub fn from_parts(parts: Parts) -> Result<Self, Error> {
-        head::check(&parts.head)?;
+        Self::from_parts_after(parts, &mut Heads::default())
+    }
+
+    /// The same, where one message comes after another: a head that is as the one before was
+    /// checked with it.
+    ///
+    /// # Errors
+    /// As [`from_parts`](Self::from_parts).
+    #[inline]
+    pub fn from_parts_after(parts: Parts, heads: &mut Heads) -> Result<Self, Error> {
+        if heads.last != parts.head {
+            head::check(&parts.head)?;
+            heads.last.clear();
+            if parts.head.len() <= Heads::LONGEST {
+                heads.last.extend_from_slice(&parts.head);
+            }
+        }
         check_payload(&parts.payload)?;
         Ok(Self {
             head: parts.head,
@@ -365,6 +381,20 @@ pub struct Parts {
     pub deadline: Option<Instant>,
 }
 
+/// The last head that was found good by [`Message::from_parts_after`]: most links carry message
+/// after message with the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Heads {
+    /// Empty, which no good head is, if there is none.
+    last: Vec<u8>,
+}
+
+impl Heads {
+    /// A longer head is not kept: it is not likely to come again.
+    const LONGEST: usize = 256;
+}
+
+#[inline]
 fn check_payload(payload: &Bytes) -> Result<(), Error> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Error::new(

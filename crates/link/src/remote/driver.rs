@@ -26,7 +26,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// How long a goodbye may take to be written.
 const LINGER: Duration = Duration::from_secs(1);
 /// Turns of the loop before other tasks get theirs.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 
 /// Drives a remote until it is closed or the connection is lost for good.
 pub(crate) async fn drive(shared: Arc<Shared>, transport: Box<dyn Transport>, session: [u8; 16]) {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use posthaste_core::{Delivery, Error, ErrorKind, Message, Outcome, Receiver, Settle, Topic};
+use posthaste_core::{
+    Delivery, Error, ErrorKind, Heads, Message, Outcome, Receiver, Settle, Topic,
+};
 use posthaste_wire as wire;
 
 use super::mailbox::{Arrived, From, ReceiverState, Untold};
@@ -21,6 +23,7 @@ pub(crate) struct RemoteReceiver {
     key: Key,
     /// What was taken over from the mailbox and is not handed out yet.
     batch: VecDeque<Arrived>,
+    heads: Heads,
     /// The number of the first message in `batch`.
     next: u64,
     /// The session of the link that `batch` belongs to; 0 if nobody waits for its settlement.
@@ -56,6 +59,7 @@ impl RemoteReceiver {
             alive,
             key,
             batch: VecDeque::new(),
+            heads: Heads::default(),
             next: 1,
             generation: 0,
             losses: 0,
@@ -173,7 +177,7 @@ impl RemoteReceiver {
         self.untold.messages += 1;
         self.untold.bytes += arrived.size();
         let Arrived { parts, attempt, missed } = arrived;
-        let message = match Message::from_parts(parts) {
+        let message = match Message::from_parts_after(parts, &mut self.heads) {
             Ok(message) => message,
             Err(error) => {
                 if let Some(lease) = self.lease.as_ref().filter(|_| !self.auto) {

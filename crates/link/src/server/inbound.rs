@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use posthaste_core::{BoxSender, Error, ErrorKind, Level, Message, Parts, Receipt, Seq};
+use posthaste_core::{BoxSender, Error, ErrorKind, Heads, Level, Message, Parts, Receipt, Seq};
 use posthaste_wire::{Link, Session, Transfer};
 
 use super::outcomes::Outcomes;
@@ -33,6 +33,7 @@ pub(super) struct Inbound {
     /// What the broker has not taken yet, in order; what cannot be read is refused in its turn.
     pending: VecDeque<Result<Message, Unreadable>>,
     slot: Option<Message>,
+    heads: Heads,
     numbers: Numbers,
     outcomes: Outcomes,
     /// The session's number of the last message that has come, ever and on this connection.
@@ -125,6 +126,7 @@ impl Inbound {
             sender,
             pending: VecDeque::new(),
             slot: None,
+            heads: Heads::default(),
             numbers: Numbers::default(),
             owed_messages: 0,
             owed_bytes: 0,
@@ -192,13 +194,14 @@ impl Inbound {
         let bytes = size(&transfer);
         let Transfer { hop, head, payload } = transfer;
         let deadline = hop.deadline.and_then(|left| now.checked_add(left));
-        let message = Message::from_parts(Parts {
+        let parts = Parts {
             head,
             payload,
             attributes: hop.attributes,
             correlation: hop.correlation.map_or(0, std::num::NonZero::get),
             deadline,
-        });
+        };
+        let message = Message::from_parts_after(parts, &mut self.heads);
         let message = message.and_then(|message| self.judge_repeat(message));
         self.pending.push_back(message.map_err(|error| Unreadable { error, bytes }));
     }

@@ -124,6 +124,16 @@ impl Session {
             || !self.fragmenting.is_empty()
     }
 
+    /// Whether all that a swap would yield are confirms and credit, which gain from company: what
+    /// comes of the messages that they are about often follows at once.
+    #[must_use]
+    pub fn wants_company(&self) -> bool {
+        self.out.is_empty()
+            && !self.dirty.is_empty()
+            && self.waiting.is_empty()
+            && self.fragmenting.is_empty()
+    }
+
     /// Hands over the output that has gathered and takes `empty` to gather the next in.
     ///
     /// Credit, confirms and fragments are added first, so there may be events to poll afterwards.

@@ -36,7 +36,7 @@ const FIRST_CALL: usize = 1 << 16;
 /// The children that watch for cancelled requests, by the numbers of their links.
 const FIRST_WATCH: usize = 1 << 17;
 /// Turns of the loop before other tasks get theirs.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 /// How long a goodbye may take to be written.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long the broker may take for what a client sent before it left.
@@ -66,6 +66,8 @@ pub(super) struct Connection {
     /// Links with deliveries in what gathers, and in what is being written.
     gathered: Vec<usize>,
     writing: Vec<usize>,
+    /// Whether confirms have waited for something to go out with.
+    waited: bool,
     told: Phase,
     established: bool,
     ended: Option<Ended>,
@@ -136,6 +138,7 @@ impl Connection {
             blocked: Vec::new(),
             gathered: Vec::new(),
             writing: Vec::new(),
+            waited: false,
             told: Phase::Open,
             established: false,
             ended: None,
@@ -156,6 +159,9 @@ impl Future for Connection {
                 return Poll::Ready(());
             }
             this.run_cancels();
+            if this.waits_for_company(cx) {
+                return Poll::Pending;
+            }
             let wrote = this.write(cx);
             if this.ended.is_some() && this.poll_end(cx) {
                 return Poll::Ready(());
@@ -209,6 +215,17 @@ impl Connection {
         }
         self.drain_events();
         true
+    }
+
+    /// Whether what is to be written waits while everybody else has a turn, once: a confirm goes out
+    /// with the reply that its request leads to, in one write rather than two.
+    fn waits_for_company(&mut self, cx: &Context<'_>) -> bool {
+        let alone = self.session.wants_company() && !self.pump.wants_write();
+        self.waited = alone && !self.waited && self.ended.is_none();
+        if self.waited {
+            cx.waker().wake_by_ref();
+        }
+        self.waited
     }
 
     /// Hands what was read to the session. A message for a sender goes there straight away.
