@@ -53,7 +53,7 @@ mod transfer;
 pub use code::Code;
 pub use config::{Auth, Config, Limits};
 pub use event::Event;
-pub use frame::{Frame, Header, Violation};
+pub use frame::{Frame, Header, Payloads, Violation};
 pub use hello::Hello;
 pub use link::{Link, Outcome, Role};
 pub use output::Output;

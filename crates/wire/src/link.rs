@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::frame::Violation;
 use crate::transfer::Hop;
+
+const OVERDRAWN: Violation = Violation::protocol("a TRANSFER comes without credit for it");
 
 /// The handle of a link within one session.
 ///
@@ -184,6 +187,12 @@ impl State {
     /// The same at the granting end, where what has not been written is not granted yet.
     pub(crate) fn gave_credit(&self) -> bool {
         self.used.messages < self.stated.messages && self.used.bytes < self.stated.bytes
+    }
+
+    /// Counts one more message that has come, if there is credit for it.
+    #[inline]
+    pub(crate) fn take(&mut self, cost: u64) -> Result<u64, Violation> {
+        if self.gave_credit() { Ok(self.count(cost)) } else { Err(OVERDRAWN) }
     }
 
     /// Counts one more message of `cost` bytes and returns its number.

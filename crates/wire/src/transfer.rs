@@ -27,6 +27,17 @@ pub struct Hop {
     pub missed: u64,
 }
 
+impl Hop {
+    /// Whether it says nothing but the attributes.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.correlation.is_none()
+            && self.deadline.is_none()
+            && self.attempt <= 1
+            && self.missed == 0
+    }
+}
+
 impl Default for Hop {
     fn default() -> Self {
         Self { attributes: 0, correlation: None, deadline: None, attempt: 1, missed: 0 }

@@ -180,24 +180,16 @@ fn take(
     let Some(message) = slot.as_ref() else {
         return Poll::Pending;
     };
-    if let Err(error) = within_limits(message, session.limits()) {
-        return Poll::Ready(Err(error));
-    }
-    if sender.is_full_of_returned(message.size()) {
-        // Nobody else can make room, so there is nothing to wait for.
-        let text = format!(
-            "{} messages have come back and fill the window: take them before sending more",
-            sender.came_back()
-        );
-        return Poll::Ready(Err(Error::new(ErrorKind::Full, text)));
-    }
-    if !sender.has_window(message.size()) {
-        return Poll::Pending;
-    }
-    if !session.room(link) {
-        let (messages, bytes) = session.credit(link);
-        if messages > 0 && bytes > 0 {
-            state.starve(key);
+    let size = message.size();
+    if !sender.has_window(size) {
+        within_limits(message, session.limits())?;
+        if sender.is_full_of_returned(size) {
+            // Nobody else can make room, so there is nothing to wait for.
+            let text = format!(
+                "{} messages have come back and fill the window: take them before sending more",
+                sender.came_back()
+            );
+            return Poll::Ready(Err(Error::new(ErrorKind::Full, text)));
         }
         return Poll::Pending;
     }
@@ -209,9 +201,16 @@ fn take(
         Err(error) => {
             // It was whole before it was taken apart, so it can be put together again.
             *slot = Message::from_parts(parts).ok();
-            match error {
-                TransferError::Closed => Poll::Ready(Err(Error::closed("the sender"))),
-                // All else has been asked before, and passes.
+            match (error, slot.as_ref()) {
+                (TransferError::Closed, _) => Poll::Ready(Err(Error::closed("the sender"))),
+                (TransferError::TooLarge { .. }, Some(message)) => {
+                    within_limits(message, session.limits())?;
+                    Poll::Pending
+                }
+                (TransferError::Full, _) => {
+                    state.starve(key);
+                    Poll::Pending
+                }
                 _ => Poll::Pending,
             }
         }

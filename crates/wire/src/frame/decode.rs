@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{Frame, Header, Violation, flag, kind};
+use super::{Frame, Header, Run, Violation, flag, kind};
 use crate::code::Code;
 use crate::cursor::Cursor;
 use crate::link::{Outcome, Role};
@@ -128,6 +128,10 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
         }
         kind::STOP => Frame::Stop { link: about_link(header, 0)? },
         kind::STOPPED => Frame::Stopped { link: about_link(header, 0)? },
+        kind::RUN => {
+            let Run { link, attributes, head, payloads } = Run::decode(header, body.0)?;
+            return Ok(Frame::Run { link, attributes, head, payloads });
+        }
         kind::FRAGMENT => {
             let link = about_link(header, flag::MORE)?;
             let piece = body.rest();
@@ -224,7 +228,7 @@ fn code(body: &mut Cursor<'_>) -> Result<Code, Violation> {
     body.u16().map(Code::from_u16)
 }
 
-fn about_link(header: Header, known: u8) -> Result<u16, Violation> {
+pub(super) fn about_link(header: Header, known: u8) -> Result<u16, Violation> {
     if header.flags & !known != 0 {
         return Err(FLAGS);
     }

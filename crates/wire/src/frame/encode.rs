@@ -61,8 +61,15 @@ impl Frame<'_> {
             Frame::Stop { link } => put(out, kind::STOP, 0, link, |_| ()),
             Frame::Stopped { link } => put(out, kind::STOPPED, 0, link, |_| ()),
             Frame::Transfer { link, ref hop, total, head, payload } => {
-                Run { link, hop, total, head, piece_len: payload.len() }.encode(out);
+                Lead { link, hop, total, head, piece_len: payload.len() }.encode(out);
                 out.extend_from_slice(payload);
+            }
+            Frame::Run { link, attributes, head, payloads } => {
+                put(out, kind::RUN, 0, link, |b| {
+                    put_word(b, head.len(), attributes);
+                    b.extend_from_slice(head);
+                    b.extend_from_slice(payloads.as_bytes());
+                });
             }
             Frame::Fragment { link, more, piece } => {
                 let flags = if more { flag::MORE } else { 0 };
@@ -117,7 +124,7 @@ impl Frame<'_> {
 }
 
 /// A TRANSFER without its payload, which the caller appends or splices in.
-pub(crate) struct Run<'a> {
+pub(crate) struct Lead<'a> {
     pub(crate) link: u16,
     pub(crate) hop: &'a Hop,
     /// The length of the whole payload, if only a piece of it follows.
@@ -127,7 +134,7 @@ pub(crate) struct Run<'a> {
     pub(crate) piece_len: usize,
 }
 
-impl Run<'_> {
+impl Lead<'_> {
     /// Appends everything up to where the payload goes.
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -201,6 +208,13 @@ fn put(out: &mut Vec<u8>, kind: u8, flags: u8, link: u16, write: impl FnOnce(&mu
     if let Some(place) = out.get_mut(start..).and_then(|frame| frame.first_chunk_mut::<4>()) {
         *place = len.to_le_bytes();
     }
+}
+
+/// The length of a head and the attributes.
+fn put_word(out: &mut Vec<u8>, head_len: usize, attributes: u8) {
+    let head_len = u32::try_from(head_len).unwrap_or(u32::MAX);
+    let [l0, l1, l2, _] = head_len.to_le_bytes();
+    out.extend_from_slice(&[l0, l1, l2, attributes]);
 }
 
 fn put_u64(out: &mut Vec<u8>, value: u64) {

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::code::Code;
 use crate::config::{Config, Limits};
 use crate::event::Event;
-use crate::frame::{Frame, Header, Piece, Violation, kind};
+use crate::frame::{Frame, Header, OpenRun, Piece, Run, Violation, kind};
 use crate::hello::Hello;
 use crate::link::{Link, Outcome, Role, Stage, State};
 use crate::output::Output;
@@ -63,6 +63,8 @@ pub struct Session {
     control: usize,
     /// The SETTLE at the very end of `out`, if there is one that can grow.
     tail: Option<Tail>,
+    /// The TRANSFER or RUN at the very end of `out`, if there is one that can grow.
+    run: Option<OpenRun>,
     /// Links with credit or a confirm to write.
     dirty: Vec<u16>,
     /// Links whose message waits to be fragmented until the peer has memory for it.
@@ -176,6 +178,7 @@ impl Session {
             out: Output::new(),
             control: 0,
             tail: None,
+            run: None,
             dirty: Vec::new(),
             waiting: VecDeque::new(),
             fragmenting: VecDeque::new(),
@@ -409,16 +412,23 @@ impl Session {
             let Some((body, after)) = after.split_at_checked(len) else {
                 break;
             };
-            if header.kind == kind::TRANSFER && self.phase == Phase::Established {
-                self.on_transfer(block, Piece::decode(header, body)?, take)?;
-                rest = after;
-                continue;
+            rest = after;
+            // By far the most frequent kinds go first.
+            match header.kind {
+                kind::RUN if self.phase == Phase::Established => {
+                    self.on_run(block, Run::decode(header, body)?, take)?;
+                    continue;
+                }
+                kind::TRANSFER if self.phase == Phase::Established => {
+                    self.on_transfer(block, Piece::decode(header, body)?, take)?;
+                    continue;
+                }
+                _ => {}
             }
             self.receive(block, Frame::decode(header, body)?)?;
             if self.phase == Phase::Ended {
                 break;
             }
-            rest = after;
         }
         Ok(())
     }
@@ -470,6 +480,7 @@ impl Session {
         self.free.clear();
         self.calls.clear();
         self.tail = None;
+        self.run = None;
         self.dirty = Vec::new();
         self.waiting.clear();
         self.fragmenting.clear();

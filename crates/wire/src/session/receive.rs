@@ -6,10 +6,10 @@ use super::{CALLS_MAX, Phase, Session, Side, find, numbered};
 use crate::code::Code;
 use crate::config::Config;
 use crate::event::Event;
-use crate::frame::{Frame, Piece, Violation};
+use crate::frame::{Frame, Piece, Run, Violation};
 use crate::hello::Hello;
 use crate::link::{Credit, Incoming, Link, Role, Stage, State, charge};
-use crate::transfer::Transfer;
+use crate::transfer::{Hop, Transfer};
 
 const NOT_HELLO: Violation = Violation::protocol("the first frame is not HELLO or WELCOME");
 const TWICE: Violation = Violation::protocol("HELLO or WELCOME comes a second time");
@@ -17,7 +17,6 @@ const WRONG_SIDE: Violation =
     Violation::protocol("a frame comes from the side that never sends it");
 const NO_LINK: Violation = Violation::protocol("a frame is about a link that is not open");
 const WRONG_ROLE: Violation = Violation::protocol("a frame does not suit the role of its link");
-const OVERDRAWN: Violation = Violation::protocol("a TRANSFER comes without credit for it");
 const NOT_WHOLE: Violation =
     Violation::protocol("a TRANSFER comes before the fragmented one of its link is whole");
 const AFTER_STOPPED: Violation = Violation::protocol("a TRANSFER comes after STOPPED");
@@ -122,62 +121,81 @@ impl Session {
         take: &mut impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
     ) -> Result<(), Violation> {
         let Piece { link: id, hop, total, head, payload } = piece;
-        let Some(state) = listening(&mut self.links, self.side, id)? else {
+        let limits = self.limits;
+        let Some(state) = receiving(&mut self.links, self.side, id)? else {
             return Ok(());
         };
-        if state.role == self.side.sends() {
-            return Err(WRONG_ROLE);
-        }
-        if self.side == Side::Client && state.stage == Stage::Closing {
-            return Ok(()); // It crossed this side's CLOSE: whoever sent it still has it.
-        }
-        if state.stopped {
-            return Err(AFTER_STOPPED);
-        }
-        if state.incoming.is_some() {
-            return Err(NOT_WHOLE);
-        }
-        if !state.gave_credit() {
-            return Err(OVERDRAWN);
-        }
-        if head.len() > usize::try_from(self.limits.head).unwrap_or(usize::MAX) {
-            return Err(HEAD);
-        }
+        within(head.len(), limits.head, HEAD)?;
         if total.is_some() {
             return self.on_first_piece(piece);
         }
-        if payload.len() > usize::try_from(self.limits.payload).unwrap_or(usize::MAX) {
-            return Err(PAYLOAD);
-        }
-        let seq = state.count(charge(head.len(), payload.len()));
+        within(payload.len(), limits.payload, PAYLOAD)?;
+        let seq = state.take(charge(head.len(), payload.len()))?;
         let link = Link { id, life: state.life };
         let transfer =
             Transfer { hop, head: block.slice_ref(head), payload: block.slice_ref(payload) };
-        // Events are told in order, so what comes behind one becomes one.
+        self.hand_over(link, seq, transfer, take);
+        Ok(())
+    }
+
+    /// Takes a RUN of an established session.
+    #[inline]
+    pub(super) fn on_run(
+        &mut self,
+        block: &Bytes,
+        run: Run<'_>,
+        take: &mut impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
+    ) -> Result<(), Violation> {
+        let Run { link: id, attributes, head, payloads } = run;
+        let limits = self.limits;
+        let Some(state) = receiving(&mut self.links, self.side, id)? else {
+            return Ok(());
+        };
+        within(head.len(), limits.head, HEAD)?;
+        let hop = Hop { attributes, ..Hop::default() };
+        let link = Link { id, life: state.life };
+        let head = block.slice_ref(head);
+        for payload in payloads {
+            let Some(state) = find(&mut self.links, link) else {
+                return Ok(());
+            };
+            within(payload.len(), limits.payload, PAYLOAD)?;
+            let seq = state.take(charge(head.len(), payload.len()))?;
+            let transfer = Transfer { hop, head: head.clone(), payload: block.slice_ref(payload) };
+            self.hand_over(link, seq, transfer, take);
+        }
+        Ok(())
+    }
+
+    /// Events are told in order, so what comes behind one becomes one.
+    #[inline]
+    fn hand_over(
+        &mut self,
+        link: Link,
+        seq: u64,
+        transfer: Transfer,
+        take: &mut impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
+    ) {
         let left = if self.events.is_empty() { take(link, seq, transfer) } else { Some(transfer) };
         if let Some(transfer) = left {
             self.events.push_back(Event::Transfer { link, seq, transfer });
         }
-        Ok(())
     }
 
     /// Takes a TRANSFER of which more is to come, on a link that may bring one.
     fn on_first_piece(&mut self, piece: Piece<'_>) -> Result<(), Violation> {
         let Piece { link: id, hop, total, head, payload } = piece;
         let whole = usize::try_from(total.unwrap_or(0)).map_err(|_| PAYLOAD)?;
-        if whole > usize::try_from(self.limits.payload).unwrap_or(usize::MAX) {
-            return Err(PAYLOAD);
-        }
+        within(whole, self.limits.payload, PAYLOAD)?;
         let cost = charge(head.len(), whole);
-        let assembling = self.assembling.saturating_add(cost);
-        if assembling > u64::from(self.limits.reassembly) {
-            return Err(BUDGET);
-        }
-        self.assembling = assembling;
         let Some(state) = numbered(&mut self.links, id) else {
             return Ok(());
         };
-        let seq = state.count(cost);
+        let seq = state.take(cost)?;
+        self.assembling = self.assembling.saturating_add(cost);
+        if self.assembling > u64::from(self.limits.reassembly) {
+            return Err(BUDGET);
+        }
         // The head is copied: a slice would keep the whole block alive for as long as the rest of
         // the message takes to come, and that is not in the budget.
         let head = Bytes::copy_from_slice(head);
@@ -450,6 +468,32 @@ impl Session {
         }
         Ok(Link { id, life: state.life })
     }
+}
+
+/// The link that a message has come on; `None` if it is to be discarded.
+#[inline]
+fn receiving(links: &mut [State], side: Side, id: u16) -> Result<Option<&mut State>, Violation> {
+    let Some(state) = listening(links, side, id)? else {
+        return Ok(None);
+    };
+    if state.role == side.sends() {
+        return Err(WRONG_ROLE);
+    }
+    if side == Side::Client && state.stage == Stage::Closing {
+        return Ok(None); // It crossed this side's CLOSE: whoever sent it still has it.
+    }
+    if state.stopped {
+        return Err(AFTER_STOPPED);
+    }
+    if state.incoming.is_some() {
+        return Err(NOT_WHOLE);
+    }
+    Ok(Some(state))
+}
+
+#[inline]
+fn within(len: usize, limit: u32, violation: Violation) -> Result<(), Violation> {
+    if len > usize::try_from(limit).unwrap_or(usize::MAX) { Err(violation) } else { Ok(()) }
 }
 
 /// The link that a frame of the peer is about; `None` if the frame is to be discarded because it

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::{Session, Side, find, numbered};
 use crate::config::Limits;
 use crate::event::Event;
-use crate::frame::{Frame, Header, Run, flag, kind};
+use crate::frame::{Frame, Header, Lead, OpenRun, flag, kind};
 use crate::link::{Link, Outgoing, Role, Stage, State, Then, charge};
-use crate::output::Output;
+use crate::output::{Output, SPLICE_MIN};
 use crate::transfer::{Hop, TransferError};
 
 /// Fragments are added to an output until it holds this many bytes.
@@ -55,9 +55,7 @@ impl Session {
         let cost = charge(head.len(), payload.len());
         let seq = state.count(cost);
         if cost.saturating_add(u64::from(Limits::TRANSFER_FIXED)) <= u64::from(limits.frame) {
-            let run = Run { link: link.id, hop, total: None, head, piece_len: payload.len() };
-            run.encode(self.out.buffer());
-            self.out.push_payload(payload);
+            self.encode(link, hop, head, payload);
         } else {
             state.outgoing = Some(Box::new(Outgoing {
                 hop: *hop,
@@ -70,6 +68,25 @@ impl Session {
             self.waiting.push_back(link.id);
         }
         Ok(seq)
+    }
+
+    /// Appends a message that fits into a frame: to the run that the output ends with, if it belongs
+    /// there, or as the beginning of another.
+    #[inline]
+    fn encode(&mut self, link: Link, hop: &Hop, head: &[u8], payload: &Bytes) {
+        let plain = hop.is_plain() && payload.len() < SPLICE_MIN;
+        let most = usize::try_from(self.limits.frame).unwrap_or(usize::MAX).min(PIECE);
+        if plain
+            && let Some(run) = self.run.as_mut().filter(|run| run.link == link)
+            && run.join(self.out.buffer(), most, hop.attributes, head, payload)
+        {
+            return;
+        }
+        let start = self.out.buffer().len();
+        let lead = Lead { link: link.id, hop, total: None, head, piece_len: payload.len() };
+        lead.encode(self.out.buffer());
+        self.out.push_payload(payload);
+        self.run = plain.then(|| OpenRun::new(link, start, self.out.buffer().len()));
     }
 
     /// Whether a transfer on this link would be taken now, if it is within the limits.
@@ -147,6 +164,7 @@ impl Session {
         std::mem::swap(&mut self.out, empty);
         self.control = 0;
         self.tail = None;
+        self.run = None;
         for link in self.owed.drain(..) {
             if let Some(state) = find(&mut self.links, link) {
                 state.owed = false;
@@ -258,8 +276,8 @@ impl Session {
             let len = room.min(left);
             let stated = u32::try_from(total).unwrap_or(u32::MAX);
             let (hop, head) = (&message.hop, &message.head[..]);
-            let run = Run { link: id, hop, total: Some(stated), head, piece_len: len };
-            run.encode(self.out.buffer());
+            let lead = Lead { link: id, hop, total: Some(stated), head, piece_len: len };
+            lead.encode(self.out.buffer());
             self.out.push_payload(&message.payload.slice(..len));
             message.at = len;
         } else {
