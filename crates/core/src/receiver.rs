@@ -74,7 +74,9 @@ pub trait Receiver: Unpin {
 
     /// Whether what is handed out settled is counted only when [`account`](Self::account) says what
     /// became of it, from now on: for one who passes it on to an application that is elsewhere.
-    /// Until then the broker's books show it as held.
+    /// Until then the broker's books show it as held. A delivery may be a [run](crate::Message::count)
+    /// from then on, and a limit on what is handed out at a time may be overstepped by the rest of
+    /// one.
     ///
     /// A backend that cannot do that answers `false`, and counts as it hands out.
     fn defer_accounts(&mut self) -> bool {

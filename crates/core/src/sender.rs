@@ -54,6 +54,13 @@ pub trait Sender: Unpin {
 
     /// The caller gave up a pending poll: leave every wait list, and pass a swallowed wake-up on.
     fn disarm(&mut self) {}
+
+    /// Takes a [run](Message::count) as a whole, if there is room for it everywhere at once and
+    /// nothing has to look at its messages one by one; the number of its last message. Else the run
+    /// stays in the slot, for the caller to take it apart and send one message after another.
+    fn try_send_run(&mut self, _run: &mut Option<Message>) -> Option<Seq> {
+        None
+    }
 }
 
 impl<S: Sender + ?Sized> Sender for Box<S> {
@@ -79,6 +86,10 @@ impl<S: Sender + ?Sized> Sender for Box<S> {
 
     fn disarm(&mut self) {
         (**self).disarm();
+    }
+
+    fn try_send_run(&mut self, run: &mut Option<Message>) -> Option<Seq> {
+        (**self).try_send_run(run)
     }
 }
 

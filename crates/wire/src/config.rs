@@ -34,6 +34,9 @@ pub struct Config {
     /// Bytes that may wait to be written before [`Session::transfer`](crate::Session::transfer)
     /// refuses more, whatever credit the peer grants.
     pub gather: usize,
+    /// Whether the messages of a RUN are handed over together, as one
+    /// [`Transfer`](crate::Transfer), and not one by one.
+    pub runs: bool,
 }
 
 impl Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             software: concat!("posthaste/", env!("CARGO_PKG_VERSION")).to_owned(),
             auth: Auth::None,
             gather: 8 << 20,
+            runs: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::frame::Violation;
+use crate::frame::{Payloads, Violation};
 use crate::transfer::Hop;
 
 const OVERDRAWN: Violation = Violation::protocol("a TRANSFER comes without credit for it");
@@ -193,6 +193,20 @@ impl State {
     #[inline]
     pub(crate) fn take(&mut self, cost: u64) -> Result<u64, Violation> {
         if self.gave_credit() { Ok(self.count(cost)) } else { Err(OVERDRAWN) }
+    }
+
+    /// Counts the messages of a run that has come, if there is credit for all of them; the number
+    /// of the first.
+    pub(crate) fn take_run(
+        &mut self,
+        head: usize,
+        payloads: Payloads<'_>,
+    ) -> Result<u64, Violation> {
+        let first = self.used.messages.saturating_add(1);
+        for payload in payloads {
+            self.take(charge(head, payload.len()))?;
+        }
+        Ok(first)
     }
 
     /// Counts one more message of `cost` bytes and returns its number.

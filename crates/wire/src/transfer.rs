@@ -47,14 +47,24 @@ impl Default for Hop {
 /// A message that has arrived whole.
 ///
 /// Head and payload are slices of the buffer that was read, unless the message came in fragments.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// What belongs to this hop.
     pub hop: Hop,
     /// The first part of the end-to-end run: the topic and properties.
     pub head: Bytes,
-    /// The second part of the end-to-end run.
+    /// The second part of the end-to-end run; of several messages, as
+    /// [`Payloads`](crate::Payloads) reads it.
     pub payload: Bytes,
+    /// How many messages there are: more than one only if [`Config::runs`](crate::Config::runs)
+    /// asks for it.
+    pub count: u32,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self { hop: Hop::default(), head: Bytes::new(), payload: Bytes::new(), count: 1 }
+    }
 }
 
 /// Why a message was not taken; the caller still owns it.

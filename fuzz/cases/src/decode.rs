@@ -48,6 +48,7 @@ pub fn head(data: &[u8]) {
         attributes: *attributes,
         correlation: 1,
         deadline: None,
+        count: 1,
     };
     let Ok(message) = weigh(data.len(), || Message::from_parts(parts)) else { return };
     // A topic that was accepted is one by the rules for those that are made here.

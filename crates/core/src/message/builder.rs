@@ -131,6 +131,7 @@ impl MessageBuilder {
             deadline: self.deadline,
             correlation: self.correlation,
             attributes: self.attributes.with_priority(self.priority),
+            count: 1,
         })
     }
 

@@ -43,6 +43,8 @@ pub struct Message {
     deadline: Option<Instant>,
     correlation: u64,
     attributes: Attributes,
+    /// More than one in a run: see [`Message::count`].
+    count: u32,
 }
 
 const _: () = assert!(size_of::<Message>() <= 96);
@@ -57,6 +59,7 @@ impl Message {
             deadline: None,
             correlation: 0,
             attributes: Attributes::default(),
+            count: 1,
         }
     }
 
@@ -119,8 +122,29 @@ impl Message {
     /// The bytes that the message takes up in windows and queues: head and payload.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.head.len() + self.payload.len()
+        match self.count {
+            1 => self.head.len() + self.payload.len(),
+            count => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                let prefixes = count.saturating_mul(Self::RUN_PREFIX);
+                let heads = count.saturating_mul(self.head.len());
+                heads.saturating_add(self.payload.len().saturating_sub(prefixes))
+            }
+        }
     }
+
+    /// How many messages this is. More than one is a *run*: messages that differ in their payloads
+    /// alone, with these one behind the other, each behind its length in
+    /// [`RUN_PREFIX`](Self::RUN_PREFIX) bytes. Runs travel between links and brokers that
+    /// [agree to it](crate::Sender::try_send_run); no application ever sees one.
+    #[must_use]
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The bytes of the length in front of each payload of a run, little end first.
+    pub const RUN_PREFIX: usize = 4;
 
     /// The headers, in the order in which they were added.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -262,6 +286,7 @@ impl Message {
             attributes: self.attributes.0,
             correlation: self.correlation,
             deadline: self.deadline,
+            count: self.count,
         }
     }
 
@@ -294,6 +319,7 @@ impl Message {
             deadline: parts.deadline,
             correlation: parts.correlation,
             attributes: Attributes(parts.attributes).checked()?,
+            count: parts.count,
         })
     }
 
@@ -379,6 +405,8 @@ pub struct Parts {
     pub correlation: u64,
     /// When the message is of no more use.
     pub deadline: Option<Instant>,
+    /// How many messages it is: 1, or more for a [run](Message::count).
+    pub count: u32,
 }
 
 /// The last head that was found good by [`Message::from_parts_after`]: most links carry message

@@ -153,6 +153,7 @@ pub(crate) mod browsed {
             attributes: 0,
             correlation: 0,
             deadline: None,
+            count: 1,
         };
         for field in fields {
             let field = field.map_err(malformed)?;

@@ -369,7 +369,7 @@ impl ReceiverState {
 
     /// Counts a message that has come.
     fn enter(&mut self, transfer: Transfer, now: Instant) -> Arrived {
-        let Transfer { hop, head, payload } = transfer;
+        let Transfer { hop, head, payload, count } = transfer;
         let arrived = Arrived {
             attempt: hop.attempt,
             missed: hop.missed,
@@ -379,6 +379,7 @@ impl ReceiverState {
                 attributes: hop.attributes,
                 correlation: hop.correlation.map_or(0, std::num::NonZero::get),
                 deadline: hop.deadline.and_then(|left| now.checked_add(left)),
+                count,
             },
         };
         self.received += 1;

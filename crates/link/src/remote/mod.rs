@@ -207,6 +207,7 @@ impl RemoteOptions {
             auth: self.auth,
             linger: Duration::ZERO,
             gather: GATHER,
+            runs: false,
         }
     }
 }

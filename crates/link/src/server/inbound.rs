@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use posthaste_core::{BoxSender, Error, ErrorKind, Heads, Level, Message, Parts, Receipt, Seq};
-use posthaste_wire::{Link, Session, Transfer};
+use posthaste_wire::{Link, Payloads, Session, Transfer};
 
 use super::outcomes::Outcomes;
 
@@ -81,11 +81,16 @@ impl Numbers {
     }
 
     fn took(&mut self, seq: u64) {
-        self.processed += 1;
+        self.took_run(seq, 1);
+    }
+
+    /// It took `count` messages at once, the last of which got this number.
+    fn took_run(&mut self, seq: u64, count: u64) {
+        self.processed += count;
         self.taken = seq;
         let offset = self.processed.saturating_sub(seq);
         if self.offsets.back().is_none_or(|(_, last)| *last != offset) {
-            self.offsets.push_back((seq, offset));
+            self.offsets.push_back((seq.saturating_sub(count - 1), offset));
         }
     }
 
@@ -139,7 +144,7 @@ impl Inbound {
     /// What the client may send at first, in messages and bytes: less what is still here, and more
     /// for what it sends again, which takes no room.
     pub(super) fn window(&self) -> (u64, u64) {
-        let waiting = u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        let waiting = self.pending.iter().map(|message| message.as_ref().map_or(1, count)).sum();
         let bytes = |message: &Result<Message, Unreadable>| match message {
             Ok(message) => u64::try_from(message.size()).unwrap_or(u64::MAX),
             Err(unreadable) => unreadable.bytes,
@@ -181,18 +186,31 @@ impl Inbound {
         self.received < self.arrived
     }
 
-    /// It is not needed a second time; how many bytes of credit it gives back.
-    pub(super) fn skip(&mut self, transfer: &Transfer) -> u64 {
-        self.received += 1;
-        size(transfer)
+    /// A message, or a run of them, has come, of which some may have come before. Those are not
+    /// needed a second time; how many bytes of credit they give back.
+    pub(super) fn arrived_again(&mut self, transfer: Transfer, now: Instant) -> u64 {
+        if !self.came_before() {
+            self.arrived(transfer, now);
+            return 0;
+        }
+        let mut free_again = 0;
+        for transfer in each(transfer) {
+            if self.came_before() {
+                self.received += 1;
+                free_again += transfer.head.len() + transfer.payload.len();
+            } else {
+                self.arrived(transfer, now);
+            }
+        }
+        u64::try_from(free_again).unwrap_or(u64::MAX)
     }
 
-    /// A message has come.
+    /// A message, or a run of them, has come.
     pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
-        self.received += 1;
+        let Transfer { hop, head, payload, count } = transfer;
+        self.received += u64::from(count);
         self.arrived = self.received;
-        let bytes = size(&transfer);
-        let Transfer { hop, head, payload } = transfer;
+        let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
         let deadline = hop.deadline.and_then(|left| now.checked_add(left));
         let parts = Parts {
             head,
@@ -200,10 +218,18 @@ impl Inbound {
             attributes: hop.attributes,
             correlation: hop.correlation.map_or(0, std::num::NonZero::get),
             deadline,
+            count,
         };
         let message = Message::from_parts_after(parts, &mut self.heads);
         let message = message.and_then(|message| self.judge_repeat(message));
-        self.pending.push_back(message.map_err(|error| Unreadable { error, bytes }));
+        match message {
+            Ok(message) => self.pending.push_back(Ok(message)),
+            // All of a run are refused, one by one.
+            Err(error) => self.pending.extend((0..count).map(|nth| {
+                let (error, bytes) = (error.clone(), if nth == 0 { bytes } else { 0 });
+                Err(Unreadable { error, bytes })
+            })),
+        }
     }
 
     /// A broker that would not notice gets nothing that it may have had before.
@@ -262,6 +288,9 @@ impl Inbound {
                 None => return false,
             }
         }
+        if self.slot.as_ref().is_some_and(|message| message.count() > 1) {
+            return self.send_run();
+        }
         let size = self.slot.as_ref().map_or(0, Message::size);
         match self.sender.poll_send(cx, &mut self.slot) {
             Poll::Pending => return false,
@@ -273,6 +302,26 @@ impl Inbound {
         }
         self.owed_messages += 1;
         self.owed_bytes += u64::try_from(size).unwrap_or(u64::MAX);
+        true
+    }
+
+    /// Hands the broker the run in the slot as a whole, or takes it apart; there is more to do.
+    fn send_run(&mut self) -> bool {
+        let (count, size) = self.slot.as_ref().map_or((0, 0), |run| (count(run), run.size()));
+        if let Some(seq) = self.sender.try_send_run(&mut self.slot) {
+            self.numbers.took_run(seq.get(), count);
+            self.owed_messages += count;
+            self.owed_bytes += u64::try_from(size).unwrap_or(u64::MAX);
+        } else if let Some(parts) = self.slot.take().map(Message::into_parts) {
+            let payloads: Vec<_> = Payloads::of_run(&parts.payload).collect();
+            for payload in payloads.into_iter().rev() {
+                let payload = parts.payload.slice_ref(payload);
+                let bytes = u64::try_from(parts.head.len() + payload.len()).unwrap_or(u64::MAX);
+                let one = Parts { payload, count: 1, ..parts.clone() };
+                let message = Message::from_parts_after(one, &mut self.heads);
+                self.pending.push_front(message.map_err(|error| Unreadable { error, bytes }));
+            }
+        }
         true
     }
 
@@ -323,9 +372,22 @@ impl Inbound {
     }
 }
 
-/// What a message takes of the credit in bytes.
-fn size(transfer: &Transfer) -> u64 {
-    u64::try_from(transfer.head.len() + transfer.payload.len()).unwrap_or(u64::MAX)
+/// The messages of a run, one by one.
+fn each(transfer: Transfer) -> Vec<Transfer> {
+    if transfer.count == 1 {
+        return vec![transfer];
+    }
+    let one = |payload| Transfer {
+        payload: transfer.payload.slice_ref(payload),
+        count: 1,
+        ..transfer.clone()
+    };
+    Payloads::of_run(&transfer.payload).map(one).collect()
+}
+
+/// How many messages it is.
+fn count(message: &Message) -> u64 {
+    u64::from(message.count())
 }
 
 #[cfg(test)]

@@ -160,6 +160,7 @@ impl ServerOptions {
             software: self.software.clone(),
             auth: self.auth,
             linger: self.session_linger,
+            runs: true,
             ..Config::default()
         }
     }

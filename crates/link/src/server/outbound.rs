@@ -314,36 +314,56 @@ impl Outbound {
         Progress::Waiting
     }
 
-    /// Sends one message, or keeps it and says why it cannot go now.
+    /// Sends a message or a run, or keeps what is left of it and says why it cannot go now.
     fn send(
         &mut self,
         session: &mut Session,
         link: Link,
         runtime: &dyn Runtime,
-        sent: Sent,
+        mut sent: Sent,
     ) -> Result<(), Progress> {
-        match transfer(session, link, &sent, runtime) {
-            Ok(on_wire) => {
-                self.on_wire = on_wire;
-                let is_request = sent.is_request && sent.lease.is_some();
-                let number = self.owed.push(sent);
-                self.sent.encoded = number;
-                if is_request {
-                    self.watch.add(&mut self.owed, number);
+        while sent.count() > 1 {
+            let Parts { attributes, head, payload, .. } = &sent.parts;
+            match session.transfer_run(link, *attributes, head, payload) {
+                Ok((count, _)) if u64::from(count) == sent.count() => {
+                    self.is_sent(sent);
+                    return Ok(());
                 }
-                Ok(())
-            }
-            Err(error @ TransferError::TooLarge { .. }) => {
-                let why = too_large(&error);
-                self.owed.settle_never_sent(sent, Outcome::Reject { why: &why });
-                self.account();
-                Ok(())
-            }
-            Err(error) => {
-                self.staged.push_front(sent);
-                Err(self.held_up(&error))
+                Ok((count, len)) => {
+                    let first = sent.split_first(count, len);
+                    self.is_sent(first);
+                }
+                Err(error) => return self.not_sent(sent, &error),
             }
         }
+        match transfer(session, link, &sent, runtime) {
+            Ok(_) => {
+                self.is_sent(sent);
+                Ok(())
+            }
+            Err(error) => self.not_sent(sent, &error),
+        }
+    }
+
+    fn is_sent(&mut self, sent: Sent) {
+        self.on_wire += sent.count();
+        let is_request = sent.is_request && sent.lease.is_some();
+        let number = self.owed.push(sent);
+        self.sent.encoded = number;
+        if is_request {
+            self.watch.add(&mut self.owed, number);
+        }
+    }
+
+    fn not_sent(&mut self, sent: Sent, error: &TransferError) -> Result<(), Progress> {
+        if let TransferError::TooLarge { .. } = error {
+            let why = too_large(error);
+            self.owed.settle_never_sent(sent, Outcome::Reject { why: &why });
+            self.account();
+            return Ok(());
+        }
+        self.staged.push_front(sent);
+        Err(self.held_up(error))
     }
 
     /// Tells what the client has, and sends again what it did not get, before anything new; says why
@@ -475,7 +495,7 @@ fn transfer(
     runtime: &dyn Runtime,
 ) -> Result<u64, TransferError> {
     let Sent { parts, attempt, missed, .. } = sent;
-    let Parts { head, payload, attributes, correlation, deadline } = parts;
+    let Parts { head, payload, attributes, correlation, deadline, .. } = parts;
     let hop = Hop {
         attributes: *attributes,
         correlation: NonZeroU64::new(*correlation),

@@ -4,14 +4,22 @@
 use std::collections::VecDeque;
 use std::task::Context;
 
+use bytes::Buf;
 use posthaste_core::task::{Child, ReadySet};
-use posthaste_core::{Delivery, DeliveryParts, Kind, Lease, Outcome, Parts};
+use posthaste_core::{Delivery, DeliveryParts, Kind, Lease, Message, Outcome, Parts};
+use posthaste_wire::Payloads;
+
+/// So many settled places are kept before they are looked through.
+const SETTLED_MIN: usize = 64;
 
 /// What was sent and is not settled yet.
 pub(super) struct Owed {
-    /// The number of the first place.
-    first: u64,
+    /// In the order of their numbers, which may leave some out: those are settled.
     places: VecDeque<Place>,
+    /// How many of the places are settled.
+    settled: usize,
+    /// The number of the next message.
+    next: u64,
     /// What became of messages that have no lease, for a broker that wants to know.
     accounts: Option<Accounts>,
 }
@@ -25,14 +33,20 @@ pub(super) struct Accounts {
     pub(super) lost: u64,
 }
 
-/// What became of one message that was sent.
-enum Place {
+/// A message, or a run of them, that was sent.
+struct Place {
+    /// The number of the first.
+    first: u64,
+    what: What,
+}
+
+enum What {
     Owed(Sent),
     /// It is settled, and so is everything before this number.
     Settled(u64),
 }
 
-/// A message that was sent, kept because the client may not get it.
+/// A message, or a run of them, that was sent, kept because the client may not get it.
 pub(super) struct Sent {
     pub(super) parts: Parts,
     pub(super) attempt: u32,
@@ -51,14 +65,67 @@ impl From<Delivery> for Sent {
 }
 
 impl Sent {
+    /// How many messages it is.
+    pub(super) fn count(&self) -> u64 {
+        u64::from(self.parts.count)
+    }
+
     fn settle(self, outcome: Outcome<'_>, accounts: &mut Option<Accounts>) {
         if let Some(lease) = self.lease {
             lease.settle(outcome);
         } else if let Some(accounts) = accounts {
-            match outcome {
-                Outcome::Ack | Outcome::Taken => accounts.taken += 1,
-                _ => accounts.lost += 1,
-            }
+            accounts.add(outcome, u64::from(self.parts.count));
+        }
+    }
+
+    /// Drops the first messages of a run, of which more are left.
+    pub(super) fn drop_first(&mut self, count: u64) {
+        let mut payloads = Payloads::of_run(&self.parts.payload);
+        let dropped = payloads.by_ref().zip(0..count).count();
+        let rest = self.parts.payload.slice_ref(payloads.as_bytes());
+        self.parts.payload = rest;
+        self.parts.count -= u32::try_from(dropped).unwrap_or(u32::MAX);
+        self.make_one_of_the_last();
+    }
+
+    /// Splits the first messages, whose payloads take up `len` bytes, off a run.
+    pub(super) fn split_first(&mut self, count: u32, len: usize) -> Self {
+        let mut parts = self.parts.clone();
+        parts.payload.truncate(len);
+        parts.count = count;
+        self.parts.payload.advance(len);
+        self.parts.count -= count;
+        self.make_one_of_the_last();
+        let Self { attempt, missed, is_request, .. } = *self;
+        let mut first = Self { parts, attempt, missed, is_request, lease: None };
+        first.make_one_of_the_last();
+        first
+    }
+
+    /// What is left of a run when there is but one message in it is that message.
+    fn make_one_of_the_last(&mut self) {
+        if self.parts.count == 1 {
+            self.parts.payload.advance(Message::RUN_PREFIX.min(self.parts.payload.len()));
+        }
+    }
+
+    /// The messages of a run, one by one.
+    fn each(self) -> Vec<Self> {
+        let Self { parts, attempt, missed, is_request, lease: _ } = self;
+        let one = |piece| {
+            let parts =
+                Parts { payload: parts.payload.slice_ref(piece), count: 1, ..parts.clone() };
+            Self { parts, attempt, missed, is_request, lease: None }
+        };
+        Payloads::of_run(&parts.payload).map(one).collect()
+    }
+}
+
+impl Accounts {
+    fn add(&mut self, outcome: Outcome<'_>, count: u64) {
+        match outcome {
+            Outcome::Ack | Outcome::Taken => self.taken += count,
+            _ => self.lost += count,
         }
     }
 }
@@ -67,7 +134,7 @@ impl Owed {
     /// Nothing yet; `accounts` if the broker wants to know what becomes of what has no lease.
     pub(super) fn new(accounts: bool) -> Self {
         let accounts = accounts.then(Accounts::default);
-        Self { first: 1, places: VecDeque::new(), accounts }
+        Self { places: VecDeque::new(), settled: 0, next: 1, accounts }
     }
 
     /// What became of messages without a lease since this was asked last.
@@ -76,11 +143,12 @@ impl Owed {
         (accounts.taken > 0 || accounts.lost > 0).then_some(accounts)
     }
 
-    /// The next message; its number.
+    /// The next message or run; the number of its last.
     pub(super) fn push(&mut self, sent: Sent) -> u64 {
-        let number = self.end();
-        self.places.push_back(Place::Owed(sent));
-        number
+        let first = self.next;
+        self.next += sent.count();
+        self.places.push_back(Place { first, what: What::Owed(sent) });
+        self.last()
     }
 
     /// Settles a message that was not sent and is not going to be.
@@ -88,93 +156,161 @@ impl Owed {
         sent.settle(outcome, &mut self.accounts);
     }
 
-    /// The number of the next message.
-    fn end(&self) -> u64 {
-        self.first + wide(self.places.len())
-    }
-
     /// The number of the last message that was sent.
     pub(super) fn last(&self) -> u64 {
-        self.end() - 1
+        self.next - 1
     }
 
-    /// A message that was sent and is not settled.
+    /// The oldest number that is not settled.
+    fn oldest(&self) -> u64 {
+        self.places.front().map_or(self.next, |place| place.first)
+    }
+
+    /// A message that was sent and is not settled, unless it is part of a run.
     pub(super) fn get(&mut self, number: u64) -> Option<&Sent> {
-        match self.place(number)? {
-            Place::Owed(sent) => Some(sent),
-            Place::Settled(_) => None,
+        let place = self.places.get(self.find(number).ok()?)?;
+        match &place.what {
+            What::Owed(sent) => Some(sent),
+            What::Settled(_) => None,
         }
     }
 
+    /// The place that begins with a number, or where it would be.
+    fn find(&self, number: u64) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&number, |place| place.first)
+    }
+
     /// The client has everything up to `received`. What is not settled of that and matters to the
-    /// broker is told again; what the broker has settled long ago is settled now.
+    /// broker is told again; what the broker has settled long ago is settled now. From then on there
+    /// are no runs among what is owed.
     pub(super) fn received(&mut self, received: u64) -> Vec<u64> {
+        self.take_apart_all();
         let mut open = Vec::new();
         let matters = self.accounts.is_some();
-        for (number, place) in (self.first..=received).zip(&mut self.places) {
-            match place {
-                Place::Owed(sent) if matters || sent.lease.is_some() => open.push(number),
-                Place::Owed(_) => *place = Place::Settled(number + 1),
-                Place::Settled(_) => {}
+        for place in self.places.iter_mut().take_while(|place| place.first <= received) {
+            match &place.what {
+                What::Owed(sent) if matters || sent.lease.is_some() => open.push(place.first),
+                What::Owed(_) => {
+                    place.what = What::Settled(place.first + 1);
+                    self.settled += 1;
+                }
+                What::Settled(_) => {}
             }
         }
         open
     }
 
-    /// The numbers after `received` of what may not be settled.
-    pub(super) fn after(&self, received: u64) -> impl Iterator<Item = u64> + use<> {
-        (received + 1).max(self.first)..self.end()
-    }
-
-    fn place(&mut self, number: u64) -> Option<&mut Place> {
-        place(&mut self.places, self.first, number)
+    /// The numbers after `received` of what is not settled.
+    pub(super) fn after(&self, received: u64) -> impl Iterator<Item = u64> {
+        let owed =
+            move |place: &&Place| place.first > received && matches!(place.what, What::Owed(_));
+        self.places.iter().filter(owed).map(|place| place.first)
     }
 
     /// Settles what is not settled of a range. What is settled is passed over in long steps, which
     /// grow longer with every visit: a client that names the same numbers again and again costs
     /// next to nothing.
     pub(super) fn settle(&mut self, first: u64, last: u64, outcome: Outcome<'_>) {
-        let end = self.end().min(last.saturating_add(1));
-        if first <= self.first {
+        let last = last.min(self.last());
+        if first <= self.oldest() {
             // By far the most usual: the oldest of all.
-            while self.first < end
-                && let Some(place) = self.places.pop_front()
-            {
-                self.first += 1;
-                if let Place::Owed(sent) = place {
-                    sent.settle(outcome, &mut self.accounts);
-                }
-            }
-            return self.trim();
+            return self.settle_oldest(last, outcome);
         }
-        let begin = first;
-        let mut reached = begin;
-        while reached < end
-            && let Some(place) = place(&mut self.places, self.first, reached)
-        {
-            match place {
-                Place::Settled(next) => reached = *next,
-                owed => {
-                    reached += 1;
-                    if let Place::Owed(sent) = std::mem::replace(owed, Place::Settled(reached)) {
+        let mut at = match self.find(first) {
+            Ok(at) => at,
+            // It may be in the middle of a run.
+            Err(at) => {
+                self.take_apart(at.saturating_sub(1), first);
+                self.find(first).unwrap_or_else(|at| at)
+            }
+        };
+        let mut reached = first;
+        while let Some(place) = self.places.get_mut(at).filter(|place| place.first <= last) {
+            match &mut place.what {
+                What::Settled(until) => {
+                    reached = reached.max(*until);
+                    at = self.find(reached).unwrap_or_else(|at| at);
+                }
+                What::Owed(sent) if sent.count() > last - place.first + 1 => {
+                    let number = place.first;
+                    self.take_apart(at, number);
+                }
+                What::Owed(sent) => {
+                    reached = place.first + sent.count();
+                    let owed = std::mem::replace(&mut place.what, What::Settled(reached));
+                    if let What::Owed(sent) = owed {
                         sent.settle(outcome, &mut self.accounts);
                     }
+                    self.settled += 1;
+                    at += 1;
                 }
             }
         }
-        let mut number = begin;
-        while number < end
-            && let Some(Place::Settled(next)) = self.place(number)
+        // Whoever comes here again goes on where this has come to.
+        let mut at = self.find(first).unwrap_or_else(|at| at);
+        while let Some(Place { what: What::Settled(until), .. }) =
+            self.places.get_mut(at).filter(|place| place.first < reached)
         {
-            number = std::mem::replace(next, reached);
+            let next = std::mem::replace(until, reached);
+            at = self.find(next).unwrap_or_else(|at| at);
         }
         self.trim();
     }
 
+    /// Settles everything up to `last`.
+    fn settle_oldest(&mut self, last: u64, outcome: Outcome<'_>) {
+        while let Some(place) = self.places.front_mut().filter(|place| place.first <= last) {
+            if let What::Owed(sent) = &mut place.what {
+                let within = last - place.first + 1;
+                if sent.count() > within {
+                    sent.drop_first(within);
+                    place.first += within;
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.add(outcome, within);
+                    }
+                    return;
+                }
+            }
+            match self.places.pop_front().map(|place| place.what) {
+                Some(What::Owed(sent)) => sent.settle(outcome, &mut self.accounts),
+                _ => self.settled -= 1,
+            }
+        }
+        self.trim();
+    }
+
+    /// Forgets settled places: those in front, and all of them once they are many.
     fn trim(&mut self) {
-        while let Some(Place::Settled(_)) = self.places.front() {
+        while let Some(What::Settled(_)) = self.places.front().map(|place| &place.what) {
             self.places.pop_front();
-            self.first += 1;
+            self.settled -= 1;
+        }
+        if self.settled > self.places.len() / 2 + SETTLED_MIN {
+            self.places.retain(|place| matches!(place.what, What::Owed(_)));
+            self.settled = 0;
+        }
+    }
+
+    /// Puts the messages of the run at `at` in its place, if `number` is one of them.
+    fn take_apart(&mut self, at: usize, number: u64) {
+        let is_run = |place: &Place| match &place.what {
+            What::Owed(sent) => sent.count() > 1 && number < place.first + sent.count(),
+            What::Settled(_) => false,
+        };
+        if !self.places.get(at).is_some_and(is_run) {
+            return;
+        }
+        let mut behind = self.places.split_off(at);
+        if let Some(run) = behind.pop_front() {
+            self.places.extend(run.each());
+        }
+        self.places.append(&mut behind);
+    }
+
+    fn take_apart_all(&mut self) {
+        if self.accounts.is_some() {
+            let places = std::mem::take(&mut self.places);
+            self.places = places.into_iter().flat_map(Place::each).collect();
         }
     }
 
@@ -187,18 +323,22 @@ impl Owed {
 
     /// Settles everything that is left: that up to `last` in one way, what is behind it in another.
     pub(super) fn settle_all(&mut self, last: u64, upto: Outcome<'_>, behind: Outcome<'_>) {
-        let end = self.end();
-        let first = std::mem::replace(&mut self.first, end);
-        for (number, place) in (first..).zip(std::mem::take(&mut self.places)) {
-            if let Place::Owed(sent) = place {
-                sent.settle(if number <= last { upto } else { behind }, &mut self.accounts);
-            }
-        }
+        self.settle_oldest(last.min(self.last()), upto);
+        self.settle_oldest(self.last(), behind);
     }
 }
 
-fn place(places: &mut VecDeque<Place>, first: u64, number: u64) -> Option<&mut Place> {
-    places.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
+impl Place {
+    /// The messages of a run, each at a place of its own.
+    fn each(self) -> Vec<Self> {
+        match self.what {
+            What::Owed(sent) if sent.count() > 1 => {
+                let place = |(first, one)| Self { first, what: What::Owed(one) };
+                (self.first..).zip(sent.each()).map(place).collect()
+            }
+            _ => vec![self],
+        }
+    }
 }
 
 /// The requests among what was sent, for as long as they may be cancelled.
@@ -236,7 +376,8 @@ impl Watch {
 
     /// Watches a request that was just sent.
     pub(super) fn add(&mut self, owed: &mut Owed, number: u64) {
-        while self.requests.front().is_some_and(|oldest| *oldest < owed.first) {
+        let settled_before = owed.oldest();
+        while self.requests.front().is_some_and(|number| *number < settled_before) {
             self.requests.pop_front();
         }
         let child = self.child.get_or_insert_with(|| self.ready.add(self.number));
@@ -278,10 +419,6 @@ fn is_cancelled(owed: &mut Owed, number: u64, cx: &mut Context<'_>) -> Option<bo
     Some(lease.poll_cancelled(cx).is_ready())
 }
 
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -293,7 +430,8 @@ mod tests {
         let mut owed = Owed::new(false);
         for _ in 0..5 {
             let (head, payload) = (Bytes::new(), Bytes::new());
-            let parts = Parts { head, payload, attributes: 0, correlation: 0, deadline: None };
+            let parts =
+                Parts { head, payload, attributes: 0, correlation: 0, deadline: None, count: 1 };
             owed.push(Sent { parts, attempt: 1, missed: 0, is_request: false, lease: None });
         }
         owed.settle(1, 3, Outcome::Ack);

@@ -13,7 +13,7 @@
 
 mod decode;
 mod encode;
-mod run;
+pub(crate) mod run;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -30,8 +30,12 @@ const KIND: usize = 4;
 /// assert_eq!(payloads.collect::<Vec<_>>(), [&b"hi"[..], b""]);
 /// assert!(Payloads::new(&bytes[..6]).is_none(), "one alone is no run");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payloads<'a>(&'a [u8]);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Payloads<'a> {
+    bytes: &'a [u8],
+    count: u32,
+    longest: usize,
+}
 
 impl<'a> Payloads<'a> {
     /// Payloads as they are in the frame, each behind its length; `None` if these are not two
@@ -41,17 +45,46 @@ impl<'a> Payloads<'a> {
         Self::check(bytes).ok()
     }
 
-    fn check(bytes: &'a [u8]) -> Result<Self, Violation> {
-        let (mut rest, mut count) = (bytes, 0_usize);
-        while !rest.is_empty() {
-            (_, rest) = split(rest).ok_or(TORN)?;
-            count = count.saturating_add(1);
-        }
-        if count < 2 { Err(FEW) } else { Ok(Self(bytes)) }
+    /// The payloads of a run that was checked when it came, or of what is left of one. Where it was
+    /// not, they end where something is wrong.
+    #[must_use]
+    pub fn of_run(bytes: &'a [u8]) -> Self {
+        Self { bytes, count: 0, longest: 0 }
     }
 
-    pub(super) fn as_bytes(self) -> &'a [u8] {
-        self.0
+    #[inline]
+    fn check(bytes: &'a [u8]) -> Result<Self, Violation> {
+        let (mut rest, mut count, mut longest) = (bytes, 0_u32, 0_usize);
+        while !rest.is_empty() {
+            let (payload, behind) = split(rest).ok_or(TORN)?;
+            rest = behind;
+            count = count.saturating_add(1);
+            longest = longest.max(payload.len());
+        }
+        if count < 2 { Err(FEW) } else { Ok(Self { bytes, count, longest }) }
+    }
+
+    /// How many there were at first.
+    #[must_use]
+    pub fn messages(&self) -> u32 {
+        self.count
+    }
+
+    /// The length of the longest of them.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// What is left of them, as they are in the frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+impl std::fmt::Debug for Payloads<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Payloads").field(&self.bytes).finish()
     }
 }
 
@@ -60,14 +93,15 @@ impl<'a> Iterator for Payloads<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (payload, rest) = split(self.0)?;
-        self.0 = rest;
+        let (payload, rest) = split(self.bytes)?;
+        self.bytes = rest;
         Some(payload)
     }
 }
 
+/// The first payload and what is behind it.
 #[inline]
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<PREFIX>()?;
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
 }
@@ -95,6 +129,16 @@ impl<'a> Run<'a> {
         let payloads = Payloads::check(body.rest())?;
         Ok(Self { link, attributes, head, payloads })
     }
+}
+
+/// Appends a RUN up to where its payloads go, which are `len` bytes with their lengths.
+pub(crate) fn encode_lead(out: &mut Vec<u8>, link: u16, attributes: u8, head: &[u8], len: usize) {
+    let body_len = head.len().saturating_add(4).saturating_add(len);
+    let body_len = u32::try_from(body_len).unwrap_or(u32::MAX);
+    out.extend_from_slice(&Header { body_len, kind: kind::RUN, flags: 0, link }.encode());
+    let [l0, l1, l2, _] = len_of(head.len());
+    out.extend_from_slice(&[l0, l1, l2, attributes]);
+    out.extend_from_slice(head);
 }
 
 /// A TRANSFER without options, or a RUN, that ends where the output ends.

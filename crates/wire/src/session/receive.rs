@@ -132,8 +132,8 @@ impl Session {
         within(payload.len(), limits.payload, PAYLOAD)?;
         let seq = state.take(charge(head.len(), payload.len()))?;
         let link = Link { id, life: state.life };
-        let transfer =
-            Transfer { hop, head: block.slice_ref(head), payload: block.slice_ref(payload) };
+        let (head, payload) = (block.slice_ref(head), block.slice_ref(payload));
+        let transfer = Transfer { hop, head, payload, count: 1 };
         self.hand_over(link, seq, transfer, take);
         Ok(())
     }
@@ -152,17 +152,24 @@ impl Session {
             return Ok(());
         };
         within(head.len(), limits.head, HEAD)?;
+        within(payloads.longest(), limits.payload, PAYLOAD)?;
         let hop = Hop { attributes, ..Hop::default() };
         let link = Link { id, life: state.life };
+        if self.config.runs {
+            let seq = state.take_run(head.len(), payloads)?;
+            let (head, payload) = (block.slice_ref(head), block.slice_ref(payloads.as_bytes()));
+            let transfer = Transfer { hop, head, payload, count: payloads.messages() };
+            self.hand_over(link, seq, transfer, take);
+            return Ok(());
+        }
         let head = block.slice_ref(head);
         for payload in payloads {
             let Some(state) = find(&mut self.links, link) else {
                 return Ok(());
             };
-            within(payload.len(), limits.payload, PAYLOAD)?;
             let seq = state.take(charge(head.len(), payload.len()))?;
-            let transfer = Transfer { hop, head: head.clone(), payload: block.slice_ref(payload) };
-            self.hand_over(link, seq, transfer, take);
+            let (head, payload) = (head.clone(), block.slice_ref(payload));
+            self.hand_over(link, seq, Transfer { hop, head, payload, count: 1 }, take);
         }
         Ok(())
     }
@@ -229,7 +236,7 @@ impl Session {
         if let Some(whole) = state.incoming.take() {
             self.assembling = self.assembling.saturating_sub(whole.charge());
             let Incoming { seq, hop, head, payload, .. } = *whole;
-            let transfer = Transfer { hop, head, payload: payload.into() };
+            let transfer = Transfer { hop, head, payload: payload.into(), count: 1 };
             self.events.push_back(Event::Transfer { link, seq, transfer });
         }
         Ok(())

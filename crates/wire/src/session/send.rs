@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Session, Side, find, numbered};
 use crate::config::Limits;
 use crate::event::Event;
-use crate::frame::{Frame, Header, Lead, OpenRun, flag, kind};
+use crate::frame::{Frame, Header, Lead, OpenRun, flag, kind, run};
 use crate::link::{Link, Outgoing, Role, Stage, State, Then, charge};
 use crate::output::{Output, SPLICE_MIN};
 use crate::transfer::{Hop, TransferError};
@@ -68,6 +68,61 @@ impl Session {
             self.waiting.push_back(link.id);
         }
         Ok(seq)
+    }
+
+    /// Sends the first messages of a run, as many as go now: how many these are, and their bytes of
+    /// `payloads`, which are to be as [`Payloads`] reads them. Call it until all are gone.
+    ///
+    /// # Errors
+    /// If the link cannot take even one of them now or ever; then nothing has happened.
+    pub fn transfer_run(
+        &mut self,
+        link: Link,
+        attributes: u8,
+        head: &[u8],
+        payloads: &Bytes,
+    ) -> Result<(u32, usize), TransferError> {
+        let frame = usize::try_from(self.limits.frame).unwrap_or(usize::MAX);
+        let most = frame.saturating_sub(usize::try_from(Limits::TRANSFER_FIXED).unwrap_or(0));
+        let hop = Hop { attributes, ..Hop::default() };
+        let full = self.out.len() >= self.config.gather;
+        let (mut count, mut len) = (0_u32, 0_usize);
+        let limit = usize::try_from(self.limits.payload).unwrap_or(usize::MAX);
+        if let Some(state) = find(&mut self.links, link)
+            && may_send(state, self.side.sends())
+            && state.outgoing.is_none()
+            && !full
+        {
+            let mut used = state.used;
+            let mut rest = &payloads[..];
+            while let Some((payload, behind)) = run::split(rest) {
+                let next = payloads.len().saturating_sub(behind.len());
+                let fits = head.len().saturating_add(next) <= most && payload.len() <= limit;
+                if !fits
+                    || used.messages >= state.granted.messages
+                    || used.bytes >= state.granted.bytes
+                {
+                    break;
+                }
+                used.messages = used.messages.saturating_add(1);
+                used.bytes = used.bytes.saturating_add(charge(head.len(), payload.len()));
+                (count, len, rest) = (count.saturating_add(1), next, behind);
+            }
+            if count > 1 && head.len() <= usize::try_from(self.limits.head).unwrap_or(usize::MAX) {
+                state.used = used;
+                run::encode_lead(self.out.buffer(), link.id, attributes, head, len);
+                self.out.push_payload(&payloads.slice(..len));
+                self.run = None;
+                return Ok((count, len));
+            }
+        }
+        // One alone is no run, and what is wrong is said in the words for one.
+        let Some((first, behind)) = run::split(payloads) else {
+            return Ok((0, payloads.len()));
+        };
+        let first = payloads.slice_ref(first);
+        self.transfer(link, &hop, head, &first)?;
+        Ok((1, payloads.len().saturating_sub(behind.len())))
     }
 
     /// Appends a message that fits into a frame: to the run that the output ends with, if it belongs

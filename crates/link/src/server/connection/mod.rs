@@ -345,12 +345,8 @@ impl Connection {
             Event::Transfer { link, transfer, .. } => {
                 let now = self.now();
                 if let Some(Stage::Sender(inbound)) = stage(&mut self.links, link) {
-                    if inbound.came_before() {
-                        let free_again = inbound.skip(&transfer);
-                        self.session.grant(link, 0, free_again);
-                    } else {
-                        inbound.arrived(transfer, now);
-                    }
+                    let free_again = inbound.arrived_again(transfer, now);
+                    self.session.grant(link, 0, free_again);
                     self.again(link);
                 }
             }
