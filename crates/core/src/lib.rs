@@ -27,7 +27,7 @@
 //! | hand each message to one of many | [`Bus::send`], [`Bus::consume`], [`Consumer`] |
 //! | ask and be answered | [`Bus::request`], [`Bus::serve`] |
 //! | ask everybody | [`Bus::survey`] |
-//! | send many in flight, in order | [`Bus::sender`], then [`SenderExt::feed`] and [`SenderExt::flush`] |
+//! | send many in flight, in order | [`Bus::sender`], then [`SenderExt::feed`] or [`SenderExt::feed_many`], and [`SenderExt::flush`] |
 //!
 //! # Cancel safety
 //!
@@ -54,6 +54,33 @@
 //! [`Receiver`], **B**, **D** and **Q** on [`Broker`], **T** on
 //! [`Transport`](transport::Transport), **X** on [`Runtime`]. The patterns of the [`Bus`] rely on
 //! these laws and on nothing else, so a backend that keeps them gets every pattern.
+
+/// Futures that wait at a handle give their place there up when they are dropped.
+macro_rules! disarm_when_dropped {
+    ($handle:ident: $field:ident, [$($future:ident),+]) => {
+        $(impl<H: $handle + ?Sized> Drop for $future<'_, H> {
+            fn drop(&mut self) {
+                if self.armed {
+                    self.$field.disarm();
+                }
+            }
+        })+
+    };
+}
+/// Methods that change one field each, and hand the value on.
+macro_rules! setters {
+    ($owner:ty: $($(#[$doc:meta])* $name:ident($arg:ident: $of:ty) => $field:ident = $to:expr;)+) => {
+        impl $owner {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $arg: $of) -> Self {
+                self.$field = $to;
+                self
+            })+
+        }
+    };
+}
+use {disarm_when_dropped, setters};
 
 pub mod limits;
 #[doc(hidden)]
@@ -97,5 +124,5 @@ pub use topic::{Pattern, RESERVED_PREFIX, Topic};
 pub mod future {
     pub use crate::bus::{Asking, Surveying};
     pub use crate::receiver::{CloseReceiver, Recv, RecvMany, Settled};
-    pub use crate::sender::{Close, Feed, Flush, IntoSink, Send, SendFrom};
+    pub use crate::sender::{Close, Feed, FeedMany, Flush, IntoSink, Send, SendFrom};
 }

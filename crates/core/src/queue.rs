@@ -171,6 +171,43 @@ impl QueueSettings {
     }
 }
 
+crate::setters! { Queue:
+    /// How many messages it holds; at least 1.
+    capacity(messages: usize) => capacity_messages = Some(messages.max(1));
+
+    /// How many bytes it holds; at least 1. One larger message is let in when it is empty.
+    capacity_bytes(bytes: usize) => capacity_bytes = Some(bytes.max(1));
+
+    /// What happens when it is full.
+    overflow(overflow: Overflow) => overflow = Some(overflow);
+
+    /// How often it hands a message out at most, at least once; then the message goes to the
+    /// dead-letter queue, or is dropped and counted without one.
+    max_attempts(attempts: u32) => max_attempts = Some(attempts.max(1));
+
+    /// How long a message waits that was not settled at its first attempt, unless its consumer
+    /// says so itself; twice as long after each further attempt, up to five minutes.
+    backoff(backoff: Duration) => backoff = Some(backoff);
+
+    /// Where messages go that were rejected or handed out too often, with their history. It is
+    /// declared with the broker's defaults if it is not there.
+    dead_letter(queue: Topic) => dead_letter = Some(queue);
+
+    /// How long a message lives in it, unless its own deadline is earlier.
+    ttl(ttl: Duration) => ttl = Some(ttl);
+
+    /// How long it remembers the ids of messages: a second one with the same id is confirmed,
+    /// counted and not taken.
+    dedup_window(window: Duration) => dedup_window = Some(window);
+
+    /// How long a consumer may take for a delivery without settling or
+    /// [extending](crate::Delivery::extend) it; then it goes to another.
+    consumer_timeout(timeout: Duration) => consumer_timeout = Some(timeout);
+
+    /// How long it stays when it has no consumers and no messages and nobody sends to it.
+    expiry(expiry: Duration) => expiry = Some(expiry);
+}
+
 impl Queue {
     /// A queue with the broker's defaults.
     #[must_use]
@@ -196,81 +233,6 @@ impl Queue {
     #[must_use]
     pub fn bind(mut self, pattern: Pattern) -> Self {
         self.bindings.push(pattern);
-        self
-    }
-
-    /// How many messages it holds; at least 1.
-    #[must_use]
-    pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity_messages = Some(messages.max(1));
-        self
-    }
-
-    /// How many bytes it holds; at least 1. One larger message is let in when it is empty.
-    #[must_use]
-    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
-        self.capacity_bytes = Some(bytes.max(1));
-        self
-    }
-
-    /// What happens when it is full.
-    #[must_use]
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = Some(overflow);
-        self
-    }
-
-    /// How often it hands a message out at most, at least once; then the message goes to the
-    /// dead-letter queue, or is dropped and counted without one.
-    #[must_use]
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = Some(attempts.max(1));
-        self
-    }
-
-    /// How long a message waits that was not settled at its first attempt, unless its consumer
-    /// says so itself; twice as long after each further attempt, up to five minutes.
-    #[must_use]
-    pub fn backoff(mut self, backoff: Duration) -> Self {
-        self.backoff = Some(backoff);
-        self
-    }
-
-    /// Where messages go that were rejected or handed out too often, with their history. It is
-    /// declared with the broker's defaults if it is not there.
-    #[must_use]
-    pub fn dead_letter(mut self, queue: Topic) -> Self {
-        self.dead_letter = Some(queue);
-        self
-    }
-
-    /// How long a message lives in it, unless its own deadline is earlier.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// How long it remembers the ids of messages: a second one with the same id is confirmed,
-    /// counted and not taken.
-    #[must_use]
-    pub fn dedup_window(mut self, window: Duration) -> Self {
-        self.dedup_window = Some(window);
-        self
-    }
-
-    /// How long a consumer may take for a delivery without settling or
-    /// [extending](crate::Delivery::extend) it; then it goes to another.
-    #[must_use]
-    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
-        self.consumer_timeout = Some(timeout);
-        self
-    }
-
-    /// How long it stays when it has no consumers and no messages and nobody sends to it.
-    #[must_use]
-    pub fn expiry(mut self, expiry: Duration) -> Self {
-        self.expiry = Some(expiry);
         self
     }
 

@@ -230,6 +230,8 @@ pub trait ReceiverExt: Receiver {
 
 impl<R: Receiver + ?Sized> ReceiverExt for R {}
 
+crate::disarm_when_dropped!(Receiver: receiver, [Recv, RecvMany]);
+
 /// The future of [`ReceiverExt::recv`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
@@ -246,14 +248,6 @@ impl<R: Receiver + ?Sized> Future for Recv<'_, R> {
         let next = this.receiver.poll_recv(cx);
         this.armed = next.is_pending();
         next.map(Option::transpose)
-    }
-}
-
-impl<R: Receiver + ?Sized> Drop for Recv<'_, R> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.receiver.disarm();
-        }
     }
 }
 
@@ -275,14 +269,6 @@ impl<R: Receiver + ?Sized> Future for RecvMany<'_, R> {
         let count = this.receiver.poll_recv_many(cx, this.into, this.limit);
         this.armed = count.is_pending();
         count
-    }
-}
-
-impl<R: Receiver + ?Sized> Drop for RecvMany<'_, R> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.receiver.disarm();
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sending: the trait that backends implement, and the futures that users await.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -18,9 +19,13 @@ pub type BoxSender = Box<dyn Sender + std::marker::Send>;
 ///
 /// # Laws
 ///
-/// - **S1** `Pending` or `Err` from `poll_send` leaves the message in the slot.
-/// - **S2** `Ready(Ok(seq))` empties the slot and numbers the message: 1, 2, 3, ...
-/// - **S3** Dropping a wait on `poll_send` leaves the message in the caller's slot, unsent.
+/// - **S1** `Pending` or `Err` from `poll_send` leaves the message in the slot; from
+///   `poll_send_many` it is about the message that is at the front now, which like all behind it
+///   was not taken.
+/// - **S2** `Ready(Ok(seq))` empties the slot and numbers the message: 1, 2, 3, ... A batch is
+///   numbered and ordered as if its messages had been sent one by one.
+/// - **S3** Dropping a wait on `poll_send` leaves the message in the caller's slot, unsent;
+///   dropping one on `poll_send_many` leaves those that were not taken in the caller's queue.
 /// - **S4** After a flush every message up to it has exactly one outcome: counted in a receipt as
 ///   confirmed, or counted as returned and handed out by `take_returned`, once.
 /// - **S5** Sending after a close is `Closed` and leaves the message in the slot.
@@ -41,6 +46,28 @@ pub trait Sender: Unpin {
         cx: &mut Context<'_>,
         slot: &mut Option<Message>,
     ) -> Poll<Result<Seq, Error>>;
+
+    /// Takes messages from the front of `messages` until none is left, each as
+    /// [`poll_send`](Self::poll_send) takes one; `Pending` and `Err` are about the one that is at
+    /// the front then. How many were taken is how many are gone, whatever the answer.
+    ///
+    /// For whoever has many at once: a backend that can takes those that go the same way in one
+    /// step, and wakes their receiver once.
+    fn poll_send_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>> {
+        while let Some(message) = messages.pop_front() {
+            let mut slot = Some(message);
+            let sent = self.poll_send(cx, &mut slot);
+            if let Some(message) = slot {
+                messages.push_front(message);
+            }
+            ready!(sent)?;
+        }
+        Poll::Ready(Ok(()))
+    }
 
     /// Ready once every message up to `upto` has its outcome; the receipt covers all since the
     /// last one. A lost connection is an outcome (`Unknown`), not an error.
@@ -70,6 +97,14 @@ impl<S: Sender + ?Sized> Sender for Box<S> {
         slot: &mut Option<Message>,
     ) -> Poll<Result<Seq, Error>> {
         (**self).poll_send(cx, slot)
+    }
+
+    fn poll_send_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>> {
+        (**self).poll_send_many(cx, messages)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
@@ -131,6 +166,19 @@ pub trait SenderExt: Sender {
         SendFrom { sender: self, slot, armed: false }
     }
 
+    /// Sends all of `messages` in their order, without waiting for their outcomes, which belong to
+    /// the next flush.
+    ///
+    /// # Errors
+    /// Why the message that is at the front now was not taken; those before it were, those behind
+    /// it were not tried.
+    ///
+    /// # Cancel safety
+    /// Safe: what is still in `messages` is unsent.
+    fn feed_many<'a>(&'a mut self, messages: &'a mut VecDeque<Message>) -> FeedMany<'a, Self> {
+        FeedMany { sender: self, messages, armed: false }
+    }
+
     /// Sends without waiting for room.
     ///
     /// # Errors
@@ -184,6 +232,8 @@ pub trait SenderExt: Sender {
 
 impl<S: Sender + ?Sized> SenderExt for S {}
 
+crate::disarm_when_dropped!(Sender: sender, [Feed, SendFrom, FeedMany, Flush]);
+
 fn hand_back(error: Error, slot: Option<Message>) -> SendError {
     // Law S1: an error leaves the message in the slot. A backend that broke it has lost the
     // message, and an empty one in its place keeps the caller's types honest about the error.
@@ -214,14 +264,6 @@ impl<S: Sender + ?Sized> Future for Feed<'_, S> {
         let outcome = this.sender.poll_send(cx, &mut this.slot);
         this.armed = outcome.is_pending();
         outcome.map_err(|error| hand_back(error, this.slot.take()))
-    }
-}
-
-impl<S: Sender + ?Sized> Drop for Feed<'_, S> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.sender.disarm();
-        }
     }
 }
 
@@ -281,11 +323,23 @@ impl<S: Sender + ?Sized> Future for SendFrom<'_, S> {
     }
 }
 
-impl<S: Sender + ?Sized> Drop for SendFrom<'_, S> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.sender.disarm();
-        }
+/// The future of [`SenderExt::feed_many`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct FeedMany<'a, S: Sender + ?Sized> {
+    sender: &'a mut S,
+    messages: &'a mut VecDeque<Message>,
+    armed: bool,
+}
+
+impl<S: Sender + ?Sized> Future for FeedMany<'_, S> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = this.sender.poll_send_many(cx, this.messages);
+        this.armed = outcome.is_pending();
+        outcome
     }
 }
 
@@ -306,14 +360,6 @@ impl<S: Sender + ?Sized> Future for Flush<'_, S> {
         let outcome = this.sender.poll_flush(cx, this.upto);
         this.armed = outcome.is_pending();
         outcome
-    }
-}
-
-impl<S: Sender + ?Sized> Drop for Flush<'_, S> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.sender.disarm();
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One place that holds messages: a subscription, a group, a queue or an inbox. This is the lock
 //! around its state: held for a few dozen instructions, and never while anybody is woken.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use posthaste_core::sync::Mutex;
@@ -109,6 +110,33 @@ impl Mailbox {
     /// Takes the message out of `slot` if there is room.
     pub(crate) fn admit(&self, slot: &mut Option<Message>, entrance: Entrance<'_>) -> Admission {
         self.with(|state, after| state.admit(slot, entrance, after))
+    }
+
+    /// Takes messages from the front, `most` at most, as long as there is room, and says how many
+    /// those were and what it said to the last one that it looked at.
+    pub(crate) fn admit_run(
+        &self,
+        messages: &mut VecDeque<Message>,
+        most: usize,
+        entrance: Entrance<'_>,
+    ) -> (usize, Admission) {
+        self.with(|state, after| {
+            for taken in 0..most {
+                let mut slot = messages.pop_front();
+                let admission = state.admit(&mut slot, entrance, after);
+                match (admission, slot) {
+                    (Admission::Taken, Some(dropped)) => after.forget(dropped),
+                    (Admission::Taken, None) => {}
+                    (admission, back) => {
+                        if let Some(message) = back {
+                            messages.push_front(message);
+                        }
+                        return (taken, admission);
+                    }
+                }
+            }
+            (most, Admission::Taken)
+        })
     }
 
     /// A sender no longer waits. Room that it was woken for and did not take is passed on.

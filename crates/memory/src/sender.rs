@@ -1,17 +1,23 @@
 //! The sending handle: routes a message, and puts it everywhere or nowhere.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::{
-    Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq, Topic,
+    Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq,
 };
 
 use crate::copies::{Admission, Entrance, uncertain};
 use crate::engine::Engine;
-use crate::mailbox::{Mailbox, Role};
+use crate::fan;
+use crate::mailbox::Mailbox;
+use crate::route::Route;
 use crate::wait::Ticket;
+
+/// The most messages that are put into a mailbox in one step, so that its lock is not held long.
+const RUN_MAX: usize = 256;
 
 /// A sender of the in-process broker. Every message is confirmed as it is taken.
 #[derive(Debug)]
@@ -24,17 +30,6 @@ pub struct MemorySender {
     taken: Arc<AtomicU64>,
     receipt: Receipt,
     closed: bool,
-}
-
-/// The last look-up. Most senders send to one topic, so most messages need no other.
-#[derive(Debug, Default)]
-struct Route {
-    topic: Option<Topic>,
-    to_queue: bool,
-    generation: u64,
-    targets: Vec<Arc<Mailbox>>,
-    /// Those of the targets that somebody asks at, where it matters.
-    busy: Vec<Arc<Mailbox>>,
 }
 
 impl MemorySender {
@@ -58,6 +53,15 @@ impl MemorySender {
 
     /// Whether the message may go, and if so, where: in `self.route`.
     fn ready(&mut self, message: &Message) -> Result<(), Error> {
+        self.check(message)?;
+        self.route.look_up(&self.engine, message)?;
+        match message.is_repeat() && self.route.targets().is_empty() {
+            true => Err(uncertain()),
+            false => Ok(()),
+        }
+    }
+
+    fn check(&self, message: &Message) -> Result<(), Error> {
         if self.closed {
             return Err(Error::closed("the sender"));
         }
@@ -75,43 +79,13 @@ impl MemorySender {
                 return Err(Engine::needs_clock("a delay"));
             }
         }
-        self.look_up(message)?;
-        match message.is_repeat() && self.route.targets.is_empty() {
-            true => Err(uncertain()),
-            false => Ok(()),
-        }
-    }
-
-    fn look_up(&mut self, message: &Message) -> Result<(), Error> {
-        let to_queue = message.is_to_queue();
-        let generation = self.engine.generation();
-        let route = &mut self.route;
-        // A queue that was not there is looked for again: this message may declare it.
-        let same = route.generation == generation
-            && !(to_queue && route.targets.is_empty())
-            && route.to_queue == to_queue
-            && route.topic.as_ref().is_some_and(|topic| topic.as_bytes() == message.topic_bytes());
-        if same {
-            return Ok(());
-        }
-        // A look-up that fails leaves no answer to an older one behind.
-        route.topic = None;
-        let topic = message.topic();
-        // A request does not conjure up a queue in which nobody would find it.
-        let declare = message.kind() != Kind::Request || message.waits();
-        let queue = to_queue.then_some(&topic);
-        route.generation =
-            self.engine.route(message.topic_bytes(), queue, declare, &mut route.targets)?;
-        route.to_queue = to_queue;
-        route.topic = Some(topic);
         Ok(())
     }
 
     /// Puts the message into every target or into none, and says what became of it. One that has
     /// to wait, or found a target gone, is still in the slot.
     fn put(&mut self, cx: &Context<'_>, slot: &mut Option<Message>) -> Put {
-        let impatient =
-            slot.as_ref().is_some_and(|this| this.kind() == Kind::Request && !this.waits());
+        let impatient = slot.as_ref().is_some_and(is_impatient);
         let (target, admission) = match self.route.willing(impatient) {
             [] => return Put::Into(0),
             [target] => (target, target.admit(slot, Entrance::Sender(Some(cx.waker())))),
@@ -119,7 +93,7 @@ impl MemorySender {
                 let Some(message) = slot.as_ref() else {
                     return Put::Into(0);
                 };
-                let put = put_everywhere(targets, message, cx.waker());
+                let put = fan::put_everywhere(targets, message, cx.waker());
                 // A drain waits for what room was kept for, wherever that went.
                 self.engine.wake_drain();
                 match put {
@@ -130,13 +104,23 @@ impl MemorySender {
         };
         match admission {
             Admission::Taken => Put::Into(1),
+            not_taken => Self::not_put(&mut self.blocked, target, not_taken),
+        }
+    }
+
+    fn not_put(
+        blocked: &mut Option<(Arc<Mailbox>, Ticket)>,
+        target: &Arc<Mailbox>,
+        admission: Admission,
+    ) -> Put {
+        match admission {
             Admission::Full(ticket) => {
-                self.blocked = ticket.map(|ticket| (Arc::clone(target), ticket));
+                *blocked = ticket.map(|ticket| (Arc::clone(target), ticket));
                 Put::Waits
             }
             Admission::Refused(error) => Put::Refused(error),
-            Admission::Gone => Put::Stale,
             Admission::Draining => Put::Refused(Engine::draining()),
+            Admission::Gone | Admission::Taken => Put::Stale,
         }
     }
 
@@ -157,10 +141,98 @@ impl MemorySender {
                 Put::Waits => return Poll::Pending,
                 Put::Refused(error) => return Poll::Ready(Err(error)),
                 // Nothing leads there any more, since before it was closed.
-                Put::Stale => self.route.topic = None,
+                Put::Stale => self.route.forget(),
             }
         }
     }
+
+    /// Puts the messages at the front that go the same way where they belong, in one step, and
+    /// says what became of the next one.
+    fn put_run(&mut self, cx: &Context<'_>, messages: &mut VecDeque<Message>) -> Put {
+        let Some(first) = messages.front() else {
+            return Put::Into(0);
+        };
+        if let Err(error) = self.ready(first) {
+            return Put::Refused(error);
+        }
+        let impatient = is_impatient(first);
+        let goes_along = |message: &&Message| {
+            is_impatient(message) == impatient
+                && self.route.leads(message)
+                && self.check(message).is_ok()
+        };
+        let most = 1 + messages.iter().take(RUN_MAX).skip(1).take_while(goes_along).count();
+        let (taken, matched, put) = match self.route.willing(impatient) {
+            // Each of them may be a question that is to be answered.
+            [] => (0, 0, Put::Into(0)),
+            [target] => {
+                let entrance = Entrance::Sender(Some(cx.waker()));
+                match target.admit_run(messages, most, entrance) {
+                    (taken, Admission::Taken) => (taken, taken, Put::Into(1)),
+                    (taken, admission) => {
+                        (taken, taken, Self::not_put(&mut self.blocked, target, admission))
+                    }
+                }
+            }
+            targets => {
+                let (taken, copies) = fan::put_run_everywhere(targets, messages, most);
+                self.engine.wake_drain();
+                (taken, copies, Put::Into(1))
+            }
+        };
+        if taken > 0 && matched == 0 {
+            self.engine.count_unmatched(taken as u64);
+        }
+        self.took(taken as u64, matched as u64);
+        if taken > 0 || !matches!(put, Put::Into(_)) {
+            return put;
+        }
+        // One alone: nobody gets it, or it is the first one that there is no room for.
+        let mut slot = messages.pop_front();
+        let put = self.put(cx, &mut slot);
+        match put {
+            Put::Into(matched) => self.put_one(slot, matched),
+            _ => {
+                if let Some(message) = slot {
+                    messages.push_front(message);
+                }
+            }
+        }
+        put
+    }
+
+    /// Notes that a message was put where it belongs.
+    fn put_one(&mut self, left: Option<Message>, matched: u64) {
+        // What nobody got, what several got a clone of, and what was dropped is left.
+        if matched == 0 {
+            self.engine.count_unmatched(1);
+            if let Some(request) = left.filter(|this| this.kind() == Kind::Request) {
+                self.engine.answer_nobody(&request);
+            }
+        }
+        self.took(1, matched);
+    }
+
+    fn took(&mut self, count: u64, matched: u64) {
+        if count > 0 {
+            self.last = Seq::new(self.last.get() + count);
+            // One writer, so no read-modify-write is needed.
+            self.taken.store(self.taken.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+            self.receipt.confirm(count, matched, Level::Held, 1);
+        }
+    }
+
+    /// Gives up the place on the list of an earlier poll, once a new one has been taken.
+    fn leave(waited: Option<(Arc<Mailbox>, Ticket)>) {
+        if let Some((mailbox, ticket)) = waited {
+            mailbox.leave_blocked(ticket);
+        }
+    }
+}
+
+/// Whether the message is of use to live responders alone.
+fn is_impatient(message: &Message) -> bool {
+    message.kind() == Kind::Request && !message.waits()
 }
 
 /// What became of a message.
@@ -175,47 +247,6 @@ enum Put {
     Refused(Error),
 }
 
-impl Route {
-    /// The targets that take the message. A request that does not wait is for live responders: no
-    /// queue takes it at which nobody asks, and nothing at all if nobody asks anywhere.
-    fn willing(&mut self, impatient: bool) -> &[Arc<Mailbox>] {
-        if !impatient || self.targets.iter().all(|this| this.has_takers()) {
-            return &self.targets;
-        }
-        self.busy.clear();
-        if self.targets.iter().any(|this| this.has_takers()) {
-            let waits = |this: &&Arc<Mailbox>| this.role() == Role::Queue && !this.has_takers();
-            self.busy.extend(self.targets.iter().filter(|this| !waits(this)).cloned());
-        }
-        &self.busy
-    }
-}
-
-/// Keeps room at every target before any gets a copy; gives the room up again if one refuses, and
-/// says which.
-fn put_everywhere<'a>(
-    targets: &'a [Arc<Mailbox>],
-    message: &Message,
-    waker: &Waker,
-) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
-    let size = message.size();
-    for (index, target) in targets.iter().enumerate() {
-        let reserved = target.with(|state, after| state.reserve(message, waker, after));
-        if !matches!(reserved, Admission::Taken) {
-            for this in &targets[..index] {
-                this.with(|state, after| state.unreserve(size, after));
-            }
-            return Err((target, reserved));
-        }
-    }
-    let taken = |target: &&Arc<Mailbox>| {
-        let copy = message.clone();
-        let admitted = target.with(|state, after| state.admit_reserved(copy, after));
-        matches!(admitted, Admission::Taken)
-    };
-    Ok(targets.iter().filter(taken).count() as u64)
-}
-
 impl Sender for MemorySender {
     fn poll_send(
         &mut self,
@@ -224,23 +255,35 @@ impl Sender for MemorySender {
     ) -> Poll<Result<Seq, Error>> {
         let waited = self.blocked.take();
         let outcome = self.put_or_wait(cx, slot);
-        if let Some((mailbox, ticket)) = waited {
-            mailbox.leave_blocked(ticket);
-        }
+        Self::leave(waited);
         let matched = ready!(outcome)?;
-        // What nobody got, what several got a clone of, and what was dropped is still in the slot.
-        let message = slot.take();
-        if matched == 0 {
-            self.engine.count_unmatched();
-            if let Some(request) = message.filter(|this| this.kind() == Kind::Request) {
-                self.engine.answer_nobody(&request);
+        self.put_one(slot.take(), matched);
+        Poll::Ready(Ok(self.last))
+    }
+
+    fn poll_send_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>> {
+        let waited = self.blocked.take();
+        let mut outcome = Poll::Ready(Ok(()));
+        while !messages.is_empty() {
+            match self.put_run(cx, messages) {
+                Put::Into(_) => {}
+                Put::Stale => self.route.forget(),
+                Put::Waits => {
+                    outcome = Poll::Pending;
+                    break;
+                }
+                Put::Refused(error) => {
+                    outcome = Poll::Ready(Err(error));
+                    break;
+                }
             }
         }
-        self.last = self.last.next();
-        // One writer, so no read-modify-write is needed.
-        self.taken.store(self.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.receipt.confirm(1, matched, Level::Held, 1);
-        Poll::Ready(Ok(self.last))
+        Self::leave(waited);
+        outcome
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
@@ -264,9 +307,7 @@ impl Sender for MemorySender {
     }
 
     fn disarm(&mut self) {
-        if let Some((mailbox, ticket)) = self.blocked.take() {
-            mailbox.leave_blocked(ticket);
-        }
+        Self::leave(self.blocked.take());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The table of all cases: the law that each shows, where it is written, and what it needs.
 
+mod batches;
 mod bounds;
 mod broker;
 mod cancels;
@@ -41,11 +42,14 @@ macro_rules! __broker_cases {
             S1 sender s1_pending_leaves_the_slot_full [QUEUES];
             S1 sender s1_trying_hands_the_message_back_when_there_is_no_room [QUEUES];
             S1 sender s1_an_error_leaves_the_slot_full [];
+            S1 batches s1_a_batch_waits_at_the_first_that_finds_no_room [QUEUES];
             S2 sender s2_taken_messages_are_numbered_from_one [];
             S2 sender s2_a_taken_message_leaves_the_slot_empty [];
             S2 sender s2_an_empty_slot_is_an_invalid_argument [];
+            S2 batches s2_a_batch_is_numbered_as_single_messages_are [QUEUES];
             S3 sender s3_a_dropped_wait_leaves_the_message_unsent [QUEUES];
             S3 sender s3_a_dropped_send_is_sent_wholly_or_not_at_all [QUEUES];
+            S3 batches s3_a_dropped_batch_is_sent_up_to_where_it_was_taken [QUEUES];
             S3 dropped_sends s3_a_send_may_be_given_up_at_every_poll [QUEUES];
             S3 dropped_sends s3_a_feed_may_be_given_up_at_every_poll [QUEUES];
             S3 dropped_sends s3_a_slot_is_full_until_its_message_is_taken [QUEUES];
@@ -54,6 +58,9 @@ macro_rules! __broker_cases {
             S3 dropped_patterns s3_a_send_to_a_queue_may_be_given_up_at_every_poll [QUEUES];
             S3 dropped_patterns s3_a_send_of_a_message_may_be_given_up_at_every_poll [QUEUES];
             S4 sender s4_a_flush_accounts_for_every_message [QUEUES, INSPECTION];
+            S4 batches s4_a_batch_stops_at_the_one_that_is_refused [QUEUES];
+            S4 batches s4_a_flush_accounts_for_every_message_of_a_batch
+                [QUEUES, TOPICS, BINDINGS, INSPECTION];
             S4 sender s4_a_dropped_flush_loses_no_outcome [QUEUES];
             S4 dropped_sends s4_a_flush_may_be_given_up_at_every_poll [QUEUES];
             S4 sender s4_a_refused_message_comes_back_with_its_reason [QUEUES, INSPECTION];
@@ -61,6 +68,7 @@ macro_rules! __broker_cases {
             S4 sender s4_a_receipt_claims_no_more_than_was_reached [QUEUES, INSPECTION];
             S4 sender s4_a_level_that_is_not_reached_is_an_error [QUEUES, INSPECTION];
             S5 sender s5_sending_after_a_close_is_closed [];
+            S5 batches s5_a_closed_sender_takes_nothing_of_a_batch [];
             S5 sender s5_closing_flushes_what_was_taken [QUEUES, INSPECTION];
             S5 dropped_sends s5_a_close_may_be_given_up_at_every_poll [QUEUES];
             S6 flow s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
@@ -69,6 +77,7 @@ macro_rules! __broker_cases {
             S6 flow s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
             S6 flow s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
             S6 flow s6_room_wakes_the_waiting_sender [QUEUES];
+            S6 batches s6_a_batch_that_waits_goes_on_when_there_is_room [QUEUES];
             S7 settings s7_what_was_taken_is_confirmed_returned_or_pending [QUEUES, ALONE];
             S7 settings s7_what_was_refused_is_not_confirmed [QUEUES, OVERFLOW, ALONE];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
@@ -140,6 +149,8 @@ macro_rules! __broker_cases {
             B4 fanout b4_a_message_to_a_queue_goes_there_alone
                 [QUEUES, TOPICS, BINDINGS, INSPECTION];
             B4 fanout b4_publishing_is_all_or_nothing [QUEUES, TOPICS, BINDINGS];
+            B4 batches b4_a_batch_is_published_to_all_or_to_nobody
+                [QUEUES, TOPICS, BINDINGS, INSPECTION];
             B4 fanout b4_patterns_match_as_they_are_defined [TOPICS];
             B4 fanout b4_leading_wildcards_leave_reserved_topics_alone [TOPICS, ALONE];
             B4 fanout b4_a_subscription_that_drops_holds_nobody_up [TOPICS];

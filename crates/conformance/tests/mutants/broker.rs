@@ -281,6 +281,10 @@ mutants! {
             breaks [S1, S4, S5, D2] and more;
         a_broker_that_empties_the_pending_slot: Fault::EmptiesThePendingSlot,
             breaks [S1, S3, S6, B4] and more;
+        a_broker_that_drops_the_batch_that_waits: Fault::DropsTheBatchThatWaits,
+            breaks [S1, S3, S6, B4];
+        a_broker_that_sends_batches_backwards: Fault::SendsBatchesBackwards,
+            breaks [S1, S2, S3, S4, S5, S6, B4];
         a_broker_that_buffers_without_bound: Fault::BuffersWithoutBound,
             breaks [S1, S3, S6, B4] and more;
         a_broker_that_counts_from_zero: Fault::CountsFromZero, breaks [S2, S3, S4];

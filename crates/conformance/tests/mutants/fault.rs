@@ -14,6 +14,10 @@ pub(crate) enum Fault {
     ConfirmsTheRefused,
     /// A pending send has taken the message out of the slot.
     EmptiesThePendingSlot,
+    /// A batch that waits is dropped.
+    DropsTheBatchThatWaits,
+    /// A batch is sent from behind.
+    SendsBatchesBackwards,
     /// What there is no room for is kept in the sender.
     BuffersWithoutBound,
     /// The first message is number 0.

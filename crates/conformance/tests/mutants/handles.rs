@@ -128,6 +128,26 @@ impl Sender for BrokenSender {
         self.took()
     }
 
+    fn poll_send_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>> {
+        if self.fault == Fault::SendsBatchesBackwards {
+            messages.make_contiguous().reverse();
+        }
+        while let Some(message) = messages.pop_front() {
+            let mut slot = Some(message);
+            let sent = self.poll_send(cx, &mut slot);
+            slot.into_iter().for_each(|message| messages.push_front(message));
+            if sent.is_pending() && self.fault == Fault::DropsTheBatchThatWaits {
+                messages.clear();
+            }
+            ready!(sent)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
         self.catch_up();
         let mut receipt = ready!(self.inner.poll_flush(cx, Seq::new(u64::MAX)))?;

@@ -150,8 +150,8 @@ impl Engine {
         Ok(generation)
     }
 
-    pub(crate) fn count_unmatched(&self) {
-        self.unmatched.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_unmatched(&self, messages: u64) {
+        self.unmatched.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Tells a requester that nobody is there.
@@ -169,7 +169,7 @@ impl Engine {
         if let Some(reply) = request.status_reply(Status::NoResponders, text)
             && !self.send_now(&reply)
         {
-            self.count_unmatched();
+            self.count_unmatched(1);
         }
     }
 

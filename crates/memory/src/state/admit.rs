@@ -78,6 +78,40 @@ impl State {
         self.wake_blocked(after);
     }
 
+    /// Keeps room for copies of the first of `messages`, as many as may simply come in, and says
+    /// how many those are.
+    pub(crate) fn reserve_run<'a>(&mut self, messages: impl Iterator<Item = &'a Message>) -> usize {
+        let mut kept = 0;
+        for message in messages {
+            let size = message.size();
+            let comes_in = self.settings.queue.overflow.is_lossy() || self.room().fits(size);
+            if !comes_in || self.refusal(message, Entrance::Sender(None)).is_some() {
+                break;
+            }
+            self.reserved += 1;
+            self.reserved_bytes += size;
+            kept += 1;
+        }
+        kept
+    }
+
+    /// Gives up the room that was kept for `count` messages of `bytes` bytes in all.
+    pub(crate) fn unreserve_run(&mut self, count: usize, bytes: usize, after: &mut Aftermath) {
+        self.reserved = self.reserved.saturating_sub(count);
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+        self.wake_blocked(after);
+    }
+
+    /// Takes copies into the room that was kept, and says how many it took.
+    pub(crate) fn admit_reserved_run(
+        &mut self,
+        copies: impl Iterator<Item = Message>,
+        after: &mut Aftermath,
+    ) -> usize {
+        let taken = |copy: Message| matches!(self.admit_reserved(copy, after), Admission::Taken);
+        copies.map(taken).filter(|taken| *taken).count()
+    }
+
     /// Takes a copy into the room that was kept.
     pub(crate) fn admit_reserved(&mut self, message: Message, after: &mut Aftermath) -> Admission {
         self.release_reserved(message.size());

@@ -1,0 +1,68 @@
+//! One message to several mailboxes: into all of them, or into none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use posthaste_core::{Kind, Message};
+
+use crate::copies::Admission;
+use crate::mailbox::Mailbox;
+
+/// Keeps room at every target before any gets a copy; gives the room up again if one refuses, and
+/// says which.
+pub(crate) fn put_everywhere<'a>(
+    targets: &'a [Arc<Mailbox>],
+    message: &Message,
+    waker: &Waker,
+) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
+    let size = message.size();
+    for (index, target) in targets.iter().enumerate() {
+        let reserved = target.with(|state, after| state.reserve(message, waker, after));
+        if !matches!(reserved, Admission::Taken) {
+            for this in &targets[..index] {
+                this.with(|state, after| state.unreserve(size, after));
+            }
+            return Err((target, reserved));
+        }
+    }
+    let taken = |target: &&Arc<Mailbox>| {
+        let copy = message.clone();
+        let admitted = target.with(|state, after| state.admit_reserved(copy, after));
+        matches!(admitted, Admission::Taken)
+    };
+    Ok(targets.iter().filter(taken).count() as u64)
+}
+
+/// Puts as many of the first `most` messages everywhere as there is room for at once, and says how
+/// many those were and how many copies that made. The first one that is in any way special, or
+/// finds no room, is left alone, and so are all behind it. A request is special: should its
+/// targets go meanwhile, its requester has to hear of it.
+pub(crate) fn put_run_everywhere(
+    targets: &[Arc<Mailbox>],
+    messages: &mut VecDeque<Message>,
+    most: usize,
+) -> (usize, usize) {
+    let plain = |message: &&Message| message.kind() != Kind::Request;
+    let mut run = messages.iter().take(most).take_while(plain).count();
+    for (index, target) in targets.iter().enumerate() {
+        let kept = target.with(|state, _| state.reserve_run(messages.iter().take(run)));
+        if kept < run {
+            let surplus: usize = messages.range(kept..run).map(Message::size).sum();
+            for this in &targets[..index] {
+                this.with(|state, after| state.unreserve_run(run - kept, surplus, after));
+            }
+            run = kept;
+        }
+    }
+    let mut copies = 0;
+    if run > 0 {
+        for target in targets {
+            let run = messages.iter().take(run).cloned();
+            copies += target.with(|state, after| state.admit_reserved_run(run, after));
+        }
+    }
+    // Dropped without a lock.
+    messages.drain(..run);
+    (run, copies)
+}

@@ -1,0 +1,72 @@
+//! Where a sender's messages go, as far as it knows.
+
+use std::sync::Arc;
+
+use posthaste_core::{Error, Kind, Message, Topic};
+
+use crate::engine::Engine;
+use crate::mailbox::{Mailbox, Role};
+
+/// The last look-up. Most senders send to one topic, so most messages need no other.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    topic: Option<Topic>,
+    to_queue: bool,
+    generation: u64,
+    targets: Vec<Arc<Mailbox>>,
+    /// Those of the targets that somebody asks at, where it matters.
+    busy: Vec<Arc<Mailbox>>,
+}
+
+impl Route {
+    /// Finds out where the message goes.
+    pub(crate) fn look_up(&mut self, engine: &Engine, message: &Message) -> Result<(), Error> {
+        let to_queue = message.is_to_queue();
+        // A queue that was not there is looked for again: this message may declare it.
+        if self.generation == engine.generation()
+            && !(to_queue && self.targets.is_empty())
+            && self.leads(message)
+        {
+            return Ok(());
+        }
+        // A look-up that fails leaves no answer to an older one behind.
+        self.forget();
+        let topic = message.topic();
+        // A request does not conjure up a queue in which nobody would find it.
+        let declare = message.kind() != Kind::Request || message.waits();
+        let queue = to_queue.then_some(&topic);
+        self.generation = engine.route(message.topic_bytes(), queue, declare, &mut self.targets)?;
+        self.to_queue = to_queue;
+        self.topic = Some(topic);
+        Ok(())
+    }
+
+    /// Whether the last look-up was for a message that goes where this one does.
+    pub(crate) fn leads(&self, message: &Message) -> bool {
+        self.to_queue == message.is_to_queue()
+            && self.topic.as_ref().is_some_and(|topic| topic.as_bytes() == message.topic_bytes())
+    }
+
+    /// The next message is looked up anew.
+    pub(crate) fn forget(&mut self) {
+        self.topic = None;
+    }
+
+    pub(crate) fn targets(&self) -> &[Arc<Mailbox>] {
+        &self.targets
+    }
+
+    /// The targets that take the message. A request that does not wait is for live responders: no
+    /// queue takes it at which nobody asks, and nothing at all if nobody asks anywhere.
+    pub(crate) fn willing(&mut self, impatient: bool) -> &[Arc<Mailbox>] {
+        if !impatient || self.targets.iter().all(|this| this.has_takers()) {
+            return &self.targets;
+        }
+        self.busy.clear();
+        if self.targets.iter().any(|this| this.has_takers()) {
+            let waits = |this: &&Arc<Mailbox>| this.role() == Role::Queue && !this.has_takers();
+            self.busy.extend(self.targets.iter().filter(|this| !waits(this)).cloned());
+        }
+        &self.busy
+    }
+}
