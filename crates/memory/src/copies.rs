@@ -9,7 +9,7 @@ use posthaste_core::{Death, Error, ErrorKind, Kind, Message, Topic};
 use crate::lanes::Slot;
 use crate::wait::Ticket;
 
-/// A copy of a message.
+/// A copy of a message, or of a run of them.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) message: Message,
@@ -123,6 +123,11 @@ pub(crate) struct Letter {
 }
 
 impl Entry {
+    /// How many messages it is.
+    pub(crate) fn count(&self) -> usize {
+        usize::try_from(self.message.count()).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn is_request(&self) -> bool {
         self.message.kind() == Kind::Request
     }

@@ -66,3 +66,19 @@ pub(crate) fn put_run_everywhere(
     messages.drain(..run);
     (run, copies)
 }
+
+/// Puts a run into every target as a whole, or into none.
+pub(crate) fn put_whole_everywhere(targets: &[Arc<Mailbox>], run: &Message) -> Option<u64> {
+    for (index, target) in targets.iter().enumerate() {
+        if !target.with(|state, _| state.reserve_whole(run)) {
+            for this in &targets[..index] {
+                this.with(|state, after| state.unreserve_whole(run, after));
+            }
+            return None;
+        }
+    }
+    let taken = |target: &&Arc<Mailbox>| {
+        target.with(|state, after| state.admit_reserved_whole(run.clone(), after))
+    };
+    Some(targets.iter().filter(taken).count() as u64 * u64::from(run.count()))
+}

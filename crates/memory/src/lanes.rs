@@ -9,6 +9,7 @@ use crate::copies::Entry;
 pub(crate) struct Lanes {
     /// By priority; the last one goes first.
     lanes: [Lane; 4],
+    /// How many messages there are.
     len: usize,
     /// How many of them have a priority.
     urgent: usize,
@@ -60,7 +61,7 @@ impl Lanes {
     /// Puts a copy into its place.
     pub(crate) fn put(&mut self, entry: Entry) {
         let lane = lane_of(&entry);
-        self.len += 1;
+        self.len += entry.count();
         self.urgent += usize::from(lane > 0);
         self.bytes += entry.message.size();
         self.lanes[lane].put(entry);
@@ -131,7 +132,7 @@ impl Lanes {
     }
 
     fn forget(&mut self, entry: &Entry) {
-        self.len -= 1;
+        self.len -= entry.count();
         self.urgent -= usize::from(lane_of(entry) > 0);
         self.bytes -= entry.message.size();
     }

@@ -98,7 +98,7 @@ impl MemoryReceiver {
         };
         if let Poll::Ready(taken) = &taken {
             let count = *taken.as_ref().unwrap_or(&0);
-            self.left -= count as u64;
+            self.left = self.left.saturating_sub(count as u64);
             self.ended = count == 0;
             self.shared.engine.wake_drain();
             if self.left == 0 {
@@ -149,7 +149,7 @@ impl MemoryReceiver {
             while count < limit
                 && let Some((message, missed)) = batch.pop(&mut is_expired, &mut expired)
             {
-                count += 1;
+                count += usize::try_from(message.count()).unwrap_or(usize::MAX);
                 hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
             }
             if expired > 0 {
@@ -248,8 +248,9 @@ impl Receiver for MemoryReceiver {
     }
 
     fn defer_accounts(&mut self) -> bool {
-        if self.batch.is_some() && self.joined {
+        if self.batch.is_some() && self.joined && self.left == u64::MAX {
             self.uncounted.get_or_insert(0);
+            self.shared.mailbox.with(|state, _| state.take_runs());
         }
         self.uncounted.is_some()
     }

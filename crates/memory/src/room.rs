@@ -18,6 +18,11 @@ impl Room {
             && (self.bytes + size <= self.capacity_bytes || self.messages == 0)
     }
 
+    /// Whether `count` messages of `size` bytes in all may come in together.
+    pub(crate) fn fits_all(self, count: usize, size: usize) -> bool {
+        self.messages + count <= self.capacity_messages && self.bytes + size <= self.capacity_bytes
+    }
+
     /// Whether not even the smallest message may come in.
     pub(crate) fn is_full(self) -> bool {
         !self.fits(1)

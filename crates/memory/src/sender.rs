@@ -286,6 +286,34 @@ impl Sender for MemorySender {
         outcome
     }
 
+    fn try_send_run(&mut self, slot: &mut Option<Message>) -> Option<Seq> {
+        let run = slot.as_ref()?;
+        let plain = run.kind() != Kind::Request && !run.is_repeat() && run.delay().is_zero();
+        // What is wrong is said of each message.
+        if !plain || run.deadline().is_some() || self.ready(run).is_err() {
+            return None;
+        }
+        let count = u64::from(run.count());
+        let matched = match self.route.targets() {
+            [] => {
+                self.engine.count_unmatched(count);
+                0
+            }
+            [target] => {
+                let taken = target.with(|state, after| state.admit_whole(slot, after));
+                taken.then_some(count)?
+            }
+            targets => {
+                let put = fan::put_whole_everywhere(targets, run);
+                self.engine.wake_drain();
+                put?
+            }
+        };
+        *slot = None;
+        self.took(count, matched);
+        Some(self.last)
+    }
+
     fn poll_flush(&mut self, _cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
         if self.closed {
             return Poll::Ready(Err(Error::closed("the sender")));

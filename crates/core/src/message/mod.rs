@@ -305,7 +305,7 @@ impl Message {
     /// As [`from_parts`](Self::from_parts).
     #[inline]
     pub fn from_parts_after(parts: Parts, heads: &mut Heads) -> Result<Self, Error> {
-        if heads.last != parts.head {
+        if parts.head.is_empty() || heads.last != parts.head {
             head::check(&parts.head)?;
             heads.last.clear();
             if parts.head.len() <= Heads::LONGEST {

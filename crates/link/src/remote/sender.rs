@@ -180,9 +180,9 @@ fn take(
     let Some(message) = slot.as_ref() else {
         return Poll::Pending;
     };
+    within_limits(message, session.limits())?;
     let size = message.size();
     if !sender.has_window(size) {
-        within_limits(message, session.limits())?;
         if sender.is_full_of_returned(size) {
             // Nobody else can make room, so there is nothing to wait for.
             let text = format!(
@@ -201,37 +201,34 @@ fn take(
         Err(error) => {
             // It was whole before it was taken apart, so it can be put together again.
             *slot = Message::from_parts(parts).ok();
-            match (error, slot.as_ref()) {
-                (TransferError::Closed, _) => Poll::Ready(Err(Error::closed("the sender"))),
-                (TransferError::TooLarge { .. }, Some(message)) => {
-                    within_limits(message, session.limits())?;
-                    Poll::Pending
-                }
-                (TransferError::Full, _) => {
-                    state.starve(key);
-                    Poll::Pending
-                }
-                _ => Poll::Pending,
+            if error == TransferError::Full {
+                state.starve(key);
             }
+            // All else passes, too: credit comes, and a link that is gone comes back or has ended.
+            Poll::Pending
         }
     }
 }
 
 /// Refuses what the connection never carries, before anything waits for room.
+#[inline]
 fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
-    let payload = message.payload().len();
     let wide = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-    for (what, len, limit) in [
-        ("payload", payload, wide(limits.payload).min(PAYLOAD_BYTES_MAX)),
-        ("head", message.size() - payload, wide(limits.head)),
-    ] {
-        if len > limit {
-            let text = format!(
-                "a {what} has at most {limit} bytes on this connection, this has {len}; \
-                 send it in pieces"
-            );
-            return Err(Error::new(ErrorKind::TooLarge, text));
-        }
+    let (payload, most) = (message.payload().len(), wide(limits.payload).min(PAYLOAD_BYTES_MAX));
+    let head = message.size() - payload;
+    if payload > most {
+        return Err(too_large("payload", payload, most));
     }
-    Ok(())
+    match wide(limits.head) {
+        most if head > most => Err(too_large("head", head, most)),
+        _ => Ok(()),
+    }
+}
+
+#[cold]
+fn too_large(what: &str, len: usize, limit: usize) -> Error {
+    let text = format!(
+        "a {what} has at most {limit} bytes on this connection, this has {len}; send it in pieces"
+    );
+    Error::new(ErrorKind::TooLarge, text)
 }

@@ -24,15 +24,14 @@ const KEPT_MAX: u64 = 65_536;
 const KEPT_MIN: u64 = 64;
 const KEPT_SHARED: u64 = 1 << 18;
 
-/// Messages that one link moves before the others get their turn.
-const TURN: usize = 1_024;
-
 /// A client's sender.
 pub(super) struct Inbound {
     sender: BoxSender,
-    /// What the broker has not taken yet, in order; what cannot be read is refused in its turn.
-    pending: VecDeque<Result<Message, Unreadable>>,
-    slot: Option<Message>,
+    /// What the broker has not taken yet, in order, with the sizes; no runs.
+    pending: VecDeque<Message>,
+    sizes: VecDeque<u32>,
+    /// What cannot be read, with its number on the link: it is refused in its turn.
+    unreadable: VecDeque<(u64, Unreadable)>,
     heads: Heads,
     numbers: Numbers,
     outcomes: Outcomes,
@@ -80,12 +79,8 @@ impl Numbers {
         self.processed
     }
 
-    fn took(&mut self, seq: u64) {
-        self.took_run(seq, 1);
-    }
-
-    /// It took `count` messages at once, the last of which got this number.
-    fn took_run(&mut self, seq: u64, count: u64) {
+    /// The sender took `count` messages, the last of which got this number.
+    fn took(&mut self, seq: u64, count: u64) {
         self.processed += count;
         self.taken = seq;
         let offset = self.processed.saturating_sub(seq);
@@ -130,7 +125,8 @@ impl Inbound {
             received: 0,
             sender,
             pending: VecDeque::new(),
-            slot: None,
+            sizes: VecDeque::new(),
+            unreadable: VecDeque::new(),
             heads: Heads::default(),
             numbers: Numbers::default(),
             owed_messages: 0,
@@ -144,12 +140,15 @@ impl Inbound {
     /// What the client may send at first, in messages and bytes: less what is still here, and more
     /// for what it sends again, which takes no room.
     pub(super) fn window(&self) -> (u64, u64) {
-        let waiting = self.pending.iter().map(|message| message.as_ref().map_or(1, count)).sum();
-        let bytes = |message: &Result<Message, Unreadable>| match message {
-            Ok(message) => u64::try_from(message.size()).unwrap_or(u64::MAX),
-            Err(unreadable) => unreadable.bytes,
-        };
-        let waiting_bytes = self.pending.iter().map(bytes).fold(0, u64::saturating_add);
+        let waiting = u64::try_from(self.pending.len() + self.unreadable.len()).unwrap_or(u64::MAX);
+        let unreadable = self.unreadable.iter().map(|(_, unreadable)| unreadable.bytes);
+        let waiting_bytes = self
+            .sizes
+            .iter()
+            .copied()
+            .map(u64::from)
+            .chain(unreadable)
+            .fold(0, u64::saturating_add);
         let again = self.arrived - self.received;
         let again_bytes = if again > 0 { WINDOW_BYTES_MIN } else { 0 };
         (
@@ -207,29 +206,48 @@ impl Inbound {
 
     /// A message, or a run of them, has come.
     pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
-        let Transfer { hop, head, payload, count } = transfer;
-        self.received += u64::from(count);
-        self.arrived = self.received;
-        let bytes = u64::try_from(head.len() + payload.len()).unwrap_or(u64::MAX);
-        let deadline = hop.deadline.and_then(|left| now.checked_add(left));
-        let parts = Parts {
-            head,
-            payload,
-            attributes: hop.attributes,
-            correlation: hop.correlation.map_or(0, std::num::NonZero::get),
-            deadline,
-            count,
-        };
-        let message = Message::from_parts_after(parts, &mut self.heads);
-        let message = message.and_then(|message| self.judge_repeat(message));
-        match message {
-            Ok(message) => self.pending.push_back(Ok(message)),
-            // All of a run are refused, one by one.
-            Err(error) => self.pending.extend((0..count).map(|nth| {
-                let (error, bytes) = (error.clone(), if nth == 0 { bytes } else { 0 });
-                Err(Unreadable { error, bytes })
-            })),
+        if transfer.count == 1 {
+            return self.arrived_alone(transfer, now);
         }
+        // Only what nothing waits before can go on as a whole.
+        if let Some(transfer) =
+            if self.is_idle() { self.send_run(transfer) } else { Some(transfer) }
+        {
+            each(transfer).into_iter().for_each(|transfer| self.arrived_alone(transfer, now));
+        }
+    }
+
+    fn arrived_alone(&mut self, transfer: Transfer, now: Instant) {
+        self.received += 1;
+        self.arrived = self.received;
+        let bytes = transfer.head.len() + transfer.payload.len();
+        let deadline = transfer.hop.deadline.and_then(|left| now.checked_add(left));
+        let message = Message::from_parts_after(parts(transfer, deadline), &mut self.heads);
+        match message.and_then(|message| self.judge_repeat(message)) {
+            Ok(message) => {
+                self.pending.push_back(message);
+                self.sizes.push_back(u32::try_from(bytes).unwrap_or(u32::MAX));
+            }
+            Err(error) => {
+                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                self.unreadable.push_back((self.arrived, Unreadable { error, bytes }));
+            }
+        }
+    }
+
+    /// Hands the broker a run as a whole, or hands it back.
+    fn send_run(&mut self, transfer: Transfer) -> Option<Transfer> {
+        let count = u64::from(transfer.count);
+        let run = Message::from_parts_after(parts(transfer.clone(), None), &mut self.heads).ok();
+        let size = run.as_ref().map_or(0, Message::size);
+        let Some(seq) = self.sender.try_send_run(&mut { run }) else {
+            return Some(transfer);
+        };
+        self.received += count;
+        self.arrived = self.received;
+        self.numbers.took(seq.get(), count);
+        self.owe(count, u64::try_from(size).unwrap_or(u64::MAX));
+        None
     }
 
     /// A broker that would not notice gets nothing that it may have had before.
@@ -244,7 +262,7 @@ impl Inbound {
 
     /// Whether the broker has taken or refused everything that came.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.slot.is_none()
+        self.pending.is_empty() && self.unreadable.is_empty()
     }
 
     /// Whether everything that came has its outcome.
@@ -252,17 +270,9 @@ impl Inbound {
         self.is_idle() && self.numbers.is_settled()
     }
 
-    /// Moves what can be moved; `true` if there is more to do at once.
-    pub(super) fn poll(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) -> bool {
-        let mut budget = TURN;
-        loop {
-            while budget > 0 && self.poll_next(cx) {
-                budget -= 1;
-            }
-            if !self.poll_outcomes(cx) {
-                break;
-            }
-        }
+    /// Moves what can be moved.
+    pub(super) fn poll(&mut self, session: &mut Session, link: Link, cx: &mut Context<'_>) {
+        while self.poll_pending(cx) || self.poll_outcomes(cx) {}
         self.outcomes.tell(session, link, self.received);
         self.outcomes.forget(self.arrived.saturating_sub(self.kept));
         let half =
@@ -271,58 +281,57 @@ impl Inbound {
             session.grant(link, self.owed_messages, self.owed_bytes);
             (self.owed_messages, self.owed_bytes) = (0, 0);
         }
-        budget == 0
     }
 
-    /// Hands the oldest message to the broker; `false` if there is none, or no room.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.slot.is_none() {
-            match self.pending.pop_front() {
-                Some(Ok(message)) => self.slot = Some(message),
-                Some(Err(unreadable)) => {
-                    self.owed_messages += 1;
-                    self.owed_bytes += unreadable.bytes;
+    /// Hands messages to the broker; `false` if there are none, or there is no room.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.unreadable.front() {
+            Some((number, _)) if *number == self.numbers.processed + 1 => {
+                if let Some((_, unreadable)) = self.unreadable.pop_front() {
+                    self.owe(1, unreadable.bytes);
                     self.refuse(&unreadable.error);
-                    return true;
                 }
-                None => return false,
+                true
+            }
+            // Those before it go one by one.
+            Some(_) => {
+                let mut slot = self.pending.pop_front();
+                let sent = self.sender.poll_send(cx, &mut slot).map_ok(|_| ());
+                if let Some(message) = slot {
+                    self.pending.push_front(message);
+                }
+                self.note_sent(&sent)
+            }
+            None if self.pending.is_empty() => false,
+            None => {
+                let sent = self.sender.poll_send_many(cx, &mut self.pending);
+                self.note_sent(&sent)
             }
         }
-        if self.slot.as_ref().is_some_and(|message| message.count() > 1) {
-            return self.send_run();
-        }
-        let size = self.slot.as_ref().map_or(0, Message::size);
-        match self.sender.poll_send(cx, &mut self.slot) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(seq)) => self.numbers.took(seq.get()),
-            Poll::Ready(Err(error)) => {
-                self.slot = None;
-                self.refuse(&error);
-            }
-        }
-        self.owed_messages += 1;
-        self.owed_bytes += u64::try_from(size).unwrap_or(u64::MAX);
-        true
     }
 
-    /// Hands the broker the run in the slot as a whole, or takes it apart; there is more to do.
-    fn send_run(&mut self) -> bool {
-        let (count, size) = self.slot.as_ref().map_or((0, 0), |run| (count(run), run.size()));
-        if let Some(seq) = self.sender.try_send_run(&mut self.slot) {
-            self.numbers.took_run(seq.get(), count);
-            self.owed_messages += count;
-            self.owed_bytes += u64::try_from(size).unwrap_or(u64::MAX);
-        } else if let Some(parts) = self.slot.take().map(Message::into_parts) {
-            let payloads: Vec<_> = Payloads::of_run(&parts.payload).collect();
-            for payload in payloads.into_iter().rev() {
-                let payload = parts.payload.slice_ref(payload);
-                let bytes = u64::try_from(parts.head.len() + payload.len()).unwrap_or(u64::MAX);
-                let one = Parts { payload, count: 1, ..parts.clone() };
-                let message = Message::from_parts_after(one, &mut self.heads);
-                self.pending.push_front(message.map_err(|error| Unreadable { error, bytes }));
-            }
+    /// Notes how many messages are gone, and what became of the next one; `false` if it waits.
+    fn note_sent(&mut self, sent: &Poll<Result<(), Error>>) -> bool {
+        let gone = self.sizes.len() - self.pending.len();
+        if gone > 0 {
+            let bytes = self.sizes.drain(..gone).map(u64::from).sum();
+            let count = u64::try_from(gone).unwrap_or(u64::MAX);
+            self.numbers.took(self.numbers.taken + count, count);
+            self.owe(count, bytes);
         }
-        true
+        if let Poll::Ready(Err(error)) = sent {
+            self.pending.pop_front();
+            let bytes = self.sizes.pop_front().map_or(0, u64::from);
+            self.owe(1, bytes);
+            self.refuse(error);
+        }
+        sent.is_ready()
+    }
+
+    /// Credit is free again.
+    fn owe(&mut self, messages: u64, bytes: u64) {
+        self.owed_messages += messages;
+        self.owed_bytes += bytes;
     }
 
     fn refuse(&mut self, error: &Error) {
@@ -385,9 +394,16 @@ fn each(transfer: Transfer) -> Vec<Transfer> {
     Payloads::of_run(&transfer.payload).map(one).collect()
 }
 
-/// How many messages it is.
-fn count(message: &Message) -> u64 {
-    u64::from(message.count())
+fn parts(transfer: Transfer, deadline: Option<Instant>) -> Parts {
+    let Transfer { hop, head, payload, count } = transfer;
+    Parts {
+        head,
+        payload,
+        attributes: hop.attributes,
+        correlation: hop.correlation.map_or(0, std::num::NonZero::get),
+        deadline,
+        count,
+    }
 }
 
 #[cfg(test)]
@@ -397,11 +413,11 @@ mod tests {
     #[test]
     fn refused_messages_take_a_number_of_the_link_and_none_of_the_sender() {
         let mut numbers = Numbers::default();
-        numbers.took(1); // 1
+        numbers.took(1, 1); // 1
         numbers.refused(); // 2
         numbers.refused(); // 3
-        numbers.took(2); // 4
-        numbers.took(3); // 5
+        numbers.took(2, 1); // 4
+        numbers.took(3, 1); // 5
         numbers.refused(); // 6
         assert_eq!([1, 2, 3].map(|seq| numbers.on_link(seq)), [1, 4, 5]);
         assert_eq!(numbers.settle(1), 3);

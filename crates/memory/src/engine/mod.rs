@@ -236,7 +236,8 @@ impl Engine {
         for copy in copies {
             if let Some(subscriber) = subscriber.clone() {
                 let (topic, reason) = (copy.message.topic(), reason.to_owned());
-                self.publish(&Event::Dropped { subscriber, topic, reason });
+                let dropped = Event::Dropped { subscriber, topic, reason };
+                (0..copy.count()).for_each(|_| self.publish(&dropped));
             }
             if copy.is_request() {
                 self.answer(&copy.into_unanswered());

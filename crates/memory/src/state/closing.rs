@@ -59,7 +59,7 @@ impl State {
             // So that nobody waits for room any more that nobody needs.
             self.errand(Errand::Bury, after);
         }
-        let count = copies.len() as u64;
+        let count = copies.iter().map(|copy| copy.count() as u64).sum();
         self.books.drop_copies(reason, count);
         if count > 0 {
             let subscriber = self.reports_drops();

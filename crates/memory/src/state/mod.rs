@@ -5,6 +5,7 @@ mod closing;
 mod looking;
 mod moving;
 mod overflow;
+mod runs;
 mod settle;
 mod take;
 mod time;
@@ -59,6 +60,8 @@ pub(crate) struct State {
     leases: Leases,
     /// Copies that an exclusive automatic receiver took out in batches, to hand them out itself.
     batched: u64,
+    /// Whether its receiver takes runs as they are.
+    takes_runs: bool,
     reserved: usize,
     reserved_bytes: usize,
     next_position: u64,
@@ -147,6 +150,7 @@ impl State {
             aside: Aside::default(),
             leases: Leases::default(),
             batched: 0,
+            takes_runs: false,
             reserved: 0,
             reserved_bytes: 0,
             next_position: 0,
@@ -290,7 +294,7 @@ impl State {
 
     /// Counts a copy that was dropped, and says so to whoever wants to hear of it.
     fn count_drop(&mut self, message: &Message, reason: &'static str, after: &mut Aftermath) {
-        self.books.drop_copies(reason, 1);
+        self.books.drop_copies(reason, u64::from(message.count()));
         if let Some(subscriber) = self.reports_drops() {
             let (topic, reason) = (message.topic(), reason.to_owned());
             after.event(&self.home, Event::Dropped { subscriber, topic, reason });

@@ -140,7 +140,7 @@ impl State {
     /// Puts back what an exclusive automatic receiver did not hand out.
     pub(crate) fn put_back(&mut self, batch: &mut Batch, after: &mut Aftermath) {
         for entry in batch.slots.drain(..).filter_map(crate::lanes::Slot::living) {
-            self.batched -= 1;
+            self.batched -= entry.count() as u64;
             match self.ending {
                 Ending::Closed(reason) => self.drop_copy(entry, reason, after),
                 Ending::Open | Ending::Draining => self.lanes.put(entry),

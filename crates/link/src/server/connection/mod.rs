@@ -665,9 +665,7 @@ impl Connection {
                 }
             },
             Stage::Sender(inbound) => {
-                if inbound.poll(session, link, &mut cx) {
-                    self.run.push(at);
-                }
+                inbound.poll(session, link, &mut cx);
                 let over = inbound.closing && inbound.is_settled();
                 if over {
                     session.closed(link, Code::Ok, "");
