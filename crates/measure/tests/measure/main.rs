@@ -1,0 +1,7 @@
+//! What the shared parts of measurements promise.
+
+mod plotting;
+mod summing;
+mod timing;
+mod using;
+mod writing;
