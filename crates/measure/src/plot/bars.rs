@@ -95,7 +95,7 @@ impl Bars {
         let mut y = top + TITLE;
         for (group, bars) in &self.groups {
             let heading = heading_height(group);
-            canvas.text(group, (left, y + heading / 2), Role::Heading, BLACK)?;
+            canvas.text(group, (left + 5, y + heading / 2), Role::Heading, BLACK)?;
             y += heading;
             for (nth, name) in names.iter().enumerate() {
                 let centre = y + ROW / 2;

@@ -28,8 +28,9 @@ pub use self::bars::Bars;
 use self::canvas::{Canvas, GREY, Role, WIDTH};
 pub use self::lines::Lines;
 
-/// The height of the note below all charts.
-const NOTE: i32 = 24;
+/// The height of a line of the note below all charts, and how many characters fit into one.
+const NOTE_LINE: i32 = 16;
+const NOTE_CHARS: usize = 130;
 
 /// A chart of either kind.
 #[derive(Debug, Clone)]
@@ -77,21 +78,38 @@ impl Chart {
 ///
 /// A chart has nothing to show, or is too large to draw.
 pub fn svg(charts: &[Chart], note: &str) -> Result<String, PlotError> {
-    let note_height = if note.is_empty() { 0 } else { NOTE };
-    let height = charts.iter().map(Chart::height).sum::<i32>() + note_height;
-    let height = u32::try_from(height).ok().filter(|it| *it > 0).ok_or(PlotError::nothing())?;
+    let note = lines_of(note);
+    let charts_height = charts.iter().map(Chart::height).sum::<i32>();
+    let height = charts_height + NOTE_LINE * i32::try_from(note.len()).unwrap_or(0) + 8;
+    let height = u32::try_from(height).ok().filter(|_| charts_height > 0);
     let mut image = String::new();
-    let canvas = Canvas::new(&mut image, height)?;
+    let canvas = Canvas::new(&mut image, height.ok_or_else(PlotError::nothing)?)?;
     let mut top = 0;
     for chart in charts {
         chart.draw(&canvas, top)?;
         top += chart.height();
     }
-    if !note.is_empty() {
-        canvas.text(note, (WIDTH - 12, top + NOTE / 2 - 2), Role::Note, GREY)?;
+    for line in note {
+        canvas.text(&line, (WIDTH - 12, top + NOTE_LINE / 2), Role::Note, GREY)?;
+        top += NOTE_LINE;
     }
     canvas.finish()?;
     Ok(image)
+}
+
+/// A text in lines that fit.
+fn lines_of(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < NOTE_CHARS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Why there is no plot.

@@ -50,3 +50,12 @@ fn nothing_is_no_plot() {
     assert!(svg(&[empty.into()], "").is_err());
     assert!(svg(&[], "").is_err());
 }
+
+#[test]
+fn a_long_note_has_several_lines() {
+    let bars = Bars::new("Rates", Axis::new("1/s")).series(["a"]).group("", [Some(once(1.0))]);
+    let note = "one two three four five six seven eight nine ten ".repeat(5);
+    let image = |note: &str| svg(&[bars.clone().into()], note).unwrap();
+    let lines = count(&image(&note), "<text") - count(&image(""), "<text");
+    assert_eq!(lines, 2);
+}

@@ -1,37 +1,51 @@
 //! `posthaste bench`: measures brokers, several of them side by side.
 
+mod drawing;
 mod load;
-mod meter;
+mod progress;
+mod report;
 mod request;
+mod sample;
 mod stream;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use posthaste::limits::PAYLOAD_BYTES_MAX;
-use serde::Serialize;
+use posthaste_measure::Clock;
 
-use self::load::{Plan, Target, Work};
-use self::meter::Sample;
-use crate::args::{ConnectArgs, DEFAULT_URL, parse_url};
-use crate::exit::Failure;
+use self::drawing::Drawing;
+use self::load::{Arrived, Plan, Target, Work};
+use self::progress::Progress;
+use self::report::Record;
+use self::sample::Sample;
+use crate::args::{ConnectArgs, DEFAULT_URL, parse_capacity, parse_url};
+use crate::duration;
+use crate::exit::{Code, Failure};
 use crate::output::print_line;
 use crate::record::json;
-use crate::{duration, table};
+use crate::signals::Signals;
 
-/// How many messages are sent unless the command line says otherwise.
-const MESSAGES: u64 = 100_000;
-/// How many messages warm a broker up at most, before anything is measured.
-const WARM_UP: u64 = 1_000;
+/// How long each URL is measured unless the command line says otherwise.
+const TIME: Duration = Duration::from_secs(3);
+/// How much of the work is done once before anything is measured, and how much at most.
+const WARM_UP_SHARE: u32 = 10;
+const WARM_UP_MESSAGES_MAX: u64 = 100_000;
+const WARM_UP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Measure brokers, side by side
 ///
 /// Senders and receivers run in this process, each with a connection of its own. The work is done
 /// in rounds, one URL after the other in each, so that what else the machine does hits all of them
-/// alike; the rate is the median of the rounds. A rate counts messages that were received (and
-/// acknowledged, with --ack manual), so with --pattern pubsub each receiver's copy counts. Latency
-/// is from the send to the receipt, or from the request to the reply.
+/// alike; the rate is the median of the rounds, the spread how far the furthest round was from it,
+/// and the ratio, which is to the first URL, the median of the rounds' ratios. A rate counts
+/// messages that were received (and acknowledged, with --ack manual), so with --pattern pubsub each
+/// receiver's copy counts. Latency is from the send to the receipt, or from the request to the
+/// reply; with 64 or more in flight, of one message in 16. It includes the time in queues, which is
+/// most of it while a sender is faster than its receiver: --in-flight 1 shows a single message.
+/// CPU time is that of this process alone.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// What to do with the messages
@@ -40,11 +54,11 @@ pub(crate) struct BenchArgs {
     /// The size of a payload, in bytes
     #[arg(long, value_name = "B", default_value = "64", value_parser = parse_size)]
     size: usize,
-    /// How many messages to send in all [default: 100000]
+    /// How many messages to send in all, instead of a time
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
-    /// How long to send in all, instead of a number of messages
+    /// How long to send in all [default: 3]
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     seconds: Option<Duration>,
     /// How many senders, or requesters, there are
@@ -59,6 +73,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1024")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     in_flight: u32,
+    /// How many messages may wait in the queue; senders wait while it is full
+    #[arg(long, value_name = "N", default_value = "65536")]
+    #[arg(value_parser = parse_capacity)]
+    capacity: usize,
     /// Who settles the messages of a queue
     #[arg(long, value_enum, default_value = "manual")]
     ack: Acknowledge,
@@ -74,6 +92,9 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object a line for each URL
     #[arg(long)]
     json: bool,
+    /// Draw rates and latencies into a file, as SVG
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing::parse_path)]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -99,30 +120,28 @@ enum Acknowledge {
 }
 
 pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
+    let drawing = args.plot.as_deref().map(Drawing::open).transpose()?;
+    let mut signals = Signals::listen()?;
     let mut targets = Vec::with_capacity(args.urls.len());
     for url in &args.urls {
-        targets.push(Target::connect(url, &args).await?);
+        let target = Target::connect(url, &args).await?;
+        target.prepare(&args).await?;
+        targets.push(target);
     }
-    let plans = rounds(&args);
-    let bar = progress(targets.len() * plans.len());
-    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); targets.len()];
-    let warm_up = args.messages.unwrap_or(MESSAGES).div_ceil(10).min(WARM_UP);
-    for target in &targets {
-        bar.set_message(format!("warming up {}", target.url));
-        target.run(args.plan(Work::Messages(warm_up))).await?;
-    }
-    for plan in plans {
-        for (target, samples) in targets.iter().zip(&mut samples) {
-            bar.set_message(target.url.clone());
-            samples.push(target.run(plan.clone()).await?);
-            bar.inc(1);
+    let mut progress = Progress::new(targets.len() * args.rounds().len());
+    let outcome = tokio::select! {
+        outcome = measure(&args, &targets, &mut progress) => outcome,
+        () = signals.next() => {
+            Err(Failure::new(Code::Failed, "the measurement was interrupted before its end"))
         }
-    }
-    bar.finish_and_clear();
-    let mut records = Vec::with_capacity(targets.len());
-    for (target, samples) in targets.iter().zip(&samples) {
-        records.push(Record::of(target, &args, samples));
+    };
+    progress.clear();
+    for target in &targets {
         target.close().await;
+    }
+    let records = Record::of_all(&args, &outcome?)?;
+    if let Some(drawing) = drawing {
+        drawing.write(&report::plot(&records)?)?;
     }
     if args.json {
         for record in &records {
@@ -130,7 +149,31 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    print_line(&show(&records))
+    print_line(&report::show(&records))
+}
+
+/// Does the work on every target, round by round.
+async fn measure(
+    args: &BenchArgs,
+    targets: &[Target],
+    progress: &mut Progress,
+) -> Result<Vec<Vec<Sample>>, Failure> {
+    for target in targets {
+        let (plan, arrived) = (args.warm_up(), Arc::default());
+        let what = format!("warming up {}", target.url);
+        progress.prepare(what, target.run(&plan, &arrived)).await?;
+    }
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); targets.len()];
+    let plans = args.rounds();
+    for (nth, plan) in plans.iter().enumerate() {
+        for (target, samples) in targets.iter().zip(&mut samples) {
+            let what = format!("round {} of {}: {}", nth + 1, plans.len(), target.url);
+            let (arrived, clock) = (Arc::<Arrived>::default(), Clock::start());
+            let done = || plan.done(arrived.count(), clock.elapsed());
+            samples.push(progress.round(what, done, target.run(plan, &arrived)).await?);
+        }
+    }
+    Ok(samples)
 }
 
 impl BenchArgs {
@@ -141,94 +184,48 @@ impl BenchArgs {
             work,
             in_flight: usize::try_from(self.in_flight).unwrap_or(usize::MAX),
             acknowledge: self.ack,
+            copies: match self.pattern {
+                Pattern::Pubsub => u64::from(self.receivers),
+                Pattern::Queue | Pattern::Request => 1,
+            },
         }
     }
-}
 
-/// The work, in rounds of equal size.
-fn rounds(args: &BenchArgs) -> Vec<Plan> {
-    let count = u64::from(args.rounds);
-    if let Some(seconds) = args.seconds {
-        let each = seconds / u32::from(args.rounds);
-        return (0..count).map(|_| args.plan(Work::Time(each))).collect();
-    }
-    let messages = args.messages.unwrap_or(MESSAGES);
-    let count = count.min(messages);
-    (0..count)
-        .map(|nth| messages / count + u64::from(nth < messages % count))
-        .map(|share| args.plan(Work::Messages(share)))
-        .collect()
-}
-
-fn progress(steps: usize) -> ProgressBar {
-    // Nothing is drawn where stderr is no terminal.
-    let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX));
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} rounds  {msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-/// The result for one URL.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    url: &'a str,
-    pattern: String,
-    size: usize,
-    messages: u64,
-    seconds: f64,
-    msgs_per_s: f64,
-    mb_per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-}
-
-impl<'a> Record<'a> {
-    fn of(target: &'a Target, args: &BenchArgs, samples: &[Sample]) -> Self {
-        let rate = meter::median(samples.iter().map(Sample::rate).collect());
-        let latency = meter::merge(samples);
-        let micros = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1_000.0;
-        let pattern = args.pattern.to_possible_value();
-        Self {
-            url: &target.url,
-            pattern: pattern.map_or_else(String::new, |value| value.get_name().to_owned()),
-            size: args.size,
-            messages: samples.iter().map(|sample| sample.sent).sum(),
-            seconds: samples.iter().map(|sample| sample.elapsed.as_secs_f64()).sum(),
-            msgs_per_s: rate,
-            mb_per_s: rate * args.size as f64 / 1e6,
-            p50_us: micros(0.5),
-            p99_us: micros(0.99),
-            p999_us: micros(0.999),
+    /// What is done in all.
+    fn work(&self) -> Work {
+        match self.messages {
+            Some(messages) => Work::Messages(messages),
+            None => Work::Time(self.seconds.unwrap_or(TIME)),
         }
     }
-}
 
-fn show(records: &[Record<'_>]) -> String {
-    let headings = [
-        "url", "pattern", "size", "messages", "seconds", "msgs/s", "MB/s", "p50 us", "p99 us",
-        "p99.9 us",
-    ];
-    let rows: Vec<_> = records
-        .iter()
-        .map(|record| {
-            vec![
-                record.url.to_owned(),
-                record.pattern.clone(),
-                record.size.to_string(),
-                record.messages.to_string(),
-                format!("{:.3}", record.seconds),
-                format!("{:.0}", record.msgs_per_s),
-                format!("{:.1}", record.mb_per_s),
-                format!("{:.1}", record.p50_us),
-                format!("{:.1}", record.p99_us),
-                format!("{:.1}", record.p999_us),
-            ]
+    /// What is done before anything is measured.
+    fn warm_up(&self) -> Plan {
+        self.plan(match self.work() {
+            Work::Messages(all) => {
+                Work::Messages(all.div_ceil(u64::from(WARM_UP_SHARE)).min(WARM_UP_MESSAGES_MAX))
+            }
+            Work::Time(all) => Work::Time((all / WARM_UP_SHARE).min(WARM_UP_TIME_MAX)),
         })
-        .collect();
-    table::render(&headings, &rows)
+    }
+
+    /// The work, in rounds of equal size.
+    fn rounds(&self) -> Vec<Plan> {
+        let rounds = u64::from(self.rounds);
+        match self.work() {
+            Work::Time(all) => {
+                let each = all / u32::from(self.rounds);
+                (0..rounds).map(|_| self.plan(Work::Time(each))).collect()
+            }
+            Work::Messages(all) => {
+                let rounds = rounds.min(all);
+                (0..rounds)
+                    .map(|nth| all / rounds + u64::from(nth < all % rounds))
+                    .map(|share| self.plan(Work::Messages(share)))
+                    .collect()
+            }
+        }
+    }
 }
 
 fn parse_size(text: &str) -> Result<usize, String> {

@@ -1,21 +1,26 @@
 //! Request-reply: there and back.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
-use hdrhistogram::Histogram;
 use posthaste::{Bus, Error, Message, Responder, Topic};
+use posthaste_measure::{Clock, Latency};
 use tokio::task::JoinSet;
 
-use super::load::{Plan, Quota, Target};
-use super::meter::{Clock, Sample, histogram};
+use super::load::{Arrived, Plan, Quota, Target, Turn};
+use super::sample::{Sample, Stopwatch};
 use super::stream::joined;
 use crate::exit::Failure;
 
 /// Asks, and waits until everything was answered.
-pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> {
+pub(super) async fn run(
+    target: &Target,
+    plan: &Plan,
+    arrived: &Arc<Arrived>,
+) -> Result<Sample, Failure> {
     let requesters = target.senders.len();
     let mut answering = JoinSet::new();
     for bus in &target.receivers {
@@ -25,25 +30,30 @@ pub(super) async fn run(target: &Target, plan: Plan) -> Result<Sample, Failure> 
             .concurrency(plan.in_flight.saturating_mul(requesters));
         answering.spawn(answer(serve.open().await?));
     }
-    let clock = Clock::start();
+    let stopwatch = Stopwatch::start();
     let mut asking = JoinSet::new();
     for (nth, bus) in target.senders.iter().enumerate() {
-        let quota = plan.work.share(nth, requesters);
-        let payload = Bytes::from(vec![0; plan.size]);
-        let address = target.address.clone();
-        asking.spawn(ask(bus.clone(), address, payload, plan.in_flight, quota, clock));
+        let requester = Requester {
+            bus: bus.clone(),
+            address: target.address.clone(),
+            payload: Bytes::from(vec![0; plan.size]),
+            clock: stopwatch.clock,
+            arrived: Arc::clone(arrived),
+            book: Mutex::new(Book { quota: plan.share(nth, requesters), latency: Latency::new() }),
+        };
+        asking.spawn(requester.ask(plan.in_flight));
     }
-    let (mut sent, mut latency) = (0, histogram());
+    let (mut sent, mut latency) = (0, Latency::new());
     while let Some(one) = asking.join_next().await {
-        let (asked, latencies) = joined(one)?;
-        sent += asked;
-        // Every histogram has the same bounds.
-        let _ = latency.add(&latencies);
+        let book = joined(one)?;
+        sent += book.quota.taken;
+        latency.add(&book.latency);
     }
-    let elapsed = clock.elapsed();
+    let ended = stopwatch.clock.elapsed();
+    let sample = stopwatch.stop(ended, sent, sent, latency);
     // The responders wait for requests that no longer come.
     answering.shutdown().await;
-    Ok(Sample { sent, received: sent, elapsed, latency })
+    Ok(sample)
 }
 
 async fn answer(responder: Responder) -> Result<(), Error> {
@@ -51,28 +61,49 @@ async fn answer(responder: Responder) -> Result<(), Error> {
     responder.run(echo).await
 }
 
-/// Keeps `in_flight` requests unanswered until the quota is used up.
-async fn ask(
+/// One that asks.
+struct Requester {
     bus: Bus,
     address: Topic,
     payload: Bytes,
-    in_flight: usize,
-    mut quota: Quota,
     clock: Clock,
-) -> Result<(u64, Histogram<u64>), Error> {
-    let mut latency = histogram();
-    let mut unanswered = FuturesUnordered::new();
-    loop {
-        while unanswered.len() < in_flight && quota.take(&clock) {
-            let ask = bus.request(&address, payload.clone());
-            unanswered.push(async move {
-                let began = clock.stamp();
-                ask.await.map(|_reply| clock.stamp().saturating_sub(began))
-            });
+    arrived: Arc<Arrived>,
+    /// Shared by the requests in flight, which take turns within one task.
+    book: Mutex<Book>,
+}
+
+/// What is left to ask, and how long the answers took.
+struct Book {
+    quota: Quota,
+    latency: Latency,
+}
+
+impl Requester {
+    /// Keeps `in_flight` requests unanswered until the quota is used up.
+    async fn ask(self, in_flight: usize) -> Result<Book, Error> {
+        let lanes: FuturesUnordered<_> = (0..in_flight).map(|_| self.lane()).collect();
+        lanes.try_collect::<()>().await?;
+        Ok(self.book.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks again as soon as the answer is there.
+    async fn lane(&self) -> Result<(), Error> {
+        loop {
+            let turn = self.with(|book| book.quota.take(&self.clock));
+            if turn == Turn::Over {
+                return Ok(());
+            }
+            self.bus.request(&self.address, self.payload.clone()).await?;
+            self.arrived.add(1);
+            if let Turn::Timed(asked) = turn {
+                let took = self.clock.nanos().saturating_sub(asked);
+                self.with(|book| book.latency.record_nanos(took));
+            }
         }
-        match unanswered.next().await {
-            Some(took) => latency.saturating_record(took?),
-            None => return Ok((quota.taken, latency)),
-        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        // A panic ends the whole measurement, so what it left behind is never looked at.
+        change(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
