@@ -74,17 +74,45 @@ pub trait Receiver: Unpin {
 
     /// Whether what is handed out settled is counted only when [`account`](Self::account) says what
     /// became of it, from now on: for one who passes it on to an application that is elsewhere.
-    /// Until then the broker's books show it as held. A delivery may be a [run](crate::Message::count)
-    /// from then on, and a limit on what is handed out at a time may be overstepped by the rest of
-    /// one.
+    /// Until then the broker's books show it as held. What is left when the handle is closed or
+    /// dropped counts as taken: nobody can say any more what became of it.
+    /// A delivery may be a [run](crate::Message::count) from then on, and a limit on what is handed
+    /// out at a time may be overstepped by the rest of one.
     ///
     /// A backend that cannot do that answers `false`, and counts as it hands out.
+    ///
+    /// ```
+    /// use posthaste_core::{Broker, Message, Receiver, ReceiverExt, Subscription, Topic};
+    /// use posthaste_core::{SenderExt, SenderOptions};
+    /// use posthaste_memory::Memory;
+    ///
+    /// # pollster::block_on(async {
+    /// let broker = Memory::new();
+    /// let mut receiver = broker.receiver(Subscription::topic("readings")?).await?;
+    /// assert!(receiver.defer_accounts());
+    /// let mut sender = broker.sender(SenderOptions::new()).await?;
+    /// for reading in ["20.9", "21.0", "21.2"] {
+    ///     sender.send(Message::new(Topic::new("readings")?, reading)).await?;
+    /// }
+    /// let mut deliveries = Vec::new();
+    /// receiver.recv_many(&mut deliveries, 3).await?;
+    /// assert_eq!(broker.stats().await?.ledger.held, 3);
+    ///
+    /// // Two came to where they were passed on to, one was lost on the way.
+    /// receiver.account(2, 1);
+    /// let ledger = broker.stats().await?.ledger;
+    /// assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 2, 1));
+    /// assert_eq!(ledger.dropped_by["connection_lost"], 1);
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     fn defer_accounts(&mut self) -> bool {
         false
     }
 
     /// Of what was handed out and not counted yet, `taken` have come to the application, and `lost`
-    /// never will.
+    /// never will. More than there is does nothing, as does everything unless
+    /// [`defer_accounts`](Self::defer_accounts) said `true`.
     fn account(&mut self, _taken: u64, _lost: u64) {}
 }
 

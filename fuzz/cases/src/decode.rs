@@ -1,7 +1,7 @@
 //! The targets that decode: frames, fields, heads and records.
 
 use bytes::Bytes;
-use posthaste_core::{Message, Parts, Topic};
+use posthaste_core::{Heads, Message, Parts, Topic};
 use posthaste_wire::fields::{FIELD_OVERHEAD, Fields, Writer};
 use posthaste_wire::{Frame, Header, Hello};
 
@@ -50,7 +50,12 @@ pub fn head(data: &[u8]) {
         deadline: None,
         count: 1,
     };
-    let Ok(message) = weigh(data.len(), || Message::from_parts(parts)) else { return };
+    // After another message with the same head it is the same as alone, and so it is after that.
+    let mut heads = Heads::default();
+    let after = [(); 2].map(|()| Message::from_parts_after(parts.clone(), &mut heads).ok());
+    let alone = weigh(data.len(), || Message::from_parts(parts)).ok();
+    assert!(after.iter().all(|after| *after == alone));
+    let Some(message) = alone else { return };
     // A topic that was accepted is one by the rules for those that are made here.
     assert_eq!(Topic::new(message.topic().as_str()).ok(), Some(message.topic()));
     assert!(message.headers().count() <= 64);

@@ -301,11 +301,32 @@ impl Message {
     /// The same, where one message comes after another: a head that is as the one before was
     /// checked with it.
     ///
+    /// ```
+    /// use posthaste_core::{Heads, Message, Parts};
+    ///
+    /// let parts = |head: &'static [u8]| Parts {
+    ///     head: head.into(),
+    ///     payload: "42".into(),
+    ///     attributes: 0,
+    ///     correlation: 0,
+    ///     deadline: None,
+    /// };
+    /// let mut heads = Heads::default();
+    /// for _ in 0..3 {
+    ///     // Three messages to the topic `jobs`, whose head is looked at once.
+    ///     let message = Message::from_parts_after(parts(b"\x04\0jobs"), &mut heads)?;
+    ///     assert_eq!(message.topic().as_str(), "jobs");
+    /// }
+    /// // Another head is another matter, and this one is none.
+    /// assert!(Message::from_parts_after(parts(b"\x04\0job"), &mut heads).is_err());
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`from_parts`](Self::from_parts).
     #[inline]
     pub fn from_parts_after(parts: Parts, heads: &mut Heads) -> Result<Self, Error> {
-        if parts.head.is_empty() || heads.last != parts.head {
+        if heads.last.is_empty() || heads.last != parts.head {
             head::check(&parts.head)?;
             heads.last.clear();
             if parts.head.len() <= Heads::LONGEST {
@@ -411,6 +432,9 @@ pub struct Parts {
 
 /// The last head that was found good by [`Message::from_parts_after`]: most links carry message
 /// after message with the same one.
+///
+/// Keep one for each link; it takes 256 bytes at most. A head that is longer is checked every time.
+/// See [`Message::from_parts_after`] for an example.
 #[derive(Debug, Clone, Default)]
 pub struct Heads {
     /// Empty, which no good head is, if there is none.

@@ -2,5 +2,6 @@
 
 mod addresses;
 mod books;
+mod heads;
 mod messages;
 mod wakers;
