@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::frame::{Payloads, Violation};
 use crate::transfer::Hop;
 
-const OVERDRAWN: Violation = Violation::protocol("a TRANSFER comes without credit for it");
+const OVERDRAWN: Violation = Violation::protocol("a message comes without credit for it");
 
 /// The handle of a link within one session.
 ///

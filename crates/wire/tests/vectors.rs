@@ -4,6 +4,7 @@ use posthaste_wire::{Frame, Header, Hello, PREFACE_LEN, Session};
 
 mod support;
 
+#[derive(Debug, PartialEq, Eq)]
 struct Vector {
     name: &'static str,
     bytes: Vec<u8>,
@@ -11,7 +12,10 @@ struct Vector {
 }
 
 fn vectors() -> Vec<Vector> {
-    let text = include_str!("vectors.txt");
+    read(include_str!("vectors.txt"))
+}
+
+fn read(text: &'static str) -> Vec<Vector> {
     let lines: Vec<&str> =
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert_eq!(lines.len() % 3, 0, "each vector is three lines");
@@ -62,8 +66,21 @@ fn there_is_a_vector_for_every_kind() {
     let mut kinds: Vec<u8> = vectors().iter().map(|vector| vector.bytes[4]).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let known = (0x01..=0x05).chain(0x10..=0x16).chain(0x20..=0x29).chain(0x30..=0x33);
+    let known = (0x01..=0x05).chain(0x10..=0x16).chain(0x20..=0x2a).chain(0x30..=0x33);
     assert_eq!(kinds, known.chain([0x70]).collect::<Vec<u8>>());
+}
+
+#[test]
+fn the_vectors_that_the_document_shows_are_among_these() {
+    let document = include_str!("../../../docs/protocol.md");
+    let (_, section) = document.split_once("\n## Test vectors\n").expect("a section");
+    let (_, shown) = section.split_once("```text\n").expect("a block");
+    let (shown, _) = shown.split_once("```").expect("the block ends");
+    let (shown, all) = (read(shown), vectors());
+    assert!(shown.iter().any(|vector| vector.meaning.starts_with('!')), "one that is refused");
+    for vector in shown {
+        assert!(all.contains(&vector), "{vector:?}");
+    }
 }
 
 #[test]

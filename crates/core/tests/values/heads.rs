@@ -19,7 +19,7 @@ fn is_topic(text: &str) -> bool {
 
 fn parts(head: impl Into<Bytes>) -> Parts {
     let (head, payload) = (head.into(), Bytes::from_static(b"payload"));
-    Parts { head, payload, attributes: 0, correlation: 0, deadline: None }
+    Parts { head, payload, attributes: 0, correlation: 0, deadline: None, count: 1 }
 }
 
 /// A head without properties.

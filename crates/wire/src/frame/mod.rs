@@ -122,103 +122,41 @@ pub(crate) mod flag {
 #[allow(missing_docs, reason = "docs/protocol.md has a table for each; the names are the same")]
 pub enum Frame<'a> {
     /// The client's first frame: what it states, as fields. See [`Hello`](crate::Hello).
-    Hello {
-        fields: &'a [u8],
-    },
+    Hello { fields: &'a [u8] },
     /// The server's answer: what it states, as fields.
-    Welcome {
-        fields: &'a [u8],
-    },
+    Welcome { fields: &'a [u8] },
     /// The sender's last frame.
-    Goodbye {
-        code: Code,
-        reason: &'a str,
-    },
+    Goodbye { code: Code, reason: &'a str },
     /// To be answered by a PONG with the same token.
-    Ping {
-        token: u64,
-    },
+    Ping { token: u64 },
     /// The answer to a PING.
-    Pong {
-        token: u64,
-    },
+    Pong { token: u64 },
     /// Client: a link is wanted.
-    Open {
-        link: u16,
-        role: Role,
-        options: &'a [u8],
-    },
+    Open { link: u16, role: Role, options: &'a [u8] },
     /// Server: the link is open.
-    Opened {
-        link: u16,
-        info: &'a [u8],
-    },
+    Opened { link: u16, info: &'a [u8] },
     /// Server: the link is not opened.
-    Refused {
-        link: u16,
-        code: Code,
-        reason: &'a str,
-    },
+    Refused { link: u16, code: Code, reason: &'a str },
     /// Client: the link is no longer wanted.
-    Close {
-        link: u16,
-    },
+    Close { link: u16 },
     /// Server: the link is closed.
-    Closed {
-        link: u16,
-        code: Code,
-        reason: &'a str,
-    },
+    Closed { link: u16, code: Code, reason: &'a str },
     /// Client: no more messages on this link.
-    Stop {
-        link: u16,
-    },
+    Stop { link: u16 },
     /// Server: no message comes after this.
-    Stopped {
-        link: u16,
-    },
+    Stopped { link: u16 },
     /// A message, or its head and the first piece of its payload, which is `total` bytes long.
-    Transfer {
-        link: u16,
-        hop: Hop,
-        total: Option<u32>,
-        head: &'a [u8],
-        payload: &'a [u8],
-    },
+    Transfer { link: u16, hop: Hop, total: Option<u32>, head: &'a [u8], payload: &'a [u8] },
     /// The next piece of a payload.
-    Fragment {
-        link: u16,
-        more: bool,
-        piece: &'a [u8],
-    },
-    Run {
-        link: u16,
-        attributes: u8,
-        head: &'a [u8],
-        payloads: Payloads<'a>,
-    },
+    Fragment { link: u16, more: bool, piece: &'a [u8] },
+    /// Messages that are alike but for their payloads, and for this hop say nothing more.
+    Run { link: u16, attributes: u8, head: &'a [u8], payloads: Payloads<'a> },
     /// What has been granted since the link was opened.
-    Credit {
-        link: u16,
-        messages: u64,
-        bytes: u64,
-    },
+    Credit { link: u16, messages: u64, bytes: u64 },
     /// Server: every message up to `upto` has its outcome.
-    Confirm {
-        link: u16,
-        upto: u64,
-        matched: u64,
-        level: u8,
-        nodes: u32,
-    },
+    Confirm { link: u16, upto: u64, matched: u64, level: u8, nodes: u32 },
     /// Server: one message is handed back.
-    Return {
-        link: u16,
-        seq: u64,
-        code: Code,
-        level: u8,
-        reason: &'a str,
-    },
+    Return { link: u16, seq: u64, code: Code, level: u8, reason: &'a str },
     /// Client: what became of a range of deliveries.
     Settle {
         link: u16,
@@ -229,55 +167,23 @@ pub enum Frame<'a> {
         why: &'a str,
     },
     /// Client: say when every settlement so far is at its level.
-    Sync {
-        link: u16,
-        token: u64,
-    },
+    Sync { link: u16, token: u64 },
     /// Server: the answer to a SYNC.
-    Synced {
-        link: u16,
-        token: u64,
-        code: Code,
-        reason: &'a str,
-    },
+    Synced { link: u16, token: u64, code: Code, reason: &'a str },
     /// Client: a delivery is still being worked on.
-    Extend {
-        link: u16,
-        number: u64,
-    },
+    Extend { link: u16, number: u64 },
     /// Server: nobody waits any more for what is to come of a delivery.
-    Cancelled {
-        link: u16,
-        number: u64,
-    },
+    Cancelled { link: u16, number: u64 },
     /// Client: a call.
-    Call {
-        id: u32,
-        method: u16,
-        body: &'a [u8],
-    },
+    Call { id: u32, method: u16, body: &'a [u8] },
     /// Server: the answer to a CALL.
-    Result {
-        id: u32,
-        code: Code,
-        body: &'a [u8],
-    },
+    Result { id: u32, code: Code, body: &'a [u8] },
     /// Server: something that was not asked for.
-    Notice {
-        code: Code,
-        body: &'a [u8],
-    },
+    Notice { code: Code, body: &'a [u8] },
     /// Client: it waits no more for something that it asked for by a message.
-    Cancel {
-        body: &'a [u8],
-    },
+    Cancel { body: &'a [u8] },
     /// A frame of a kind that this version does not know, and may skip.
-    Unknown {
-        kind: u8,
-        flags: u8,
-        link: u16,
-        body: &'a [u8],
-    },
+    Unknown { kind: u8, flags: u8, link: u16, body: &'a [u8] },
 }
 
 /// A rule that a peer broke: what it is told in the goodbye.

@@ -1,5 +1,7 @@
 //! Messages that differ in their payloads alone, in one frame.
 
+use std::fmt;
+
 use super::{Header, Violation, kind};
 use crate::code::Code;
 use crate::cursor::Cursor;
@@ -82,12 +84,6 @@ impl<'a> Payloads<'a> {
     }
 }
 
-impl std::fmt::Debug for Payloads<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Payloads").field(&self.bytes).finish()
-    }
-}
-
 impl<'a> Iterator for Payloads<'a> {
     type Item = &'a [u8];
 
@@ -96,6 +92,12 @@ impl<'a> Iterator for Payloads<'a> {
         let (payload, rest) = split(self.bytes)?;
         self.bytes = rest;
         Some(payload)
+    }
+}
+
+impl fmt::Debug for Payloads<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
     }
 }
 

@@ -235,7 +235,45 @@ impl Session {
 
     /// The same, but messages need not go through the events: each that no other event comes
     /// before is offered to `take` with its link and its number, and becomes an event only if it
-    /// is handed back.
+    /// is handed back. So the order is kept if all events are drained after every call: what `take`
+    /// kept comes before them, and what comes behind an event, or behind a message that was handed
+    /// back, is one itself. A message that came in fragments always is.
+    ///
+    /// ```
+    /// use bytes::{Bytes, BytesMut};
+    /// use posthaste_wire::{Config, Event, Hop, Output, Role, Session};
+    ///
+    /// # let now = std::time::Instant::now();
+    /// # let mut client = Session::client(Config::default(), now);
+    /// # let mut server = Session::server(Config::default(), now);
+    /// # fn said(session: &mut Session) -> BytesMut {
+    /// #     let mut output = Output::new();
+    /// #     session.swap_output(&mut output);
+    /// #     BytesMut::from(&output.to_vec()[..])
+    /// # }
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # let link = client.open(Role::Sender, b"options").expect("a link is free");
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # while let Some(event) = server.poll_event() {
+    /// #     if let Event::Opening { link, .. } = event {
+    /// #         server.opened(link, b"info");
+    /// #         server.grant(link, 10, 1_000);
+    /// #     }
+    /// # }
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// // On a link that is open and has credit,
+    /// for payload in ["a", "b"] {
+    ///     client.transfer(link, &Hop::default(), b"head", &Bytes::from(payload)).expect("room");
+    /// }
+    /// let mut taken = Vec::new();
+    /// server.handle_input_into(&mut said(&mut client), now, |_, number, transfer| {
+    ///     taken.push((number, transfer.payload));
+    ///     None
+    /// });
+    /// assert_eq!(taken, [(1, Bytes::from("a")), (2, Bytes::from("b"))]);
+    /// assert_eq!(server.poll_event(), None);
+    /// ```
     pub fn handle_input_into(
         &mut self,
         input: &mut BytesMut,

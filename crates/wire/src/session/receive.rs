@@ -18,8 +18,8 @@ const WRONG_SIDE: Violation =
 const NO_LINK: Violation = Violation::protocol("a frame is about a link that is not open");
 const WRONG_ROLE: Violation = Violation::protocol("a frame does not suit the role of its link");
 const NOT_WHOLE: Violation =
-    Violation::protocol("a TRANSFER comes before the fragmented one of its link is whole");
-const AFTER_STOPPED: Violation = Violation::protocol("a TRANSFER comes after STOPPED");
+    Violation::protocol("a message comes before the fragmented one of its link is whole");
+const AFTER_STOPPED: Violation = Violation::protocol("a message comes after STOPPED");
 const NO_FIRST: Violation = Violation::protocol("a FRAGMENT comes without the TRANSFER it goes on");
 const WRONG_TOTAL: Violation =
     Violation::protocol("fragments do not add up to the length that was stated");

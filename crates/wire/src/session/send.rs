@@ -21,7 +21,8 @@ impl Session {
     ///
     /// It is encoded into the output at once; a large payload is not copied but referred to. One
     /// that does not fit into a frame goes out in fragments, one with each round of the links that
-    /// have such a message, whenever the output is swapped.
+    /// have such a message, whenever the output is swapped. Small messages that follow each other on
+    /// a link and differ in their payloads alone are one frame, a RUN, without waiting for it.
     ///
     /// # Errors
     /// If the link cannot take it now or ever; then nothing has happened.
@@ -198,6 +199,33 @@ impl Session {
 
     /// Whether all that a swap would yield are confirms and credit, which gain from company: what
     /// comes of the messages that they are about often follows at once.
+    ///
+    /// ```
+    /// use posthaste_wire::{Config, Event, Output, Role, Session};
+    ///
+    /// # use bytes::BytesMut;
+    /// # let now = std::time::Instant::now();
+    /// # let mut client = Session::client(Config::default(), now);
+    /// # let mut server = Session::server(Config::default(), now);
+    /// # fn said(session: &mut Session) -> BytesMut {
+    /// #     let mut output = Output::new();
+    /// #     session.swap_output(&mut output);
+    /// #     BytesMut::from(&output.to_vec()[..])
+    /// # }
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # client.open(Role::Sender, b"options").expect("a link is free");
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # server.poll_event();
+    /// # let Some(Event::Opening { link, .. }) = server.poll_event() else { panic!() };
+    /// # server.opened(link, b"info");
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// server.grant(link, 10, 1_000);
+    /// assert!(server.wants_company(), "credit alone may wait a little");
+    /// server.closed(link, posthaste_wire::Code::Ok, "");
+    /// assert!(!server.wants_company(), "the end of the link may not");
+    /// assert!(server.wants_output());
+    /// ```
     #[must_use]
     pub fn wants_company(&self) -> bool {
         self.out.is_empty()

@@ -112,7 +112,7 @@ fn a_peer_that_overdraws_is_cut_off_and_told() {
     pair.flush_server();
     let (code, reason, by_peer) = ended(&events(&mut pair.client));
     assert_eq!((code, by_peer), (Code::Protocol, true));
-    assert_eq!(reason, "a TRANSFER comes without credit for it");
+    assert_eq!(reason, "a message comes without credit for it");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod support;
 
 mod abuse;
+mod bad_runs;
 mod calls;
+mod carrying;
 mod closing;
 mod coalescing;
 mod credit;
@@ -13,4 +15,5 @@ mod fragments;
 mod handshake;
 mod liveness;
 mod output;
+mod runs;
 mod settling;
