@@ -49,7 +49,8 @@ impl State {
                 let orphaned = entry.orphaned;
                 if let RoleState::Receiver(receiver) = &mut entry.role {
                     if acks {
-                        session.settle(link, seq, seq, Outcome::Ack, None, "");
+                        let last = seq + u64::from(transfer.count) - 1;
+                        session.settle(link, seq, last, Outcome::Ack, None, "");
                     }
                     receiver.arrived(transfer, orphaned, now, session, link);
                     if orphaned && receiver.is_done() {

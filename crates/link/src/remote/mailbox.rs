@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Buf;
 use posthaste_core::task::remember;
 use posthaste_core::{Ack, Error, ErrorKind, Event, Message, Parts, Source, Subscription, Topic};
 use posthaste_wire::{self as wire, Outcome, Transfer};
@@ -30,7 +31,7 @@ pub(super) struct Untold {
     pub(super) bytes: u64,
 }
 
-/// A message that has arrived, before its head is checked.
+/// A message that has arrived, or a run of them, before its head is checked.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(super) parts: Parts,
@@ -39,9 +40,36 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    pub(super) fn size(&self) -> u64 {
-        u64::try_from(self.parts.head.len() + self.parts.payload.len()).unwrap_or(u64::MAX)
+    /// How many messages it is.
+    pub(super) fn count(&self) -> u64 {
+        u64::from(self.parts.count)
     }
+
+    pub(super) fn size(&self) -> u64 {
+        let (head, payload) = (wide(self.parts.head.len()), wide(self.parts.payload.len()));
+        match self.count() {
+            1 => head + payload,
+            count => (count * head + payload).saturating_sub(count * wide(Message::RUN_PREFIX)),
+        }
+    }
+
+    /// Takes the first message off a run, of which at least one is left.
+    pub(super) fn take_first(&mut self) -> Parts {
+        let parts = &mut self.parts;
+        let len = parts.payload.try_get_u32_le().map_or(0, |len| usize::try_from(len).unwrap_or(0));
+        let payload = parts.payload.split_to(len.min(parts.payload.len()));
+        parts.count -= 1;
+        if parts.count == 1 {
+            // What is left is no run any more.
+            parts.payload.advance(Message::RUN_PREFIX.min(parts.payload.len()));
+        }
+        Parts { payload, count: 1, head: parts.head.clone(), ..*parts }
+    }
+}
+
+/// How many messages these are.
+pub(super) fn messages(arrived: &VecDeque<Arrived>) -> u64 {
+    arrived.iter().map(Arrived::count).sum()
 }
 
 /// What a batch is from.
@@ -158,7 +186,7 @@ impl ReceiverState {
         // They hold where the session does not go on: then what is settled by hand and was not
         // handed out comes again.
         let taken = if self.is_auto() { self.delivered } else { self.handed };
-        let gone = taken + wide(self.stale.len());
+        let gone = taken + messages(&self.stale);
         let left = self.limit.map(|limit| limit.saturating_sub(gone));
         control::receiver::encode(&self.wanted, left)
     }
@@ -207,17 +235,17 @@ impl ReceiverState {
     /// Hands over all that is there, into an empty batch.
     pub(super) fn take(&mut self, batch: &mut VecDeque<Arrived>) -> From {
         let from = if self.stale.is_empty() {
-            let first = self.received + 1 - wide(self.mailbox.len());
+            let first = self.received + 1 - messages(&self.mailbox);
             std::mem::swap(batch, &mut self.mailbox);
             From::Session { first }
         } else {
             std::mem::swap(batch, &mut self.stale);
             // They were in the way of as much new.
-            self.owed_messages += wide(batch.len());
+            self.owed_messages += messages(batch);
             self.owed_bytes += bytes(batch);
             From::Nobody
         };
-        self.delivered += wide(batch.len());
+        self.delivered += messages(batch);
         from
     }
 
@@ -289,7 +317,7 @@ impl ReceiverState {
         (self.seen, self.seen_bytes) = (0, 0);
         // What is still here from before takes its part of the window: a connection that is lost
         // again and again must not fill the memory.
-        let free = self.window_messages.saturating_sub(wide(self.stale.len()));
+        let free = self.window_messages.saturating_sub(messages(&self.stale));
         let free_bytes = self.window_bytes.saturating_sub(bytes(&self.stale));
         self.begin(0, free, free_bytes)
     }
@@ -322,7 +350,7 @@ impl ReceiverState {
     /// handed out, or may be on its way counts.
     fn may_grant(&self, more: u64) -> u64 {
         let Some(limit) = self.limit else { return more };
-        let here = wide(self.stale.len()) + wide(self.mailbox.len());
+        let here = messages(&self.stale) + messages(&self.mailbox);
         let under_way = self.granted.saturating_sub(self.on_wire).saturating_sub(self.to_recall);
         let spent = self.delivered.saturating_add(here).saturating_add(under_way);
         more.min(limit.saturating_sub(spent))
@@ -335,7 +363,7 @@ impl ReceiverState {
 
     /// A message has come for the mailbox.
     pub(crate) fn took(&mut self, transfer: Transfer, now: Instant) {
-        self.on_wire += 1;
+        self.on_wire += u64::from(transfer.count);
         let arrived = self.enter(transfer, now);
         self.mailbox.push_back(arrived);
     }
@@ -350,7 +378,7 @@ impl ReceiverState {
         session: &mut wire::Session,
         link: wire::Link,
     ) {
-        self.on_wire += 1;
+        self.on_wire += u64::from(transfer.count);
         if transfer.head.is_empty() && self.to_recall > 0 {
             let number = transfer.hop.correlation.map_or(0, std::num::NonZero::get);
             self.recalled(number, session, link);
@@ -358,9 +386,9 @@ impl ReceiverState {
         }
         let arrived = self.enter(transfer, now);
         if orphaned || self.stopping {
-            self.seen += 1;
+            self.seen += arrived.count();
             self.seen_bytes = self.seen_bytes.saturating_add(arrived.size());
-            let (first, last) = (self.received, self.received);
+            let (first, last) = (self.received + 1 - arrived.count(), self.received);
             self.settle_range(first, last, Outcome::Release, session, Some(link));
         } else {
             self.mailbox.push_back(arrived);
@@ -382,12 +410,13 @@ impl ReceiverState {
                 count,
             },
         };
-        self.received += 1;
-        self.received_bytes = self.received_bytes.saturating_add(arrived.size());
-        self.on_wire_bytes = self.on_wire_bytes.saturating_add(arrived.size());
+        let size = arrived.size();
+        self.received_bytes = self.received_bytes.saturating_add(size);
+        self.on_wire_bytes = self.on_wire_bytes.saturating_add(size);
         if self.settles {
-            self.tray.arrived(self.received);
+            self.tray.arrived(self.received + 1, count);
         }
+        self.received += arrived.count();
         arrived
     }
 
@@ -610,7 +639,7 @@ impl ReceiverState {
         link: Option<wire::Link>,
     ) -> u64 {
         self.stop();
-        let unseen = wide(std::mem::take(&mut self.mailbox).len());
+        let unseen = messages(&std::mem::take(&mut self.mailbox));
         self.release(session, link, self.received + 1 - unseen, unseen);
         if self.settles { unseen } else { 0 }
     }

@@ -207,7 +207,7 @@ impl RemoteOptions {
             auth: self.auth,
             linger: Duration::ZERO,
             gather: GATHER,
-            runs: false,
+            runs: true,
         }
     }
 }

@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use posthaste_core::{
-    Delivery, Error, ErrorKind, Heads, Message, Outcome, Receiver, Settle, Topic,
+    Delivery, Error, ErrorKind, Heads, Message, Outcome, Parts, Receiver, Settle, Topic,
 };
 use posthaste_wire as wire;
 
-use super::mailbox::{Arrived, From, ReceiverState, Untold};
+use super::mailbox::{Arrived, From, ReceiverState, Untold, messages};
 use super::state::{Alive, Shared, State, poll_open};
 use super::table::{Entry, Key, RoleState};
 use crate::control::Wanted;
@@ -170,13 +170,15 @@ impl RemoteReceiver {
 
     /// The next of the batch, as the application sees it.
     fn hand_out(&mut self) -> Option<Result<Delivery, Error>> {
-        let arrived = self.batch.pop_front()?;
+        let next = self.batch.front_mut()?;
+        let (attempt, missed) = (next.attempt, next.missed);
+        let parts =
+            if next.count() > 1 { next.take_first() } else { self.batch.pop_front()?.parts };
         let seq = self.next;
         self.next += 1;
         self.left -= 1;
         self.untold.messages += 1;
-        self.untold.bytes += arrived.size();
-        let Arrived { parts, attempt, missed } = arrived;
+        self.untold.bytes += size(&parts);
         let message = match Message::from_parts_after(parts, &mut self.heads) {
             Ok(message) => message,
             Err(error) => {
@@ -237,11 +239,16 @@ impl RemoteReceiver {
             return;
         };
         if receiver.generation() == self.generation {
-            let unseen = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let unseen = messages(&batch);
             receiver.release(session, link, self.next, unseen);
         }
         receiver.give_back(session, link);
     }
+}
+
+/// The bytes of one message.
+fn size(parts: &Parts) -> u64 {
+    u64::try_from(parts.head.len() + parts.payload.len()).unwrap_or(u64::MAX)
 }
 
 fn as_receiver(entry: &mut Entry) -> Option<&mut ReceiverState> {

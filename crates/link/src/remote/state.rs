@@ -82,8 +82,11 @@ impl Shared {
         let driver = state.driver_if_needed();
         let drainer = state.drainer.take();
         drop(state);
-        for waker in [driver, drainer].into_iter().flatten() {
-            waker.wake();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        if let Some(drainer) = drainer {
+            drainer.wake();
         }
     }
 

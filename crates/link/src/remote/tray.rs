@@ -53,13 +53,13 @@ pub(super) enum Recalled {
 }
 
 impl Tray {
-    /// One more has come; its number.
-    pub(super) fn arrived(&mut self, number: u64) {
+    /// So many more have come, the first of them of this number.
+    pub(super) fn arrived(&mut self, number: u64, count: u32) {
         if self.places.is_empty() {
             self.first = number;
         }
-        self.places.push_back(Place::Open);
-        self.open += 1;
+        self.places.extend((0..count).map(|_| Place::Open));
+        self.open += u64::from(count);
     }
 
     /// How many are not settled.
@@ -170,7 +170,7 @@ mod tests {
 
     fn filled(count: u64) -> Tray {
         let mut tray = Tray::default();
-        (1..=count).for_each(|number| tray.arrived(number));
+        (1..=count).for_each(|number| tray.arrived(number, 1));
         tray
     }
 
