@@ -4,8 +4,11 @@
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 /// The most words that a topic, queue name or pattern has.
 pub const TOPIC_WORDS_MAX: usize = 32;
-/// The largest payload, in bytes (16 MiB).
+/// The largest payload, in bytes (16 MiB), unless a broker and the connections to it are told
+/// otherwise.
 pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// The largest payload that anybody may be told to take, in bytes (1 GiB).
+pub const PAYLOAD_BYTES_CEILING: usize = 1 << 30;
 /// The most headers that a message carries.
 pub const HEADERS_MAX: usize = 64;
 /// The most bytes that a message's headers take together, names and values (64 KiB).

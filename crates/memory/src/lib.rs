@@ -92,6 +92,29 @@ impl Memory {
         Self { engine: Engine::new(Some(runtime)) }
     }
 
+    /// The same broker, which takes payloads of up to `bytes` bytes from now on: by default
+    /// [`PAYLOAD_BYTES_MAX`](posthaste_core::limits::PAYLOAD_BYTES_MAX), at most
+    /// [`PAYLOAD_BYTES_CEILING`](posthaste_core::limits::PAYLOAD_BYTES_CEILING). What comes over a
+    /// link is held to the limits of the link first.
+    ///
+    /// ```
+    /// # pollster::block_on(async {
+    /// use posthaste_core::{Broker, Message, SenderExt, SenderOptions, Topic};
+    /// use posthaste_memory::Memory;
+    ///
+    /// let broker = Memory::new().with_payload_limit(64 << 20);
+    /// let mut sender = broker.sender(SenderOptions::new()).await?;
+    /// let film = Message::to_queue(Topic::new("films")?, vec![0; 20 << 20]);
+    /// sender.send(film).await?;
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_payload_limit(self, bytes: usize) -> Self {
+        self.engine.limit_payload(bytes);
+        self
+    }
+
     /// Opens a sender of its concrete type, for those who want no dynamic dispatch.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl MemorySender {
         if self.engine.is_draining() && !answers {
             return Err(Engine::draining());
         }
-        message.check_size()?;
+        message.check_size(self.engine.payload_limit())?;
         if !self.engine.has_clock() {
             if message.deadline().is_some() {
                 return Err(Engine::needs_clock("a deadline"));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Attributes, Kind, Message, check_payload, head};
-use crate::limits::KEY_BYTES_MAX;
+use super::{Attributes, Kind, Message, head};
+use crate::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_CEILING};
 use crate::topic::Topic;
 use crate::{Error, ErrorKind};
 
@@ -118,21 +118,22 @@ impl MessageBuilder {
     /// # Errors
     /// `TooLarge` or `InvalidArgument`, naming the part that breaks its limit.
     pub fn build(self) -> Result<Message, Error> {
-        check_payload(&self.payload)?;
         if self.priority > Attributes::PRIORITY_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("a priority is 0 to {}, not {}", Attributes::PRIORITY_MAX, self.priority),
             ));
         }
-        Ok(Message {
+        let message = Message {
             head: self.head()?,
             payload: self.payload,
             deadline: self.deadline,
             correlation: self.correlation,
             attributes: self.attributes.with_priority(self.priority),
             count: 1,
-        })
+        };
+        message.check_size(PAYLOAD_BYTES_CEILING)?;
+        Ok(message)
     }
 
     fn head(&self) -> Result<Bytes, Error> {

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use self::builder::MessageBuilder;
 pub use self::death::Death;
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::limits::PAYLOAD_BYTES_CEILING;
 use crate::topic::Topic;
 use crate::{Error, ErrorKind};
 
@@ -111,12 +111,18 @@ impl Message {
         self.payload
     }
 
-    /// Checks what a message made by [`new`](Self::new) was not checked for yet: senders call it.
+    /// Checks what a message made by [`new`](Self::new) was not checked for yet, against what its
+    /// sender takes: senders call it.
     ///
     /// # Errors
-    /// `TooLarge` for a payload over [`PAYLOAD_BYTES_MAX`].
-    pub fn check_size(&self) -> Result<(), Error> {
-        check_payload(&self.payload)
+    /// `TooLarge` for a payload over `limit` bytes, which is
+    /// [`PAYLOAD_BYTES_MAX`](crate::limits::PAYLOAD_BYTES_MAX) unless somebody was told otherwise.
+    #[inline]
+    pub fn check_size(&self, limit: usize) -> Result<(), Error> {
+        match self.payload.len() {
+            len if len > limit => Err(too_large(len, limit)),
+            _ => Ok(()),
+        }
     }
 
     /// The bytes that the message takes up in windows and queues: head and payload.
@@ -333,15 +339,16 @@ impl Message {
                 heads.last.extend_from_slice(&parts.head);
             }
         }
-        check_payload(&parts.payload)?;
-        Ok(Self {
+        let message = Self {
             head: parts.head,
             payload: parts.payload,
             deadline: parts.deadline,
             correlation: parts.correlation,
             attributes: Attributes(parts.attributes).checked()?,
             count: parts.count,
-        })
+        };
+        message.check_size(PAYLOAD_BYTES_CEILING)?;
+        Ok(message)
     }
 
     /// The answer to this request, or `None` if it asks for none.
@@ -446,18 +453,10 @@ impl Heads {
     const LONGEST: usize = 256;
 }
 
-#[inline]
-fn check_payload(payload: &Bytes) -> Result<(), Error> {
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "a payload has at most {PAYLOAD_BYTES_MAX} bytes, this has {}; send it in pieces",
-                payload.len()
-            ),
-        ));
-    }
-    Ok(())
+#[cold]
+fn too_large(len: usize, limit: usize) -> Error {
+    let text = format!("a payload has at most {limit} bytes, this has {len}; send it in pieces");
+    Error::new(ErrorKind::TooLarge, text)
 }
 
 /// Kind, target, priority and patience in one byte, as on the wire.

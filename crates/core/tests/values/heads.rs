@@ -151,7 +151,7 @@ fn a_message_that_is_wrong_in_something_else_is_refused_after_a_good_one_with_it
         Message::from_parts_after(odd.clone(), &mut heads).unwrap_err().kind(),
         Message::from_parts(odd).unwrap_err().kind()
     );
-    let payload = Bytes::from(vec![0; posthaste_core::limits::PAYLOAD_BYTES_MAX + 1]);
+    let payload = Bytes::from(vec![0; posthaste_core::limits::PAYLOAD_BYTES_CEILING + 1]);
     let large = Parts { payload, ..parts(head(b"a")) };
     let refused = Message::from_parts_after(large, &mut heads).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TooLarge);

@@ -1,6 +1,7 @@
 //! A message carries what it was given, over a link too, and is refused at its limits.
 
 use bytes::Bytes;
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{ErrorKind, Kind, Message, MessageBuilder, Parts, Status, Topic};
 
 fn topic(text: &str) -> Topic {
@@ -97,8 +98,13 @@ fn every_limit_holds_at_its_boundary() {
     let refused = |builder: MessageBuilder| builder.build().map_err(|error| error.kind()).err();
     let many = |count: usize| (0..count).fold(builder(), |b, n| b.header(format!("h{n}"), "v"));
     let (large, text) = (Some(ErrorKind::TooLarge), |length| "x".repeat(length));
-    assert_eq!(refused(builder().payload(vec![0; 16 << 20])), None);
-    assert_eq!(refused(builder().payload(vec![0; (16 << 20) + 1])), large);
+    // Zeroed memory that nobody looks at costs nothing.
+    assert_eq!(refused(builder().payload(vec![0; 1 << 30])), None);
+    assert_eq!(refused(builder().payload(vec![0; (1 << 30) + 1])), large);
+    let message = builder().payload(vec![0; 16 << 20]).build().unwrap();
+    assert!(message.check_size(PAYLOAD_BYTES_MAX).is_ok());
+    let refused_by_size = message.check_size(PAYLOAD_BYTES_MAX - 1).unwrap_err();
+    assert_eq!(Some(refused_by_size.kind()), large);
     assert_eq!(refused(many(64)), None);
     assert_eq!(refused(many(65)), large);
     assert_eq!(refused(builder().header("n", text((64 << 10) - 1))), None);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{Error, ErrorKind, Message, Receipt, Returned, Sender, SenderOptions, Seq};
 use posthaste_wire::{Limits, TransferError};
 
@@ -214,7 +213,7 @@ fn take(
 #[inline]
 fn within_limits(message: &Message, limits: Limits) -> Result<(), Error> {
     let wide = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
-    let (payload, most) = (message.payload().len(), wide(limits.payload).min(PAYLOAD_BYTES_MAX));
+    let (payload, most) = (message.payload().len(), wide(limits.payload));
     let head = message.size() - payload;
     if payload > most {
         return Err(too_large("payload", payload, most));

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64 as GlobalU64;
 use std::time::{Duration, Instant};
 
-use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use posthaste_core::limits::{PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_MAX};
+use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use posthaste_core::sync::{Mutex, MutexGuard};
 use posthaste_core::task::lock;
 use posthaste_core::{
@@ -42,6 +43,7 @@ pub(crate) struct Engine {
     inbox_prefix: String,
     unmatched: AtomicU64,
     draining: AtomicBool,
+    payload_limit: AtomicUsize,
     drains: Drains,
 }
 
@@ -67,6 +69,7 @@ impl Engine {
                 inbox_prefix: format!("_ph.inbox.{:016x}", u64::from_be_bytes(name)),
                 unmatched: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
+                payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
                 drains: Drains::default(),
             }
         });
@@ -91,6 +94,15 @@ impl Engine {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
+    }
+
+    /// The largest payload that it takes, in bytes.
+    pub(crate) fn payload_limit(&self) -> usize {
+        self.payload_limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn limit_payload(&self, bytes: usize) {
+        self.payload_limit.store(bytes.min(PAYLOAD_BYTES_CEILING), Ordering::Relaxed);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
