@@ -1,6 +1,7 @@
 //! What both ends of a connection do with a socket: read in large pieces, write what has gathered,
 //! and keep one timer.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,11 @@ const CHUNK_MAX: usize = 128 << 10;
 const CHUNK_LARGE: usize = 512 << 10;
 /// What counts as a large message, by the bytes that its frame still needs.
 const LARGE: usize = 16 << 10;
+/// Buffers that are kept, once they are used up, for when nothing of what was read is in use any
+/// more: memory that is fresh from the system costs more than the bytes that are read into it.
+const SPENT_MAX: usize = 6;
+/// Smaller buffers are not kept: what they cost is little.
+const SPENT_MIN: usize = 32 << 10;
 /// Slices that one write hands to the system at most.
 const SLICES: usize = 64;
 
@@ -36,6 +42,8 @@ pub(crate) struct Pump {
     input: BytesMut,
     filled: usize,
     chunk: usize,
+    /// Buffers that were used up, the oldest first.
+    spent: VecDeque<BytesMut>,
     output: Output,
     /// Whether the socket has taken any of `output`.
     begun: bool,
@@ -53,6 +61,7 @@ impl Pump {
             input: BytesMut::new(),
             filled: 0,
             chunk: CHUNK_MIN,
+            spent: VecDeque::new(),
             output: Output::new(),
             begun: false,
             flushing: false,
@@ -102,9 +111,28 @@ impl Pump {
     /// has really come suggests, whatever length the peer claims.
     fn replace_input(&mut self, session_wants: usize) {
         let room = self.chunk.max(session_wants.min(self.filled));
-        let mut fresh = BytesMut::zeroed(self.filled + room);
+        let mut fresh = self.empty_buffer(self.filled + room);
         fresh[..self.filled].copy_from_slice(&self.input[..self.filled]);
-        self.input = fresh;
+        let mut spent = std::mem::replace(&mut self.input, fresh);
+        if self.chunk >= SPENT_MIN {
+            if self.spent.len() == SPENT_MAX {
+                self.spent.pop_front();
+            }
+            spent.clear();
+            self.spent.push_back(spent);
+        }
+    }
+
+    /// A buffer of that length: one that was used up, if nothing of it is in use any more.
+    fn empty_buffer(&mut self, len: usize) -> BytesMut {
+        let free = self.spent.iter_mut().position(|spent| spent.try_reclaim(len));
+        match free.and_then(|at| self.spent.remove(at)) {
+            Some(mut buffer) => {
+                buffer.resize(len, 0);
+                buffer
+            }
+            None => BytesMut::zeroed(len),
+        }
     }
 
     /// Hands what was read to the session; `take` gets the messages that it may have.
@@ -163,6 +191,7 @@ impl Pump {
     pub(crate) fn hang_up(&mut self) {
         self.connection = Box::new(HungUp);
         (self.input, self.filled) = (BytesMut::new(), 0);
+        self.spent = VecDeque::new();
         (self.output, self.flushing) = (Output::new(), false);
     }
 
@@ -196,6 +225,7 @@ impl Pump {
             self.input = BytesMut::new();
             self.chunk = CHUNK_MIN;
         }
+        self.spent = VecDeque::new();
         self.output.shrink();
     }
 }
