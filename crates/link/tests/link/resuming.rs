@@ -364,7 +364,9 @@ fn a_responder_that_is_cut_off_is_none_and_one_that_comes_back_is_one_again() {
         let held = sums.next_delivery().await.unwrap();
         world.pipe.cut();
         world.until("it is back", async || remote.stats().await.is_ok()).await;
-        assert_eq!(local.send(ask(2)).await.unwrap().matched, 1);
+        // Its links come back a moment after the connection.
+        let mut asked = async || local.send(ask(2)).await.unwrap().matched == 1;
+        world.until("its responder is one again", async || asked().await).await;
         let next = sums.next_delivery().await.unwrap();
         assert_eq!(next.message().correlation(), 2);
         held.ack();
