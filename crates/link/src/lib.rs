@@ -45,6 +45,7 @@
 
 mod codes;
 mod control;
+mod intake;
 mod numbering;
 mod pipe;
 mod planted;

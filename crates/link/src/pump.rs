@@ -1,49 +1,27 @@
 //! What both ends of a connection do with a socket: read in large pieces, write what has gathered,
 //! and keep one timer.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
 use posthaste_core::runtime::BoxTimer;
 use posthaste_core::transport::{BoxConnection, Connection, Peer};
 use posthaste_core::{Runtime, SharedRuntime};
-use posthaste_wire::{Link, Output, Session, Transfer};
+use posthaste_wire::{Input, Link, Output, Session, Transfer};
 
+use crate::intake::{Consume, Intake};
 use crate::planted::Planted;
 
-/// The buffer of a connection on which little happens.
-const CHUNK_MIN: usize = 4 << 10;
-/// The buffer of a busy connection: large enough that a system call is cheap per message, small
-/// enough that what was read is still in the cache when it is looked at.
-const CHUNK_MAX: usize = 128 << 10;
-/// The buffer of a connection with large messages: one that is cut by its end has to be copied, so
-/// there should be several in it.
-const CHUNK_LARGE: usize = 512 << 10;
-/// What counts as a large message, by the bytes that its frame still needs.
-const LARGE: usize = 16 << 10;
-/// Buffers that are kept, once they are used up, for when nothing of what was read is in use any
-/// more: memory that is fresh from the system costs more than the bytes that are read into it.
-const SPENT_MAX: usize = 6;
-/// Smaller buffers are not kept: what they cost is little.
-const SPENT_MIN: usize = 32 << 10;
 /// Slices that one write hands to the system at most.
 const SLICES: usize = 64;
 
 /// A socket with its buffers and its timer.
 pub(crate) struct Pump {
     connection: BoxConnection,
-    /// Initialised throughout; the first `filled` bytes are unread input. Messages are slices of
-    /// it, so it is never written again, only used up.
-    input: BytesMut,
-    filled: usize,
-    chunk: usize,
-    /// Buffers that were used up, the oldest first.
-    spent: VecDeque<BytesMut>,
+    intake: Intake,
     output: Output,
     /// Whether the socket has taken any of `output`.
     begun: bool,
@@ -58,10 +36,7 @@ impl Pump {
     pub(crate) fn new(connection: BoxConnection, runtime: &dyn Runtime) -> Self {
         Self {
             connection,
-            input: BytesMut::new(),
-            filled: 0,
-            chunk: CHUNK_MIN,
-            spent: VecDeque::new(),
+            intake: Intake::new(),
             output: Output::new(),
             begun: false,
             flushing: false,
@@ -87,52 +62,15 @@ impl Pump {
         cx: &mut Context<'_>,
         session_wants: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut room = self.input.len() - self.filled;
-        if room < (self.chunk / 8).max(session_wants.min(self.chunk)) {
-            self.replace_input(session_wants);
-            room = self.input.len() - self.filled;
-        }
-        let into = &mut self.input[self.filled..];
+        let into = self.intake.room(session_wants);
+        let room = into.len();
         let read = Pin::new(&mut self.connection).poll_read(cx, into);
         if read.is_pending() && self.planted.forgets_partial_frames {
-            self.filled = 0;
+            self.intake.forget_partial();
         }
-        let count = ready!(read)?;
-        let count = count.min(room);
-        self.filled += count;
-        if count == room {
-            let most = if session_wants >= LARGE { CHUNK_LARGE } else { CHUNK_MAX };
-            self.chunk = (self.chunk * 2).min(most);
-        }
+        let count = ready!(read)?.min(room);
+        self.intake.has_read(count, room);
         Poll::Ready(Ok(count))
-    }
-
-    /// Takes a fresh buffer, with the partial frame at its beginning. It is not larger than what
-    /// has really come suggests, whatever length the peer claims.
-    fn replace_input(&mut self, session_wants: usize) {
-        let room = self.chunk.max(session_wants.min(self.filled));
-        let mut fresh = self.empty_buffer(self.filled + room);
-        fresh[..self.filled].copy_from_slice(&self.input[..self.filled]);
-        let mut spent = std::mem::replace(&mut self.input, fresh);
-        if self.chunk >= SPENT_MIN {
-            if self.spent.len() == SPENT_MAX {
-                self.spent.pop_front();
-            }
-            spent.clear();
-            self.spent.push_back(spent);
-        }
-    }
-
-    /// A buffer of that length: one that was used up, if nothing of it is in use any more.
-    fn empty_buffer(&mut self, len: usize) -> BytesMut {
-        let free = self.spent.iter_mut().position(|spent| spent.try_reclaim(len));
-        match free.and_then(|at| self.spent.remove(at)) {
-            Some(mut buffer) => {
-                buffer.resize(len, 0);
-                buffer
-            }
-            None => BytesMut::zeroed(len),
-        }
     }
 
     /// Hands what was read to the session; `take` gets the messages that it may have.
@@ -142,12 +80,10 @@ impl Pump {
         now: Instant,
         take: impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
     ) {
-        let mut unread = self.input.split_to(self.filled);
-        session.handle_input_into(&mut unread, now, take);
-        self.filled = unread.len();
-        // Both halves are parts of one buffer, next to each other: joining them copies nothing.
-        unread.unsplit(std::mem::take(&mut self.input));
-        self.input = unread;
+        match self.intake.is_short() {
+            true => session.handle_progress(now),
+            false => self.intake.feed(Feed { session, now, take }),
+        }
     }
 
     /// Takes what has gathered in the session, if everything before is written.
@@ -190,8 +126,7 @@ impl Pump {
     /// Lets go of the socket; the timer goes on.
     pub(crate) fn hang_up(&mut self) {
         self.connection = Box::new(HungUp);
-        (self.input, self.filled) = (BytesMut::new(), 0);
-        self.spent = VecDeque::new();
+        self.intake.clear();
         (self.output, self.flushing) = (Output::new(), false);
     }
 
@@ -221,12 +156,21 @@ impl Pump {
 
     /// Gives back the memory that an idle connection has no use for.
     pub(crate) fn shrink(&mut self) {
-        if self.filled == 0 {
-            self.input = BytesMut::new();
-            self.chunk = CHUNK_MIN;
-        }
-        self.spent = VecDeque::new();
+        self.intake.shrink();
         self.output.shrink();
+    }
+}
+
+/// What was read goes into a session.
+struct Feed<'a, F> {
+    session: &'a mut Session,
+    now: Instant,
+    take: F,
+}
+
+impl<F: FnMut(Link, u64, Transfer) -> Option<Transfer>> Consume for Feed<'_, F> {
+    fn consume(self, unread: &mut impl Input) {
+        self.session.handle_input_into(unread, self.now, self.take);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::{Config, Limits};
 use crate::event::Event;
 use crate::frame::{Frame, Header, OpenRun, Piece, Run, Violation, kind};
 use crate::hello::Hello;
+use crate::input::Input;
 use crate::link::{Link, Outcome, Role, Stage, State};
 use crate::output::Output;
 use crate::preface::{self, FOREIGN_LINE, PREFACE, PREFACE_LEN, Preface, VERSION};
@@ -276,11 +277,11 @@ impl Session {
     /// ```
     pub fn handle_input_into(
         &mut self,
-        input: &mut BytesMut,
+        input: &mut impl Input,
         now: Instant,
         mut take: impl FnMut(Link, u64, Transfer) -> Option<Transfer>,
     ) {
-        if input.len() > self.leftover {
+        if input.as_ref().len() > self.leftover {
             self.received = now;
             self.pinged = None;
         }
@@ -289,11 +290,11 @@ impl Session {
             self.take_preface(input);
         }
         while self.phase == Phase::Hello || self.phase == Phase::Established {
-            let scan = self.scan(input);
+            let scan = self.scan(input.as_ref());
             self.wanted = scan.wanted;
             let violation = match scan.whole {
                 0 => None,
-                whole => self.take_frames(&input.split_to(whole).freeze(), &mut take).err(),
+                whole => self.take_frames(&input.take_front(whole), &mut take).err(),
             };
             if let Some(violation) = violation.or(scan.violation) {
                 self.violated(&violation);
@@ -305,7 +306,14 @@ impl Session {
             input.clear();
             self.wanted = 0;
         }
-        self.leftover = input.len();
+        self.leftover = input.as_ref().len();
+    }
+
+    /// Bytes have come that are not handed over yet, because they are fewer than
+    /// [`wanted`](Self::wanted): the peer is alive.
+    pub fn handle_progress(&mut self, now: Instant) {
+        self.received = now;
+        self.pinged = None;
     }
 
     /// The connection has ended, or has failed. Without a goodbye before, that is the end with
@@ -377,11 +385,11 @@ impl Session {
 
     // What the parts share.
 
-    fn take_preface(&mut self, input: &mut BytesMut) {
-        match preface::judge(input) {
+    fn take_preface(&mut self, input: &mut impl Input) {
+        match preface::judge(input.as_ref()) {
             Preface::Partial(wanted) => self.wanted = wanted,
             Preface::Version(VERSION) => {
-                drop(input.split_to(PREFACE_LEN));
+                drop(input.take_front(PREFACE_LEN));
                 self.phase = Phase::Hello;
             }
             Preface::Version(version) => {
@@ -389,6 +397,7 @@ impl Session {
                 self.goodbye(Code::Version, &reason);
             }
             Preface::Foreign => {
+                let input = input.as_ref();
                 let begins = input.get(..input.len().min(16)).unwrap_or_default().escape_ascii();
                 let reason =
                     format!("the peer does not speak Posthaste: it began with \"{begins}\"");
