@@ -40,6 +40,7 @@ impl<'a> Frame<'a> {
 }
 
 /// A TRANSFER: a message, or its first piece.
+#[derive(Clone, Copy)]
 pub(crate) struct Piece<'a> {
     pub(crate) link: u16,
     pub(crate) hop: Hop,

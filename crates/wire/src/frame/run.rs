@@ -109,6 +109,7 @@ pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A RUN that has come.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) link: u16,
     pub(crate) attributes: u8,

@@ -144,7 +144,8 @@ fn a_link_that_was_opened_again_begins_anew() {
     pair.pump();
     pair.server.closed(at_server, posthaste_wire::Code::Ok, "");
     pair.pump();
-    (events(&mut pair.client), events(&mut pair.server));
+    events(&mut pair.client);
+    events(&mut pair.server);
     let (new, _) = pair.sender();
     assert_eq!(new.id(), old.id());
     for _ in 0..2 {
