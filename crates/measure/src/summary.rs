@@ -115,16 +115,22 @@ impl Summary {
         format!("±{:.0} %", self.spread() * 100.0)
     }
 
-    /// The median of ratios for people.
+    /// The median of ratios for people, in three significant digits.
     ///
     /// ```
     /// use posthaste_measure::Summary;
     ///
-    /// assert_eq!(Summary::of(&[1.5, 1.61, 1.7]).unwrap().times(), "1.61x");
+    /// let times = |ratio: f64| Summary::of(&[ratio]).unwrap().times();
+    /// assert_eq!([1.614, 16.14, 1_614.2].map(times), ["1.61x", "16.1x", "1614x"]);
     /// ```
     #[must_use]
     pub fn times(&self) -> String {
-        format!("{:.2}x", self.median)
+        let places = match self.median.abs() {
+            below if below < 9.995 => 2,
+            below if below < 99.95 => 1,
+            _ => 0,
+        };
+        format!("{:.places$}x", self.median)
     }
 
     /// The same in another unit: every value times `factor`, which is positive.
