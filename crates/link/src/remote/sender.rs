@@ -1,6 +1,7 @@
 //! Sending through a remote: messages go straight into the connection's shared output, and are
 //! kept until they have their outcome.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -82,6 +83,36 @@ impl Sender for RemoteSender {
             }
         }
         taken
+    }
+
+    fn poll_send_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>> {
+        if self.closed {
+            return Poll::Ready(Err(Error::closed("the sender")));
+        }
+        let shared = &*self.alive.0;
+        let timed = messages.iter().any(|message| message.deadline().is_some());
+        let now = timed.then(|| shared.runtime.now());
+        let mut state = shared.lock();
+        let mut outcome = Poll::Ready(Ok(()));
+        while let Some(message) = messages.pop_front() {
+            let mut slot = Some(message);
+            outcome = take(&mut state, self.key, &mut slot, now).map_ok(|_| ());
+            if let Some(message) = slot {
+                messages.push_front(message);
+                break;
+            }
+        }
+        if outcome.is_pending()
+            && let Some(sender) = state.sender(self.key)
+        {
+            sender.wait_for_room(cx);
+        }
+        shared.unlock(state);
+        outcome
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
