@@ -1,0 +1,72 @@
+//! nats-server, driven by a raw socket with batches made by hand, which no client library can beat,
+//! and by async-nats.
+
+mod client;
+mod raw;
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::peer::{Api, Contender, Peer, Program, Script};
+use crate::server;
+use crate::stage::Stage;
+use crate::work::{Executor, Via, Work};
+
+/// Where messages are published, and where requests go.
+const SUBJECT: &str = "bench";
+/// The group that shares messages.
+const GROUP: &str = "group";
+/// The names of the two ways to drive it.
+const RAW: &str = "raw client";
+const CLIENT: &str = "async-nats";
+
+/// The peer.
+pub(crate) struct Nats;
+
+impl Peer for Nats {
+    fn name(&self) -> &'static str {
+        "nats-server"
+    }
+
+    fn missing(&self) -> Option<String> {
+        server::missing("nats-server", &["nats-server"])
+    }
+
+    fn version(&self) -> Option<String> {
+        let client = crate::versions::of_crate("async-nats").unwrap_or_default();
+        let server = server::version("nats-server", &["--version"])?;
+        Some(format!("{server}, async-nats {client}"))
+    }
+
+    fn contenders(&self, work: &Work) -> Vec<Contender> {
+        let peer = self.name();
+        let ways = [(RAW, Api::Batch, Executor::Threads), (CLIENT, Api::One, Executor::TokioMt)];
+        match work {
+            Work::PubSub { .. } | Work::Group { .. } => ways
+                .map(|(variant, api, executor)| Contender::relay(peer, variant, api, executor))
+                .into(),
+            Work::Ask { .. } | Work::Paced { via: Via::Broker, .. } => ways
+                .map(|(variant, _, executor)| Contender::ask(peer, variant, Api::One, executor))
+                .into(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn program(&self, script: &Script) -> Result<Option<Program>> {
+        if script.role != "broker" {
+            return Ok(None);
+        }
+        let address = server::free_address()?;
+        let mut command = Command::new(server::find("nats-server")?);
+        command.args(["--addr", "127.0.0.1", "--port"]).arg(server::port_of(&address));
+        Ok(Some(Program::new(command, address)))
+    }
+
+    fn play(&self, stage: &Stage) -> Result<()> {
+        match stage.script().variant.as_str() {
+            CLIENT => client::play(stage),
+            _ => raw::play(stage),
+        }
+    }
+}
