@@ -11,6 +11,7 @@ mod executor;
 mod figures;
 mod goals;
 mod in_process;
+mod keeper;
 mod pacer;
 mod peer;
 mod peers;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::control::Late;
-use crate::peer::{Contender, Peer, Script};
+use crate::peer::{Contender, Script};
 use crate::process::Process;
 use crate::work::Work;
 
@@ -60,7 +60,6 @@ impl Sample {
 /// # Errors
 /// Why there is no figure: a process that failed, ended, or hung.
 pub(crate) fn play(
-    peer: &dyn Peer,
     contender: &Contender,
     work: &Work,
     pace: Pace,
@@ -82,10 +81,7 @@ pub(crate) fn play(
             rate,
             folder: folder.path().to_owned(),
         };
-        let process = match peer.program(&script)? {
-            Some(program) => Process::program(program, &script)?,
-            None => Process::role(&script)?,
-        };
+        let process = Process::start(&script)?;
         addresses.push((script.role, process.address().to_owned()));
         processes.push(process);
     }
@@ -94,7 +90,7 @@ pub(crate) fn play(
     std::thread::sleep(pace.measure);
     let after = processes.iter_mut().map(Process::mark).collect::<Result<Vec<_>>>()?;
 
-    let roles = processes.iter().map(Process::name).zip(before.iter().zip(&after));
+    let roles = processes.iter().map(Process::role).zip(before.iter().zip(&after));
     let counting = roles.clone().find(|(role, _)| *role == contender.counts);
     let (_, (first, last)) = counting.context("nobody counts")?;
     let count = last.count - first.count;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use posthaste_measure::Summary;
 
 use crate::Args;
-use crate::peer::{Contender, Peer};
+use crate::peer::Contender;
 use crate::peers;
 use crate::report::{self, note};
 use crate::round::{self, Pace, Sample};
@@ -31,7 +31,6 @@ pub(crate) struct RowPlan {
 
 /// A contender of a row; missing ones are kept, so that they are named.
 pub(crate) struct Entry {
-    pub(crate) peer: &'static dyn Peer,
     pub(crate) contender: Contender,
     pub(crate) missing: Option<String>,
 }
@@ -79,7 +78,7 @@ impl RowPlan {
             for contender in peer.contenders(&row.work) {
                 let label = contender.label();
                 if only.is_empty() || only.iter().any(|part| label.contains(part.as_str())) {
-                    contenders.push(Entry { peer: *peer, contender, missing: missing.clone() });
+                    contenders.push(Entry { contender, missing: missing.clone() });
                 }
             }
         }
@@ -127,7 +126,7 @@ fn run_row(plan: &RowPlan, all: &Plan, peaks: &mut Peaks) -> RowResult {
             }
             let sample = peaks.of(entry, &plan.row.work, all).and_then(|peak| {
                 let rate = plan.row.work.rate(peak);
-                round::play(entry.peer, &entry.contender, &plan.row.work, all.pace, rate)
+                round::play(&entry.contender, &plan.row.work, all.pace, rate)
             });
             if let Err(error) = &sample {
                 note(&format!("{}, round {round}: {error:#}", entry.contender.label()));
@@ -153,7 +152,7 @@ impl Peaks {
         if let Some((_, _, peak)) = known {
             return Ok(Some(*peak));
         }
-        let measure = |_| round::play(entry.peer, &entry.contender, &closed, all.pace, None);
+        let measure = |_| round::play(&entry.contender, &closed, all.pace, None);
         let rates = (0..PEAK_ROUNDS).map(measure).map(|sample| Ok(sample?.rate()));
         let rates = rates.collect::<Result<Vec<_>>>().context("its peak cannot be measured")?;
         let peak = Summary::of(&rates).context("its peak was not measured")?.median;

@@ -13,6 +13,7 @@ use posthaste_measure::{Latency, Usage};
 
 use crate::control::{ASK_MARK, Mark, Said};
 use crate::executor::Engine;
+use crate::keeper;
 use crate::peer::Script;
 use crate::peers;
 
@@ -42,8 +43,11 @@ impl Stage {
 
     fn play(script: &str) -> Result<()> {
         let script: Script = serde_json::from_str(script).context("the script cannot be read")?;
+        let peer = peers::find(&script.peer).context("there is no such peer")?;
+        if let Some(program) = peer.program(&script)? {
+            return keeper::keep(program);
+        }
         let stage = Self { script: Arc::new(script), done: Arc::default() };
-        let peer = peers::find(&stage.script.peer).context("there is no such peer")?;
         let done = Arc::clone(&stage.done);
         std::thread::Builder::new().name("control".into()).spawn(move || listen(&done))?;
         peer.play(&stage)?;
@@ -164,7 +168,8 @@ impl Done {
     }
 }
 
-fn say(said: &Said) {
+/// Says something to the orchestrator.
+pub(crate) fn say(said: &Said) {
     let line = serde_json::to_string(said).unwrap_or_default();
     let mut stdout = std::io::stdout().lock();
     // When nobody listens any more, the end of the input says so as well.
