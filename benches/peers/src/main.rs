@@ -25,6 +25,7 @@ mod server;
 mod socket;
 mod stage;
 mod versions;
+mod window;
 mod work;
 
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 use crate::stage::{Answers, Stage};
 
 /// How many requests may be unanswered; what is due beyond that waits, and its time counts.
-const UNANSWERED_MAX: usize = 10_000;
+const UNANSWERED_MAX: usize = 4_096;
 
 /// Says which requests are due.
 pub(crate) struct Pacer {

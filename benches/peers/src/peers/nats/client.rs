@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 use super::{GROUP, SUBJECT};
 use crate::pacer;
 use crate::stage::{Meter, Stage};
+use crate::window::{Taken, Window};
 use crate::work::Work;
 
 /// How many messages wait in the client until they are written, and until they are taken.
@@ -22,8 +23,9 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
         match (stage.script().role.as_str(), work) {
             ("receiver", work) => {
                 let count = work.subscribers();
-                for _ in 0..count {
-                    engine.spawn(take(subscribe(&stage, work).await?, stage.meter()));
+                for nth in 0..count {
+                    let subscriber = subscribe(&stage, work).await?;
+                    engine.spawn(take(subscriber, stage.meter(), Taken::none(&stage, nth)?));
                 }
                 stage.ready("");
                 std::future::pending().await
@@ -32,7 +34,9 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
                 let client = connect(&stage).await?;
                 let meter = stage.meter();
                 stage.ready("");
+                let mut window = Window::open(&stage)?;
                 loop {
+                    window.take_async(1).await?;
                     client.publish(SUBJECT, payload.clone()).await?;
                     meter.add(1);
                 }
@@ -92,8 +96,9 @@ async fn subscribe(stage: &Stage, work: Work) -> Result<Subscriber> {
     Ok(subscriber)
 }
 
-async fn take(mut subscriber: Subscriber, meter: Meter) -> Result<()> {
+async fn take(mut subscriber: Subscriber, meter: Meter, mut taken: Taken) -> Result<()> {
     while subscriber.next().await.is_some() {
+        taken.add(1)?;
         meter.add(1);
     }
     bail!("the subscription has ended")

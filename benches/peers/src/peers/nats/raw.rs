@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::{GROUP, SUBJECT};
 use crate::pacer::Pacer;
 use crate::peers::framed::BATCH_BYTES;
-use crate::stage::{Meter, Stage};
+use crate::stage::Stage;
+use crate::window::{Taken, Window};
 use crate::work::Work;
 
 /// Where answers go.
@@ -35,7 +36,9 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
             let one = publication(SUBJECT, "", &payload);
             let count = BATCH_BYTES.div_ceil(one.len());
             let batch = one.repeat(count);
+            let mut window = Window::open(stage)?;
             loop {
+                window.take(count)?;
                 connection.stream.write_all(&batch)?;
                 meter.add(count);
             }
@@ -77,10 +80,9 @@ fn receive(stage: &Stage, subscribe: &str, connections: usize) -> Result<()> {
         (0..connections).map(|_| Connection::open(stage, subscribe)).collect::<Result<_>>()?;
     stage.ready("");
     std::thread::scope(|scope| {
-        for connection in connections {
-            let meter = stage.meter();
+        for (nth, connection) in connections.into_iter().enumerate() {
             scope.spawn(move || {
-                if let Err(error) = connection.count(&meter) {
+                if let Err(error) = connection.count(stage, nth) {
                     crate::stage::fail(&error);
                 }
             });
@@ -121,9 +123,12 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; READ_BYTES], filled: 0 })
     }
 
-    fn count(mut self, meter: &Meter) -> Result<()> {
+    fn count(mut self, stage: &Stage, nth: usize) -> Result<()> {
+        let (meter, mut taken) = (stage.meter(), Taken::none(stage, nth)?);
         loop {
-            meter.add(self.messages(|_, _| ())?);
+            let count = self.messages(|_, _| ())?;
+            taken.add(count)?;
+            meter.add(count);
         }
     }
 

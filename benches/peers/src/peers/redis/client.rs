@@ -8,6 +8,7 @@ use redis::aio::PubSubStream;
 
 use super::CHANNEL;
 use crate::stage::{Meter, Stage};
+use crate::window::{Taken, Window};
 
 /// How many bytes of payload a pipeline carries, about, and how many messages at most.
 const PIPELINE_BYTES: usize = 256 << 10;
@@ -19,15 +20,15 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
         let client = Client::open(format!("redis://{}/", stage.address_of("broker")?))?;
         match stage.script().role.as_str() {
             "receiver" => {
-                for _ in 0..stage.script().work.subscribers() {
+                for nth in 0..stage.script().work.subscribers() {
                     let (mut sink, messages) = client.get_async_pubsub().await?.split();
                     sink.subscribe(CHANNEL).await?;
-                    let meter = stage.meter();
+                    let (meter, taken) = (stage.meter(), Taken::none(&stage, nth)?);
                     engine.spawn(async move {
-                        let taken = take(messages, &meter).await;
+                        let ended = take(messages, meter, taken).await;
                         // The subscription ends with its sink.
                         drop(sink);
-                        taken
+                        ended
                     });
                 }
                 stage.ready("");
@@ -43,7 +44,9 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
                 let mut connection = client.get_multiplexed_async_connection().await?;
                 let meter = stage.meter();
                 stage.ready("");
+                let mut window = Window::open(&stage)?;
                 loop {
+                    window.take_async(count).await?;
                     pipeline.query_async::<()>(&mut connection).await?;
                     meter.add(count);
                 }
@@ -53,9 +56,10 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
     })
 }
 
-async fn take(mut messages: PubSubStream, meter: &Meter) -> Result<()> {
+async fn take(mut messages: PubSubStream, meter: Meter, mut taken: Taken) -> Result<()> {
     while let Some(message) = messages.next().await {
         std::hint::black_box(message.get_payload_bytes());
+        taken.add(1)?;
         meter.add(1);
     }
     bail!("the subscription has ended")

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::CHANNEL;
 use crate::peers::framed::BATCH_BYTES;
-use crate::stage::{Meter, Stage};
+use crate::stage::Stage;
+use crate::window::{Taken, Window};
 
 /// How much is read at a time; the largest message has room several times.
 const READ_BYTES: usize = 512 << 10;
@@ -31,7 +32,9 @@ fn send(stage: &Stage) -> Result<()> {
     let one = command(&[b"PUBLISH", CHANNEL.as_bytes(), &stage.payload()]);
     let count = BATCH_BYTES.div_ceil(one.len());
     let batch = one.repeat(count);
+    let mut window = Window::open(stage)?;
     loop {
+        window.take(count)?;
         stream.write_all(&batch)?;
         meter.add(count);
     }
@@ -64,10 +67,9 @@ fn receive(stage: &Stage) -> Result<()> {
     }
     stage.ready("");
     std::thread::scope(|scope| {
-        for stream in streams {
-            let meter = stage.meter();
+        for (nth, stream) in streams.into_iter().enumerate() {
             scope.spawn(move || {
-                if let Err(error) = take(stream, &meter) {
+                if let Err(error) = take(stream, stage, nth) {
                     crate::stage::fail(&error);
                 }
             });
@@ -76,7 +78,8 @@ fn receive(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn take(mut stream: TcpStream, meter: &Meter) -> Result<()> {
+fn take(mut stream: TcpStream, stage: &Stage, nth: usize) -> Result<()> {
+    let (meter, mut taken) = (stage.meter(), Taken::none(stage, nth)?);
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
@@ -91,6 +94,7 @@ fn take(mut stream: TcpStream, meter: &Meter) -> Result<()> {
         }
         buffer.copy_within(at..filled, 0);
         filled -= at;
+        taken.add(count)?;
         meter.add(count);
     }
 }
