@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use posthaste_wire::fields::Fields;
 use posthaste_wire::{
-    Code, Config, Event, Frame, Header, Hop, Limits, Outcome, Output, Role, Session,
+    Code, Config, Event, Frame, Header, Hop, Limits, Outcome, Output, Payloads, Role, Session,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -27,6 +27,8 @@ struct Parts {
     text: String,
     bytes: Vec<u8>,
     more: Vec<u8>,
+    /// Payloads, each behind its length.
+    run: Vec<u8>,
 }
 
 impl Parts {
@@ -61,8 +63,9 @@ impl Parts {
             15 => Frame::Confirm { link, upto: a, matched: b, level: d, nodes: c },
             16 => Frame::Return { link, seq: a, code, level: d, reason },
             17 => {
-                use Outcome::{Ack, Dropped, Reject, Release, Retry};
-                let outcome = [Ack, Retry, Reject, Release, Dropped][usize::from(d) % 5];
+                use Outcome::{Ack, Dropped, Lost, Reject, Release, Retry, Taken};
+                let outcomes = [Ack, Retry, Reject, Release, Dropped, Taken, Lost];
+                let outcome = outcomes[usize::from(d) % outcomes.len()];
                 let after = self.after.map(Duration::from_micros);
                 Frame::Settle { link, outcome, first: a, last: b, after, why: reason }
             }
@@ -71,6 +74,13 @@ impl Parts {
             20 => Frame::Call { id: c, method: self.code, body: bytes },
             21 => Frame::Result { id: c, code, body: bytes },
             22 => Frame::Notice { code, body: bytes },
+            23 => {
+                let payloads = Payloads::new(&self.run).expect("two payloads or more");
+                Frame::Run { link, attributes: d, head: bytes, payloads }
+            }
+            24 => Frame::Extend { link, number: a },
+            25 => Frame::Cancelled { link, number: a },
+            26 => Frame::Cancel { body: bytes },
             _ => Frame::Unknown { kind: 0x80 | d, flags: 0x80 | d, link, body: bytes },
         }
     }
@@ -89,14 +99,24 @@ fn hop() -> impl Strategy<Value = Hop> {
     )
 }
 
+fn run() -> impl Strategy<Value = Vec<u8>> {
+    vec(vec(any::<u8>(), 0..40), 2..8).prop_map(|payloads| {
+        let behind_its_length = |payload: Vec<u8>| {
+            let len = u32::try_from(payload.len()).unwrap();
+            [&len.to_le_bytes()[..], &payload].concat()
+        };
+        payloads.into_iter().flat_map(behind_its_length).collect()
+    })
+}
+
 fn parts() -> impl Strategy<Value = Parts> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u8>());
     let bytes = || vec(any::<u8>(), 0..300);
     let after = option::of(any::<u64>());
-    let fixed = (0..24_u8, 1..=u16::MAX, numbers, any::<u16>(), hop(), after);
-    (fixed, "\\PC{0,200}", bytes(), bytes()).prop_map(|(fixed, text, bytes, more)| {
+    let fixed = (0..28_u8, 1..=u16::MAX, numbers, any::<u16>(), hop(), after);
+    (fixed, "\\PC{0,200}", bytes(), bytes(), run()).prop_map(|(fixed, text, bytes, more, run)| {
         let (kind, link, numbers, code, hop, after) = fixed;
-        Parts { kind, link, numbers, code, hop, after, text, bytes, more }
+        Parts { kind, link, numbers, code, hop, after, text, bytes, more, run }
     })
 }
 
@@ -114,7 +134,7 @@ proptest! {
 
     #[test]
     fn what_decodes_from_any_bytes_encodes_to_the_same_bytes(
-        kind in prop_oneof![0x01..=0x05_u8, 0x10..=0x16_u8, 0x20..=0x29_u8, 0x30..=0x33_u8],
+        kind in prop_oneof![0x01..=0x05_u8, 0x10..=0x16_u8, 0x20..=0x2a_u8, 0x30..=0x33_u8],
         flags in prop_oneof![3 => Just(0), 1 => 0..32_u8, 1 => any::<u8>()],
         link in 0..3_u16,
         body in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..60),

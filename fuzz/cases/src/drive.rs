@@ -15,8 +15,8 @@ use crate::weigh::weigh;
 /// What may wait to be written: 4 MiB of control frames, and what this driver sends itself.
 const OUTPUT_MAX: usize = (4 << 20) + (2 << 20);
 
-/// The smallest frame that makes an event takes eight bytes of input.
-const BYTES_PER_EVENT: usize = 8;
+/// The least that makes an event is an empty message of a RUN: four bytes of input.
+const BYTES_PER_EVENT: usize = 4;
 
 /// Arbitrary bytes in arbitrary pieces against a client, fresh or established.
 pub fn session_client(data: &[u8]) {

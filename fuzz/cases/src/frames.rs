@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
-use posthaste_wire::{Code, Frame, Header, Hop, Outcome, Role};
+use posthaste_wire::{Code, Frame, Header, Hop, Outcome, Payloads, Role};
 
 use crate::scene::Side;
 
@@ -134,6 +134,7 @@ pub fn samples() -> Vec<Sample> {
     let mut samples = about_the_connection();
     samples.extend(about_links());
     samples.extend(messages());
+    samples.extend(runs());
     samples
 }
 
@@ -269,5 +270,25 @@ fn messages() -> Vec<Sample> {
         Sample::new("last FRAGMENT to the client", BY_CLIENT, piece(6, false), &[("piece", REST)]),
         Sample::new("CREDIT to the server", BY_SERVER, credit(2), &granted),
         Sample::new("CREDIT to the client", BY_CLIENT, credit(1), &granted),
+    ]
+}
+
+fn runs() -> Vec<Sample> {
+    let payloads = b"\x03\0\0\0one\0\0\0\0\x05\0\0\0three";
+    let payloads = Payloads::new(payloads).expect("three payloads");
+    let run = |link| Frame::Run { link, attributes: 3, head: b"head", payloads };
+    let fields = [
+        ("head length", 3),
+        ("attributes", 1),
+        ("head", 4),
+        ("first length", 4),
+        ("first payload", 3),
+        ("second length", 4),
+        ("third length", 4),
+        ("third payload", REST),
+    ];
+    vec![
+        Sample::new("RUN to the server", BY_SERVER, run(1), &fields),
+        Sample::new("RUN to the client", BY_CLIENT, run(2), &fields),
     ]
 }

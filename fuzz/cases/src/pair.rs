@@ -16,6 +16,8 @@ use crate::weigh::weigh;
 
 /// Payloads from none at all to the largest, some of which travel in fragments.
 const SIZES: [usize; 8] = [0, 1, 90, 1_000, 4_000, 4_100, 9_000, 20_000];
+/// Few heads, so that messages are alike and go out together.
+const HEADS: [&[u8]; 4] = [b"topic", b"", b"topics", b"topic"];
 const OUTCOMES: [Outcome; 4] = [Outcome::Ack, Outcome::Retry, Outcome::Reject, Outcome::Release];
 /// What may wait to be written: what gathers, control output, and one message more.
 const OUTPUT_MAX: usize = (1 << 20) + (4 << 20) + (32 << 10);
@@ -27,7 +29,8 @@ const OUTPUT_MAX: usize = (1 << 20) + (4 << 20) + (32 << 10);
 /// a session ends that had no reason to.
 pub fn converse(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let mut pair = Pair::new(choices.below(8));
+    let kind = choices.below(16);
+    let mut pair = Pair::new(kind % 8, kind >= 8);
     while !choices.is_over() {
         pair.step(&mut choices);
         pair.check_bounds();
@@ -57,6 +60,8 @@ struct Pair {
     /// What may happen in this conversation: ends of all kinds, bytes that nobody has said.
     breaks: bool,
     injects: bool,
+    /// Most messages are taken as they come, rather than told as events.
+    takes: bool,
     /// Somebody had a reason to end the session.
     may_end: bool,
     /// Bytes came in between that nobody has said: all that holds from here are the bounds.
@@ -110,7 +115,7 @@ impl Model {
 
 impl Pair {
     /// Most conversations are harmless: little can be said about one that somebody breaks.
-    fn new(kind: usize) -> Self {
+    fn new(kind: usize, takes: bool) -> Self {
         let now = start();
         let end = |session| End {
             session,
@@ -137,6 +142,7 @@ impl Pair {
             calling: Vec::new(),
             breaks: kind == 6,
             injects: kind == 7,
+            takes,
             may_end: false,
             tainted: false,
         }
@@ -184,27 +190,51 @@ impl Pair {
         end.wire.extend(said);
         let count = end.wire.len().min(most);
         let piece: Vec<u8> = end.wire.drain(..count).collect();
-        let to = other(from);
+        let (to, takes) = (other(from), self.takes);
+        // An empty message of a RUN takes less on the wire than it does once it is there.
+        let told = 2 * self.granted(from) * size_of::<Event>();
+        let mut taken = Vec::new();
         let end = self.end(to);
         end.input.extend_from_slice(&piece);
-        let known = end.input.len() + end.session.output_len();
-        weigh(known, || end.session.handle_input(&mut end.input, now));
+        let known = end.input.len() + end.session.output_len() + told;
+        weigh(known, || {
+            end.session.handle_input_into(&mut end.input, now, |link, seq, transfer| {
+                if !takes || seq % 4 == 0 {
+                    return Some(transfer);
+                }
+                taken.push(Event::Transfer { link, seq, transfer });
+                None
+            });
+        });
         self.listen(from);
+        for event in taken {
+            self.hears(to, event);
+        }
         self.listen(to);
+    }
+
+    /// How many messages from this side there may still be.
+    fn granted(&self, from: Side) -> usize {
+        let of = self.links.values().filter(|model| model.sends_from() == from);
+        of.map(|model| usize::try_from(model.granted).unwrap_or(0) - model.delivered).sum()
     }
 
     /// Hears everything that a session has to tell.
     fn listen(&mut self, side: Side) {
         while let Some(event) = self.end(side).session.poll_event() {
-            assert!(!self.end(side).ended, "nothing comes after the end");
-            if let Event::Ended { code, reason, .. } = &event {
-                assert!(self.may_end, "the {side:?} ended: {code}, {reason}");
-                self.end(side).ended = true;
-            } else if !self.tainted {
-                match side {
-                    Side::Client => self.client_hears(event),
-                    Side::Server => self.server_hears(event),
-                }
+            self.hears(side, event);
+        }
+    }
+
+    fn hears(&mut self, side: Side, event: Event) {
+        assert!(!self.end(side).ended, "nothing comes after the end");
+        if let Event::Ended { code, reason, .. } = &event {
+            assert!(self.may_end, "the {side:?} ended: {code}, {reason}");
+            self.end(side).ended = true;
+        } else if !self.tainted {
+            match side {
+                Side::Client => self.client_hears(event),
+                Side::Server => self.server_hears(event),
             }
         }
     }
@@ -336,17 +366,24 @@ impl Pair {
         self.links.keys().rev().nth(back).copied()
     }
 
+    /// One message, or several of one length.
     fn transfer(&mut self, choices: &mut Choices<'_>) {
         let Some(place) = self.any_link(choices) else { return };
         let len = choices.one_of(&SIZES);
+        for _ in 0..choices.one_of(&[1, 1, 2, 9]) {
+            self.send(place, len);
+        }
+    }
+
+    fn send(&mut self, place: Place, len: usize) {
         let identity = self.next_message;
         let Some(model) = self.links.get_mut(&place) else { return };
         let side = model.sends_from();
         let Some(link) = model.at(side) else { return };
-        let payload = Bytes::from(vec![fill(identity); len]);
+        let payload = Bytes::from(payload_of(identity, len));
         let end = self.end(side);
         let room = end.session.room(link);
-        let sent = end.session.transfer(link, &Hop::default(), &identity.to_le_bytes(), &payload);
+        let sent = end.session.transfer(link, &Hop::default(), head_of(identity), &payload);
         assert_eq!(sent.is_ok(), room, "there is room if and only if a message is taken");
         let Ok(seq) = sent else { return };
         self.next_message += 1;
@@ -604,9 +641,9 @@ impl Model {
         let (identity, len) = self.sent[self.delivered];
         self.delivered += 1;
         assert_eq!(seq, self.delivered as u64);
-        assert_eq!(transfer.head, identity.to_le_bytes()[..]);
+        assert_eq!(transfer.head, head_of(identity));
         assert_eq!(transfer.payload.len(), len);
-        assert!(transfer.payload.iter().all(|byte| *byte == fill(identity)));
+        assert!(transfer.payload == payload_of(identity, len));
     }
 }
 
@@ -626,7 +663,14 @@ fn other(side: Side) -> Side {
     }
 }
 
+/// Several in a row have the same.
+fn head_of(identity: u64) -> &'static [u8] {
+    HEADS[usize::try_from(identity / 16).unwrap_or(0) % HEADS.len()]
+}
+
 /// What the payload of a message consists of.
-fn fill(identity: u64) -> u8 {
-    identity.to_le_bytes()[0]
+fn payload_of(identity: u64, len: usize) -> Vec<u8> {
+    let mut payload = identity.to_le_bytes().repeat(len.div_ceil(8));
+    payload.truncate(len);
+    payload
 }

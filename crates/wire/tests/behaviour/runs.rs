@@ -268,6 +268,22 @@ fn a_swap_begins_anew() {
     assert_eq!(counts(&mut pair.client), [1]);
 }
 
+#[test]
+fn nothing_joins_another_frame_that_is_where_a_message_was_before_the_swap() {
+    let mut pair = Pair::new();
+    let (link, _) = pair.sender();
+    send(&mut pair.client, link, b"xyz");
+    let before = output(&mut pair.client);
+    // A call whose bytes are those of the message from its word on.
+    pair.client.call(4, u16::from_le_bytes(*b"he"), b"adxyz").unwrap();
+    send(&mut pair.client, link, b"xyz");
+    let bytes = output(&mut pair.client);
+    assert_eq!(bytes[8..before.len()], before[8..]);
+    let [Frame::Call { id: 4, .. }, Frame::Transfer { .. }] = frames(&bytes)[..] else {
+        panic!("{:?}", frames(&bytes))
+    };
+}
+
 /// The payloads of what came on a link.
 fn payloads(told: &[Event], id: u16) -> Vec<&Bytes> {
     let mut payloads = Vec::new();
