@@ -1,5 +1,6 @@
 //! What the in-process broker does beyond the laws that the conformance kit holds it to.
 
+mod accounts;
 #[path = "../common/mod.rs"]
 mod common;
 mod draining;

@@ -1,0 +1,266 @@
+//! Accounts that are put off: what was handed out is held until somebody says what became of it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use posthaste_core::{
+    Ack, Broker, Delivery, Message, Receiver, ReceiverExt, SenderExt, Subscription,
+};
+use posthaste_memory::MemoryReceiver;
+
+use super::common::Memory;
+use super::waiting::Woken;
+use super::{event, job, ledger, receiver, sender, topic, with_clock};
+
+/// A subscriber whose accounts are put off, and so many messages for it.
+fn deferring(memory: &Memory, count: usize) -> MemoryReceiver {
+    let mut subscriber = receiver(memory, &Subscription::topic("a").unwrap());
+    assert!(subscriber.defer_accounts());
+    put(memory, count);
+    subscriber
+}
+
+fn put(memory: &Memory, count: usize) {
+    let mut sending = sender(memory);
+    for _ in 0..count {
+        sending.try_send(event("a", "x")).unwrap();
+    }
+}
+
+/// Takes so many, which have to be there.
+fn take(receiver: &mut MemoryReceiver, count: usize) {
+    let mut got = Vec::new();
+    while got.len() < count {
+        let more = pollster::block_on(receiver.recv_many(&mut got, count)).unwrap();
+        assert!(more > 0, "not the end");
+    }
+    assert_eq!(got.len(), count);
+    got.into_iter().for_each(Delivery::ack);
+}
+
+/// What is held, taken, and dropped.
+fn books(memory: &Memory) -> (u64, u64, u64) {
+    let ledger = ledger(memory);
+    (ledger.held, ledger.auto, ledger.dropped)
+}
+
+#[test]
+fn what_was_handed_out_is_held_until_it_is_accounted_for() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 5);
+    take(&mut subscriber, 3);
+    assert_eq!(books(&memory), (5, 0, 0), "an ack says nothing: it is settled already");
+    subscriber.account(2, 0);
+    assert_eq!(books(&memory), (3, 2, 0));
+    subscriber.account(0, 1);
+    assert_eq!(books(&memory), (2, 2, 1));
+    assert_eq!(ledger(&memory).dropped_by["connection_lost"], 1);
+    take(&mut subscriber, 2);
+    subscriber.account(1, 1);
+    assert_eq!(books(&memory), (0, 3, 2));
+    assert_eq!(ledger(&memory).dropped_by["connection_lost"], 2);
+}
+
+#[test]
+fn deliveries_that_come_one_by_one_are_put_off_as_well() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 2);
+    for held in [2, 2] {
+        drop(subscriber.try_recv().unwrap().expect("a message is there"));
+        assert_eq!(books(&memory), (held, 0, 0));
+    }
+    subscriber.account(1, 1);
+    assert_eq!(books(&memory), (0, 1, 1));
+}
+
+#[test]
+fn more_than_was_handed_out_is_not_counted() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 5);
+    subscriber.account(5, 5);
+    assert_eq!(books(&memory), (5, 0, 0), "nothing was handed out");
+    take(&mut subscriber, 3);
+    subscriber.account(2, u64::MAX);
+    assert_eq!(books(&memory), (2, 2, 1));
+    take(&mut subscriber, 2);
+    subscriber.account(u64::MAX, 7);
+    assert_eq!(books(&memory), (0, 4, 1));
+    subscriber.account(u64::MAX, u64::MAX);
+    assert_eq!(books(&memory), (0, 4, 1));
+}
+
+#[test]
+fn a_receiver_that_is_closed_or_dropped_leaves_the_rest_as_taken() {
+    for close in [true, false] {
+        let memory = Memory::new();
+        let mut subscriber = deferring(&memory, 5);
+        take(&mut subscriber, 3);
+        subscriber.account(0, 1);
+        if close {
+            pollster::block_on(subscriber.close()).unwrap();
+            let ledger = ledger(&memory);
+            assert_eq!((ledger.held, ledger.auto), (0, 2));
+            // It is too late for accounts, and for putting them off.
+            subscriber.account(1, 1);
+            assert!(!subscriber.defer_accounts());
+        } else {
+            drop(subscriber);
+        }
+        let ledger = ledger(&memory);
+        assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 2, 3));
+        assert_eq!(ledger.dropped_by["connection_lost"], 1);
+        assert_eq!(ledger.dropped_by["unsubscribed"], 2, "these were never handed out");
+    }
+}
+
+#[test]
+fn the_last_delivery_of_a_limit_closes_the_accounts() {
+    let memory = Memory::new();
+    let of = Subscription::topic("a").unwrap().limit(2);
+    let mut subscriber = receiver(&memory, &of);
+    assert!(subscriber.defer_accounts());
+    put(&memory, 3);
+    take(&mut subscriber, 1);
+    assert_eq!(books(&memory), (3, 0, 0));
+    take(&mut subscriber, 1);
+    assert_eq!(books(&memory), (0, 2, 1));
+    subscriber.account(0, 2);
+    assert_eq!(books(&memory), (0, 2, 1));
+}
+
+#[test]
+fn what_was_handed_out_before_is_counted_already() {
+    let memory = Memory::new();
+    let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
+    put(&memory, 4);
+    take(&mut subscriber, 1);
+    assert_eq!(books(&memory), (3, 1, 0));
+    assert!(subscriber.defer_accounts());
+    take(&mut subscriber, 1);
+    assert!(subscriber.defer_accounts(), "asking again changes nothing");
+    take(&mut subscriber, 1);
+    assert_eq!(books(&memory), (3, 1, 0));
+    subscriber.account(0, 9);
+    assert_eq!(books(&memory), (1, 1, 2));
+}
+
+#[test]
+fn accounts_reach_the_books_through_a_box() {
+    let memory = Memory::new();
+    let subscription = Subscription::topic("a").unwrap();
+    let mut boxed = pollster::block_on(memory.receiver(subscription)).unwrap();
+    assert!(boxed.defer_accounts());
+    put(&memory, 2);
+    let mut got = Vec::new();
+    assert_eq!(pollster::block_on(boxed.recv_many(&mut got, 2)).unwrap(), 2);
+    boxed.account(1, 1);
+    assert_eq!(books(&memory), (0, 1, 1));
+}
+
+#[test]
+fn only_who_is_alone_and_automatic_can_put_accounts_off() {
+    let memory = Memory::new();
+    let queue = Subscription::queue("q").unwrap();
+    let group = Subscription::shared("a", "g").unwrap();
+    let alone = Subscription::topic("a").unwrap();
+    for subscription in [
+        queue.clone().ack(Ack::Auto),
+        queue.ack(Ack::Manual),
+        group.clone().ack(Ack::Auto),
+        group.ack(Ack::Manual),
+        alone.clone().ack(Ack::Manual),
+    ] {
+        assert!(!receiver(&memory, &subscription).defer_accounts(), "{subscription:?}");
+    }
+    let mut alone = receiver(&memory, &alone.ack(Ack::Auto));
+    assert!(alone.defer_accounts());
+}
+
+#[test]
+fn who_cannot_put_accounts_off_counts_as_it_hands_out() {
+    let memory = Memory::new();
+    let queue = Subscription::queue("q").unwrap().ack(Ack::Auto);
+    let mut consumer = receiver(&memory, &queue);
+    sender(&memory).try_send(job("q", "x")).unwrap();
+    assert!(!consumer.defer_accounts());
+    take(&mut consumer, 1);
+    assert_eq!(books(&memory), (0, 1, 0));
+    consumer.account(1, 1);
+    assert_eq!(books(&memory), (0, 1, 0));
+    // And so does one that could, and was not asked.
+    let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
+    put(&memory, 1);
+    take(&mut subscriber, 1);
+    subscriber.account(1, 1);
+    assert_eq!(books(&memory), (0, 2, 0));
+}
+
+#[test]
+fn what_expires_before_it_is_handed_out_is_no_matter_of_accounts() {
+    let (runtime, memory) = with_clock();
+    let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
+    assert!(subscriber.defer_accounts());
+    let mut sending = sender(&memory);
+    let late = Message::builder(topic("a")).deadline(runtime.now()).build().unwrap();
+    for message in [event("a", "1"), late, event("a", "2")] {
+        sending.try_send(message).unwrap();
+    }
+    take(&mut subscriber, 2);
+    assert_eq!((books(&memory), ledger(&memory).expired), ((2, 0, 0), 1));
+    subscriber.account(2, 1);
+    assert_eq!((books(&memory), ledger(&memory).expired), ((0, 2, 0), 1));
+}
+
+#[test]
+fn a_drain_waits_until_all_is_accounted_for() {
+    let (_, memory) = with_clock();
+    let mut subscriber = deferring(&memory, 3);
+    let woken = Woken::new();
+    let waker = woken.waker();
+    let mut cx = Context::from_waker(&waker);
+    let mut drain = pin!(memory.drain(Duration::from_secs(30)));
+    assert!(drain.as_mut().poll(&mut cx).is_pending());
+    take(&mut subscriber, 3);
+    assert!(pollster::block_on(subscriber.recv()).unwrap().is_none(), "that was the end");
+    woken.take();
+    assert!(drain.as_mut().poll(&mut cx).is_pending(), "three are on their way");
+    subscriber.account(1, 0);
+    assert!(woken.take(), "it has to look again");
+    assert!(drain.as_mut().poll(&mut cx).is_pending());
+    subscriber.account(1, 1);
+    assert!(woken.take());
+    let Poll::Ready(Ok(report)) = drain.as_mut().poll(&mut cx) else { panic!("all is said") };
+    assert_eq!((report.abandoned, report.held), (0, 0));
+    assert_eq!(books(&memory), (0, 2, 1));
+}
+
+#[test]
+fn a_drain_is_told_by_a_subscriber_that_goes_without_accounts() {
+    let (_, memory) = with_clock();
+    let mut subscriber = deferring(&memory, 2);
+    take(&mut subscriber, 2);
+    let woken = Woken::new();
+    let waker = woken.waker();
+    let mut cx = Context::from_waker(&waker);
+    let mut drain = pin!(memory.drain(Duration::from_secs(30)));
+    assert!(drain.as_mut().poll(&mut cx).is_pending());
+    drop(subscriber);
+    assert!(woken.take(), "nobody says any more what became of them");
+    assert!(drain.as_mut().poll(&mut cx).is_ready());
+    assert_eq!(books(&memory), (0, 2, 0));
+}
+
+#[test]
+fn a_drain_ends_in_time_although_accounts_are_outstanding() {
+    let (_, memory) = with_clock();
+    let mut subscriber = deferring(&memory, 2);
+    take(&mut subscriber, 2);
+    let report = pollster::block_on(memory.drain(Duration::ZERO)).unwrap();
+    assert_eq!((report.finished, report.held), (0, 2));
+    subscriber.account(1, 1);
+    assert_eq!(books(&memory), (0, 1, 1), "what is said after it counts all the same");
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(pin!(subscriber.recv()).poll(&mut cx).is_ready());
+}
