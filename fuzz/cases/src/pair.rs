@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use posthaste_wire::{
-    Code, CommandError, Event, Header, Hop, Link, Outcome, Output, Role, Session, Transfer,
+    Code, CommandError, Config, Event, Header, Hop, Link, Outcome, Output, Payloads, Role, Session,
+    Transfer,
 };
 
 use crate::choices::Choices;
@@ -29,8 +30,8 @@ const OUTPUT_MAX: usize = (1 << 20) + (4 << 20) + (32 << 10);
 /// a session ends that had no reason to.
 pub fn converse(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let kind = choices.below(16);
-    let mut pair = Pair::new(kind % 8, kind >= 8);
+    let kind = choices.below(32);
+    let mut pair = Pair::new(kind % 8, kind & 8 != 0, kind & 16 != 0);
     while !choices.is_over() {
         pair.step(&mut choices);
         pair.check_bounds();
@@ -86,8 +87,8 @@ struct Model {
     role: Role,
     client: Link,
     server: Option<Link>,
-    /// Every message that was taken: its identity and its length.
-    sent: Vec<(u64, usize)>,
+    /// Every message that was taken: its identity, its head and its length.
+    sent: Vec<(u64, &'static [u8], usize)>,
     delivered: usize,
     /// What the receiving end has granted.
     granted: u64,
@@ -115,8 +116,10 @@ impl Model {
 
 impl Pair {
     /// Most conversations are harmless: little can be said about one that somebody breaks.
-    fn new(kind: usize, takes: bool) -> Self {
+    fn new(kind: usize, takes: bool, runs: bool) -> Self {
         let now = start();
+        // With that, each side is told of runs as they are.
+        let config = || Config { runs, ..config() };
         let end = |session| End {
             session,
             output: Output::new(),
@@ -366,13 +369,42 @@ impl Pair {
         self.links.keys().rev().nth(back).copied()
     }
 
-    /// One message, or several of one length.
+    /// One message, or several of one length, one by one or as a run.
     fn transfer(&mut self, choices: &mut Choices<'_>) {
         let Some(place) = self.any_link(choices) else { return };
         let len = choices.one_of(&SIZES);
-        for _ in 0..choices.one_of(&[1, 1, 2, 9]) {
-            self.send(place, len);
+        let times = choices.one_of(&[1, 1, 2, 9]);
+        if choices.below(4) == 3 {
+            self.send_run(place, len, times);
+        } else {
+            (0..times).for_each(|_| self.send(place, len));
         }
+    }
+
+    fn send_run(&mut self, place: Place, len: usize, times: u64) {
+        let first = self.next_message;
+        let Some(model) = self.links.get_mut(&place) else { return };
+        let side = model.sends_from();
+        let Some(link) = model.at(side) else { return };
+        let behind_its_length = |identity| {
+            let stated = u32::try_from(len).unwrap_or(u32::MAX);
+            [&stated.to_le_bytes()[..], &payload_of(identity, len)].concat()
+        };
+        let payloads =
+            Bytes::from((first..first + times).flat_map(behind_its_length).collect::<Vec<_>>());
+        let end = self.end(side);
+        let room = end.session.room(link);
+        let sent = end.session.transfer_run(link, 0, head_of(first), &payloads);
+        assert_eq!(sent.is_ok(), room, "there is room if and only if a message is taken");
+        let Ok((count, taken)) = sent else { return };
+        let count = u64::from(count);
+        assert!((1..=times).contains(&count));
+        assert_eq!(u64::try_from(taken), Ok(count * (len as u64 + 4)));
+        self.next_message += count;
+        let Some(model) = self.links.get_mut(&place) else { return };
+        model.sent.extend((first..first + count).map(|identity| (identity, head_of(first), len)));
+        let seq = model.sent.len() as u64;
+        assert!(self.tainted || seq <= model.granted, "no message goes without credit");
     }
 
     fn send(&mut self, place: Place, len: usize) {
@@ -388,7 +420,7 @@ impl Pair {
         let Ok(seq) = sent else { return };
         self.next_message += 1;
         let Some(model) = self.links.get_mut(&place) else { return };
-        model.sent.push((identity, len));
+        model.sent.push((identity, head_of(identity), len));
         assert_eq!(seq, model.sent.len() as u64, "messages are numbered from 1");
         assert!(self.tainted || seq <= model.granted, "no message goes without credit");
     }
@@ -635,15 +667,25 @@ impl Model {
         }
     }
 
-    /// A message has come: it is the next that was sent.
+    /// A message has come, or a run: it is the next that was sent.
     fn hears(&mut self, seq: u64, transfer: &Transfer) {
         assert!(!self.stop_heard, "nothing comes after the end of a link");
-        let (identity, len) = self.sent[self.delivered];
+        assert_eq!(seq, self.delivered as u64 + 1);
+        if transfer.count == 1 {
+            return self.hears_one(&transfer.head, &transfer.payload);
+        }
+        assert_eq!(Payloads::of_run(&transfer.payload).count() as u64, u64::from(transfer.count));
+        for payload in Payloads::of_run(&transfer.payload) {
+            self.hears_one(&transfer.head, payload);
+        }
+    }
+
+    fn hears_one(&mut self, head: &[u8], payload: &[u8]) {
+        let (identity, as_sent, len) = self.sent[self.delivered];
         self.delivered += 1;
-        assert_eq!(seq, self.delivered as u64);
-        assert_eq!(transfer.head, head_of(identity));
-        assert_eq!(transfer.payload.len(), len);
-        assert!(transfer.payload == payload_of(identity, len));
+        assert_eq!(head, as_sent);
+        assert_eq!(payload.len(), len);
+        assert!(payload == payload_of(identity, len));
     }
 }
 

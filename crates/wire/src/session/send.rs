@@ -72,7 +72,46 @@ impl Session {
     }
 
     /// Sends the first messages of a run, as many as go now: how many these are, and their bytes of
-    /// `payloads`, which are to be as [`Payloads`] reads them. Call it until all are gone.
+    /// `payloads`, which are to be as [`Payloads`](crate::Payloads) reads them. Call it until all
+    /// are gone. They are one frame of their own; one message alone is sent as by
+    /// [`transfer`](Self::transfer).
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use posthaste_wire::{Config, Event, Output, Payloads, Role, Session};
+    ///
+    /// # use bytes::BytesMut;
+    /// # let now = std::time::Instant::now();
+    /// # let mut client = Session::client(Config::default(), now);
+    /// # fn said(session: &mut Session) -> BytesMut {
+    /// #     let mut output = Output::new();
+    /// #     session.swap_output(&mut output);
+    /// #     BytesMut::from(&output.to_vec()[..])
+    /// # }
+    /// // A server that asks for runs as they are,
+    /// let mut server = Session::server(Config { runs: true, ..Config::default() }, now);
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # let link = client.open(Role::Sender, b"options").expect("a link is free");
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # while let Some(event) = server.poll_event() {
+    /// #     if let Event::Opening { link, .. } = event {
+    /// #         server.opened(link, b"info");
+    /// #         server.grant(link, 10, 1_000);
+    /// #     }
+    /// # }
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// // and a client with a link that is open and has credit.
+    /// let payloads = Bytes::from_static(b"\x02\0\0\0hi\x05\0\0\0there");
+    /// assert_eq!(client.transfer_run(link, 0, b"head", &payloads), Ok((2, payloads.len())));
+    /// server.handle_input(&mut said(&mut client), now);
+    /// let Some(Event::Transfer { seq: 1, transfer, .. }) = server.poll_event() else {
+    ///     panic!("the first of them has number 1")
+    /// };
+    /// assert_eq!(transfer.count, 2);
+    /// let each: Vec<_> = Payloads::of_run(&transfer.payload).collect();
+    /// assert_eq!(each, [&b"hi"[..], b"there"]);
+    /// ```
     ///
     /// # Errors
     /// If the link cannot take even one of them now or ever; then nothing has happened.

@@ -58,6 +58,20 @@ fn anything_that_is_received_counts_even_part_of_a_frame() {
 }
 
 #[test]
+fn bytes_that_the_driver_keeps_back_count_when_it_says_so() {
+    let mut pair = pair();
+    let now = pair.now;
+    pair.server.handle_timeout(now + BEAT);
+    output(&mut pair.server);
+    pair.server.handle_progress(now + BEAT + BEAT / 2);
+    let due = now + BEAT + BEAT / 2 + BEAT;
+    assert_eq!(pair.server.poll_timeout(), Some(due));
+    pair.server.handle_timeout(due);
+    assert!(pair.server.is_established(), "the PING before is answered by that");
+    assert!(matches!(frames(&output(&mut pair.server))[..], [Frame::Ping { .. }]));
+}
+
+#[test]
 fn what_is_sent_does_not_count() {
     let mut pair = pair();
     let (link, _) = pair.sender();

@@ -17,3 +17,4 @@ mod liveness;
 mod output;
 mod runs;
 mod settling;
+mod whole_runs;
