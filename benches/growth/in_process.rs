@@ -24,6 +24,7 @@ const BATCH: usize = 64;
 const FAN_BATCH: usize = 16;
 const PAYLOAD: &[u8; 64] = &[7; 64];
 const TOPICS: u64 = 1_000;
+const IN_PROCESS: &str = "in process";
 
 /// How much work is measured.
 fn work(quick: bool) -> u64 {
@@ -59,11 +60,14 @@ pub(crate) fn subscriptions(size: u64, quick: bool) -> Outcome {
         };
         for (how, topics) in [("one topic", 1), ("1,000 topics", TOPICS)] {
             let messages = (0..topics).map(message).collect::<Outcome<Vec<_>>>()?;
-            let mut trip = Trip { sender: &mut sender, receiver: &mut orders };
-            trip.go(&messages, work(quick) / 10).await?;
-            let before = Usage::now()?;
-            let went = trip.go(&messages, work(quick)).await?;
-            point.cost(how, Usage::now()?.cpu_since(&before), went);
+            let mut nth = 0;
+            let next = || {
+                nth = (nth + 1) % messages.len();
+                messages[nth].clone()
+            };
+            Trip { sender: &mut sender, receiver: &mut orders }
+                .measure(how, next, quick, &mut point)
+                .await?;
         }
         Ok(point)
     })
@@ -95,7 +99,7 @@ pub(crate) fn subscribers(size: u64, quick: bool) -> Outcome {
         fan_out(&mut sender, &mut subscribers, &message, 1).await?;
         let before = Usage::now()?;
         fan_out(&mut sender, &mut subscribers, &message, times).await?;
-        point.cost("in process", Usage::now()?.cpu_since(&before), deliveries * times);
+        point.cost(IN_PROCESS, Usage::now()?.cpu_since(&before), deliveries * times);
         Ok(point)
     })
 }
@@ -129,20 +133,17 @@ pub(crate) fn depth(size: u64, quick: bool) -> Outcome {
         bus.declare(queue.capacity_bytes(room.saturating_mul(1_024))).await?;
         let mut sender = bus.sender(SenderOptions::new()).await?;
         let before = Usage::now()?;
+        // As from an application: a payload of its own for each.
+        let message = || Message::to_queue(name.clone(), PAYLOAD.to_vec());
         for _ in 0..size {
-            // As from an application: a payload of its own for each.
-            let payload = Bytes::from(PAYLOAD.to_vec());
-            sender.feed(Message::to_queue(name.clone(), payload)).await?;
+            sender.feed(message()).await?;
         }
         sender.flush().await?;
         point.memory(size, &before, &Usage::now()?);
         let mut jobs = bus.receiver(Subscription::queue(&name)?).await?;
-        let messages = [Message::to_queue(name, &PAYLOAD[..])];
-        let mut trip = Trip { sender: &mut sender, receiver: &mut jobs };
-        trip.go(&messages, work(quick) / 10).await?;
-        let before = Usage::now()?;
-        let went = trip.go(&messages, work(quick)).await?;
-        point.cost("in process", Usage::now()?.cpu_since(&before), went);
+        Trip { sender: &mut sender, receiver: &mut jobs }
+            .measure(IN_PROCESS, message, quick, &mut point)
+            .await?;
         Ok(point)
     })
 }
@@ -160,12 +161,10 @@ pub(crate) fn queues(size: u64, quick: bool) -> Outcome {
         point.memory(size - 1, &before, &Usage::now()?);
         let mut sender = bus.sender(SenderOptions::new()).await?;
         let mut jobs = bus.receiver(Subscription::queue(&name)?).await?;
-        let messages = [Message::to_queue(name, &PAYLOAD[..])];
-        let mut trip = Trip { sender: &mut sender, receiver: &mut jobs };
-        trip.go(&messages, work(quick) / 10).await?;
-        let before = Usage::now()?;
-        let went = trip.go(&messages, work(quick)).await?;
-        point.cost("in process", Usage::now()?.cpu_since(&before), went);
+        let message = Message::to_queue(name, &PAYLOAD[..]);
+        Trip { sender: &mut sender, receiver: &mut jobs }
+            .measure(IN_PROCESS, || message.clone(), quick, &mut point)
+            .await?;
         Ok(point)
     })
 }
@@ -179,12 +178,10 @@ pub(crate) fn payload(size: usize, quick: bool) -> Outcome {
         bus.declare(Queue::new(name.clone()).capacity_bytes(room)).await?;
         let mut sender = bus.sender(SenderOptions::new().window(BATCH, room)).await?;
         let mut jobs = bus.receiver(Subscription::queue(&name)?.ack(Ack::Auto)).await?;
-        let prototypes = [Message::to_queue(name, Bytes::from(vec![7; size]))];
-        let mut trip = Trip { sender: &mut sender, receiver: &mut jobs };
-        trip.go(&prototypes, work(quick) / 10).await?;
-        let before = Usage::now()?;
-        let went = trip.go(&prototypes, work(quick)).await?;
-        point.cost("in process", Usage::now()?.cpu_since(&before), went);
+        let message = Message::to_queue(name, Bytes::from(vec![7; size]));
+        Trip { sender: &mut sender, receiver: &mut jobs }
+            .measure(IN_PROCESS, || message.clone(), quick, &mut point)
+            .await?;
         Ok(point)
     })
 }
@@ -196,15 +193,29 @@ struct Trip<'a> {
 }
 
 impl Trip<'_> {
+    /// Measures what a message costs, after a warm-up.
+    async fn measure(
+        &mut self,
+        how: &str,
+        mut next: impl FnMut() -> Message,
+        quick: bool,
+        point: &mut Point,
+    ) -> Outcome<()> {
+        self.go(&mut next, work(quick) / 10).await?;
+        let before = Usage::now()?;
+        let went = self.go(&mut next, work(quick)).await?;
+        point.cost(how, Usage::now()?.cpu_since(&before), went);
+        Ok(())
+    }
+
     /// Sends `count` messages or a few more, in batches, and takes and acknowledges as many.
     /// Answers how many that were.
-    async fn go(&mut self, prototypes: &[Message], count: u64) -> Outcome<u64> {
-        let mut prototypes = prototypes.iter().cycle();
+    async fn go(&mut self, next: &mut impl FnMut() -> Message, count: u64) -> Outcome<u64> {
         let mut taken = Vec::with_capacity(BATCH);
         let batches = count.div_ceil(BATCH as u64).max(1);
         for _ in 0..batches {
-            for message in prototypes.by_ref().take(BATCH) {
-                self.sender.feed(message.clone()).await?;
+            for _ in 0..BATCH {
+                self.sender.feed(next()).await?;
             }
             take(self.receiver, &mut taken, BATCH).await?;
             self.sender.flush().await?;

@@ -25,8 +25,9 @@ pub fn short(value: f64) -> String {
         it if it >= 99.95 => format!("{scaled:.0}"),
         it if it >= 9.995 => format!("{scaled:.1}"),
         it if it >= 0.9995 => format!("{scaled:.2}"),
-        it if it >= 0.000_5 => format!("{scaled:.3}"),
-        _ => format!("{scaled:.1e}"),
+        it if it >= 0.09995 => format!("{scaled:.3}"),
+        it if it >= 0.009_995 => format!("{scaled:.4}"),
+        _ => format!("{scaled:.2e}"),
     };
     if sign.is_empty() { text } else { format!("{text} {sign}") }
 }

@@ -66,8 +66,8 @@ fn a_cell_cannot_break_a_markdown_table() {
 fn numbers_have_three_digits_that_count() {
     let shown = [999.4, 999.7, 99.96, 9.996, 0.99961, 1_000_000.0, 12_345_678_901.0].map(short);
     assert_eq!(shown, ["999", "1.00 k", "100", "10.0", "1.00", "1.00 M", "12.3 G"]);
-    let shown = [-0.25, 0.000_12].map(short);
-    assert_eq!(shown, ["-0.250", "1.2e-4"]);
+    let shown = [-0.25, 0.099_96, 0.012_34, 0.000_12].map(short);
+    assert_eq!(shown, ["-0.250", "0.100", "0.0123", "1.20e-4"]);
     assert_eq!([9.87, 17.4, 999.6, 0.0].map(rate), ["9.87", "17", "1.00 k", "0"]);
 }
 
