@@ -1,6 +1,6 @@
 //! One round of one contender: fresh processes, a warm-up, and what they do in a fixed time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -9,6 +9,10 @@ use crate::control::Late;
 use crate::peer::{Contender, Script};
 use crate::process::Process;
 use crate::work::Work;
+
+/// How long it may take until something arrives, and how often that is looked for.
+const FLOWS: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long a round is.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +89,7 @@ pub(crate) fn play(
         addresses.push((script.role, process.address().to_owned()));
         processes.push(process);
     }
+    wait_until_it_flows(processes, contender.counts)?;
     std::thread::sleep(pace.warm_up);
     let before = processes.iter_mut().map(Process::mark).collect::<Result<Vec<_>>>()?;
     std::thread::sleep(pace.measure);
@@ -104,6 +109,18 @@ pub(crate) fn play(
         })
         .collect();
     Ok(Sample { seconds, count, roles, asked_rate: rate, late: last.latency })
+}
+
+/// Waits until something has arrived, because some take their time to begin.
+fn wait_until_it_flows(processes: &mut [Process], counts: &str) -> Result<()> {
+    let counting = processes.iter_mut().find(|process| process.role() == counts);
+    let counting = counting.context("nobody counts")?;
+    let until = Instant::now() + FLOWS;
+    while counting.mark()?.count == 0 {
+        ensure!(Instant::now() < until, "it hangs: nothing has arrived after {FLOWS:?}");
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// The processes of a round.

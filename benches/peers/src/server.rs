@@ -28,12 +28,12 @@ pub(crate) fn find(program: &str) -> Result<PathBuf> {
 }
 
 /// Why a peer cannot be measured, if one of its programs is not there.
-pub(crate) fn missing(peer: &str, programs: &[&str]) -> Option<String> {
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
     let lacking = programs.iter().find(|program| {
         let path = Path::new(program);
         if path.is_absolute() { !path.is_file() } else { find(program).is_err() }
     })?;
-    Some(format!("{peer}: there is no {lacking}; run benches/peers/install"))
+    Some(format!("there is no {lacking}; run benches/peers/install"))
 }
 
 /// What a program says of its version, in one line.

@@ -39,7 +39,7 @@ impl Peer for RabbitMq {
     }
 
     fn missing(&self) -> Option<String> {
-        server::missing(self.name(), &[SERVER, "epmd"])
+        server::missing(&[SERVER, "epmd"])
     }
 
     fn version(&self) -> Option<String> {

@@ -49,6 +49,9 @@ pub(crate) fn row(result: &RowResult) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{}\n{}", result.row.name, table(result).text())?;
     for result in &result.contenders {
+        if let Some(why) = &result.missing {
+            writeln!(out, "missing: {}: {why}", result.contender.label())?;
+        }
         for (nth, round) in result.rounds.iter().enumerate() {
             if let Err(why) = round {
                 let label = result.contender.label();
@@ -83,10 +86,8 @@ fn cells(row: &RowResult, result: &ContenderResult, unit: Unit) -> Vec<String> {
     let contender = &result.contender;
     let mut cells = vec![contender.label(), contender.api.word().to_owned()];
     let Some(value) = result.value(unit) else {
-        cells.push(match &result.missing {
-            Some(why) => format!("missing: {why}"),
-            None => "no figure".to_owned(),
-        });
+        let word = if result.missing.is_some() { "missing" } else { "no figure" };
+        cells.push(word.to_owned());
         return cells;
     };
     match unit {

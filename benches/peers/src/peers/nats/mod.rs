@@ -30,7 +30,7 @@ impl Peer for Nats {
     }
 
     fn missing(&self) -> Option<String> {
-        server::missing("nats-server", &["nats-server"])
+        server::missing(&["nats-server"])
     }
 
     fn version(&self) -> Option<String> {

@@ -28,7 +28,7 @@ impl Peer for Redis {
     }
 
     fn missing(&self) -> Option<String> {
-        server::missing(self.name(), &["redis-server"])
+        server::missing(&["redis-server"])
     }
 
     fn version(&self) -> Option<String> {
