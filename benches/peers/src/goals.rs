@@ -180,3 +180,31 @@ fn ours_of(row: &RowResult, api: Api, on: Option<Executor>) -> Option<&Contender
 fn theirs_of<'a>(row: &'a RowResult, name: &str) -> Option<&'a ContenderResult> {
     row.fastest(row.contenders.iter().filter(|result| result.contender.label().starts_with(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, all};
+    use crate::peer::Contender;
+    use crate::peers;
+    use crate::rows;
+
+    #[test]
+    fn every_goal_is_about_a_row_and_contenders_that_exist() {
+        let rows = rows::all();
+        for goal in all() {
+            let row = rows.iter().find(|row| row.name == goal.row);
+            let row = row.unwrap_or_else(|| panic!("{} is no row", goal.row));
+            let contenders: Vec<_> =
+                peers::ALL.iter().flat_map(|peer| peer.contenders(&row.work)).collect();
+            if let Kind::Times { theirs, .. } | Kind::CpuTimes { theirs, .. } = goal.kind {
+                let mut labels = contenders.iter().map(Contender::label);
+                assert!(labels.any(|it| it.starts_with(theirs)), "{theirs}: not in {}", goal.row);
+            }
+            if let Kind::Cpu { roles, .. } = goal.kind {
+                let ours = contenders.iter().find(|contender| contender.peer == "Posthaste");
+                let known = ours.map(|ours| ours.roles).unwrap_or_default();
+                assert!(roles.iter().all(|role| known.contains(role)), "{roles:?}: {}", goal.row);
+            }
+        }
+    }
+}

@@ -98,3 +98,27 @@ fn latency() -> Vec<Row> {
     rows.push(Row::new(section, "beside-64MiB-in-4-pieces", Work::Beside { size, pieces }));
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::all;
+    use crate::peers;
+
+    #[test]
+    fn names_tell_rows_and_contenders_apart_and_posthaste_is_in_every_row() {
+        let mut names = BTreeSet::new();
+        for row in all() {
+            assert!(row.name.starts_with(row.section), "{}", row.name);
+            assert!(names.insert(row.name.clone()), "{} is there twice", row.name);
+            let mut labels = BTreeSet::new();
+            for contender in peers::ALL.iter().flat_map(|peer| peer.contenders(&row.work)) {
+                let label = contender.label();
+                assert!(contender.roles.contains(&contender.counts), "{label}: nobody counts");
+                assert!(labels.insert(label.clone()), "{label} is twice in {}", row.name);
+            }
+            assert!(labels.iter().any(|label| label.starts_with("Posthaste, ")), "{}", row.name);
+        }
+    }
+}

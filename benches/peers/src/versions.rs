@@ -17,3 +17,16 @@ pub(crate) fn of_crate(name: &str) -> Option<String> {
     let (_, rest) = LOCK.rsplit_once(&entry)?;
     Some(rest.split_once('"')?.0.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::of_crate;
+
+    #[test]
+    fn the_lock_file_tells_the_newest_version_of_a_crate() {
+        // Others bring an older flume.
+        let flume = of_crate("flume").expect("flume is compared");
+        assert!(flume.starts_with("0.12"), "{flume}");
+        assert_eq!(of_crate("carrier-pigeon"), None);
+    }
+}

@@ -111,3 +111,23 @@ fn cut(read: &mut BytesMut) -> Option<Bytes> {
     frame.advance(LENGTH_BYTES);
     Some(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{cut, put_frame};
+
+    #[test]
+    fn a_frame_is_cut_once_it_is_there_as_a_whole() {
+        let mut whole = BytesMut::new();
+        put_frame(&mut whole, b"one");
+        put_frame(&mut whole, b"");
+        for end in 0..7 {
+            assert_eq!(cut(&mut BytesMut::from(&whole[..end])), None, "{end}");
+        }
+        assert_eq!(cut(&mut whole).as_deref(), Some(&b"one"[..]));
+        assert_eq!(cut(&mut whole).as_deref(), Some(&b""[..]));
+        assert_eq!((cut(&mut whole), whole.len()), (None, 0));
+    }
+}

@@ -213,3 +213,30 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Frame<'_>)>> {
     }
     Ok(Some((whole, Frame::Message { reply_to, payload: &bytes[after..end] })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, parse, publication};
+
+    #[test]
+    fn a_message_is_parsed_once_it_is_there_as_a_whole() {
+        let bytes = b"MSG bench 1 inbox 5\r\na\r\nb!\r\nPING\r\n";
+        for cut in 0..28 {
+            assert!(parse(&bytes[..cut]).expect("nothing is wrong").is_none(), "{cut}");
+        }
+        let (used, frame) = parse(bytes).expect("nothing is wrong").expect("it is there");
+        assert_eq!(used, 28);
+        let Frame::Message { reply_to, payload } = frame else { panic!("it is a message") };
+        assert_eq!((reply_to, payload), ("inbox", &b"a\r\nb!"[..]));
+        assert!(matches!(parse(&bytes[used..]), Ok(Some((6, Frame::Ping)))));
+        let alone = parse(b"MSG bench 1 0\r\n\r\n").expect("nothing is wrong");
+        assert!(matches!(alone, Some((17, Frame::Message { reply_to: "", payload: [] }))));
+        assert!(parse(b"-ERR 'Slow Consumer'\r\n").is_err());
+    }
+
+    #[test]
+    fn a_publication_names_where_to_reply_to_if_there_is_such_a_place() {
+        assert_eq!(publication("a", "", b"xy"), b"PUB a 2\r\nxy\r\n");
+        assert_eq!(publication("a", "b", b""), b"PUB a b 0\r\n\r\n");
+    }
+}

@@ -131,3 +131,19 @@ fn number(bytes: &[u8], kind: u8) -> Result<Option<(usize, usize)>> {
     let number = number.with_context(|| format!("the server says {line:?}"))?;
     Ok(Some((number.parse()?, end + 1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{command, parse};
+
+    #[test]
+    fn a_message_is_parsed_once_it_is_there_as_a_whole() {
+        let bytes = command(&[b"message", b"bench", b"a\r\nb"]);
+        for cut in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..cut]).expect("nothing is wrong"), None, "{cut}");
+        }
+        let parsed = parse(&bytes).expect("nothing is wrong");
+        assert_eq!(parsed, Some((bytes.len(), &b"a\r\nb"[..])));
+        assert!(parse(b"-ERR unknown\r\n").is_err());
+    }
+}
