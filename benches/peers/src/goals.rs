@@ -154,9 +154,11 @@ impl Goal {
         match &self.kind {
             Kind::Times { ours, on, theirs } => {
                 let on = on.map(|on| format!(" on {on}")).unwrap_or_default();
-                format!("{}{on} at least {wanted} times as fast as {theirs}", ours.word())
+                format!("taking {}{on}: at least {wanted} times as fast as {theirs}", ours.word())
             }
-            Kind::Cpu { roles, .. } => format!("{} at most {wanted} cpu-s/1M", roles.join(" and ")),
+            Kind::Cpu { roles, .. } => {
+                format!("{}: at most {wanted} cpu-s/1M", roles.join(" and "))
+            }
             Kind::CpuTimes { theirs, .. } => {
                 format!("at most {wanted} of the CPU time of {theirs}")
             }

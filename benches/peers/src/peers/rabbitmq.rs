@@ -79,9 +79,10 @@ impl Peer for RabbitMq {
             match stage.script().role.as_str() {
                 "receiver" => {
                     for _ in 0..stage.script().work.subscribers() {
+                        let client = Client::connect(&stage).await?;
+                        let consumer = client.consume(&stage).await?;
                         let acked = stage.script().api == Api::Acked;
-                        let (channel, consumer) = consume(&stage).await?;
-                        engine.spawn(take(channel, consumer, acked, stage.meter()));
+                        engine.spawn(take(client, consumer, acked, stage.meter()));
                     }
                     stage.ready("");
                     std::future::pending().await
@@ -127,46 +128,50 @@ fn broker(script: &Script) -> Result<Program> {
     Ok(Program::new(command, amqp).with_pid_file(pid_file))
 }
 
-/// A connection and a channel; the connection lives as long as its channel.
-async fn channel(stage: &Stage) -> Result<Channel> {
-    let url = format!("amqp://guest:guest@{}/%2f", stage.address_of("broker")?);
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let kind = ExchangeKind::Fanout;
-    let (options, arguments) = (ExchangeDeclareOptions::default(), FieldTable::default());
-    channel.exchange_declare(EXCHANGE.into(), kind, options, arguments).await?;
-    // Both are the only users of their connection, which closes when it is dropped.
-    std::mem::forget(connection);
-    Ok(channel)
+/// A channel, and its connection, which closes when it is dropped.
+struct Client {
+    channel: Channel,
+    _connection: Connection,
 }
 
-/// A queue of its own for a subscriber, or one for all of a group, with a consumer.
-async fn consume(stage: &Stage) -> Result<(Channel, Consumer)> {
-    let channel = channel(stage).await?;
-    let subscribes = matches!(stage.script().work, Work::PubSub { .. });
-    let name = if subscribes { "" } else { QUEUE };
-    let options = QueueDeclareOptions { exclusive: subscribes, ..Default::default() };
-    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    channel
-        .queue_bind(queue.name().clone(), EXCHANGE.into(), "".into(), options, arguments)
-        .await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let no_ack = stage.script().api != Api::Acked;
-    let options = BasicConsumeOptions { no_ack, ..Default::default() };
-    let (name, tag) = (queue.name().clone(), "");
-    let consumer = channel.basic_consume(name, tag.into(), options, FieldTable::default()).await?;
-    Ok((channel, consumer))
+impl Client {
+    /// A connection of its own, on which the exchange is known.
+    async fn connect(stage: &Stage) -> Result<Self> {
+        let url = format!("amqp://guest:guest@{}/%2f", stage.address_of("broker")?);
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let kind = ExchangeKind::Fanout;
+        let (options, arguments) = (ExchangeDeclareOptions::default(), FieldTable::default());
+        channel.exchange_declare(EXCHANGE.into(), kind, options, arguments).await?;
+        Ok(Self { channel, _connection: connection })
+    }
+
+    /// A consumer of a queue of its own, for a subscriber, or of one for all, for a group.
+    async fn consume(&self, stage: &Stage) -> Result<Consumer> {
+        let Self { channel, .. } = self;
+        let subscribes = matches!(stage.script().work, Work::PubSub { .. });
+        let name = if subscribes { "" } else { QUEUE };
+        let options = QueueDeclareOptions { exclusive: subscribes, ..Default::default() };
+        let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+        let name = || queue.name().clone();
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(name(), EXCHANGE.into(), "".into(), options, arguments).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let no_ack = stage.script().api != Api::Acked;
+        let options = BasicConsumeOptions { no_ack, ..Default::default() };
+        let arguments = FieldTable::default();
+        Ok(channel.basic_consume(name(), "".into(), options, arguments).await?)
+    }
 }
 
-async fn take(channel: Channel, mut consumer: Consumer, acked: bool, meter: Meter) -> Result<()> {
+async fn take(client: Client, mut consumer: Consumer, acked: bool, meter: Meter) -> Result<()> {
     let mut unacked = 0;
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery?;
         unacked += 1;
         if acked && unacked == ACK_EVERY {
             let options = BasicAckOptions { multiple: true };
-            channel.basic_ack(delivery.delivery_tag, options).await?;
+            client.channel.basic_ack(delivery.delivery_tag, options).await?;
             unacked = 0;
         }
         meter.add(1);
@@ -175,7 +180,8 @@ async fn take(channel: Channel, mut consumer: Consumer, acked: bool, meter: Mete
 }
 
 async fn send(stage: &Stage) -> Result<()> {
-    let channel = channel(stage).await?;
+    let client = Client::connect(stage).await?;
+    let channel = &client.channel;
     let confirmed = stage.script().api == Api::Acked;
     if confirmed {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
