@@ -250,6 +250,9 @@ pub(crate) fn write(folder: &Path, all: &[Series]) -> Result<(), Box<dyn Error>>
          furthest round was from the median; growth is the median of the rounds' ratios to the \
          smallest size. Memory is what the process grew by, for each of what is counted.\n"
     );
+    if all.iter().any(|series| series.quick) {
+        page.push_str("\nThis was a trial with small sizes and one round, not a measurement.\n");
+    }
     for series in all {
         let _ = write!(page, "\n{}", series.markdown());
         fs::write(folder.join(series.plot_name()), series.plot(&setting)?)?;
