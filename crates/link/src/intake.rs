@@ -13,6 +13,8 @@ const CHUNK_MIN: usize = 4 << 10;
 /// The buffer of a busy connection: large enough that a system call is cheap per message, small
 /// enough that what was read is still in the cache when it is looked at.
 const CHUNK_MAX: usize = 128 << 10;
+/// As much, where messages are large: one that is cut by the end of a block has to be copied.
+const CHUNK_LARGE: usize = 512 << 10;
 /// From this chunk on a read gets a block of its own.
 const BLOCK_MIN: usize = 32 << 10;
 /// What counts as a large message, by the bytes that its frame still needs.
@@ -126,12 +128,13 @@ impl Intake {
     /// the next time, and who has not for long, less.
     pub(crate) fn has_read(&mut self, count: usize, room: usize) {
         self.filled += count;
-        self.missing = self.missing.saturating_sub(count);
         if count == room {
-            self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+            let most = if self.missing >= LARGE { CHUNK_LARGE } else { CHUNK_MAX };
+            self.chunk = (self.chunk * 2).min(most.max(self.chunk));
         } else if matches!(self.buffer, Buffer::Block(_)) && count < self.chunk / 4 {
             self.chunk /= 2;
         }
+        self.missing = self.missing.saturating_sub(count);
     }
 
     /// Whether what has come is of no use before more of it has.

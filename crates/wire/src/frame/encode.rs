@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Frame, Header, flag, kind};
 use crate::code::Code;
 use crate::cursor::REASON_MAX;
+use crate::output::SPLICE_MIN;
 use crate::transfer::{Hop, micros};
 
 impl Frame<'_> {
@@ -154,7 +155,10 @@ impl Lead<'_> {
         count(self.total.is_some(), flag::MORE, 4);
 
         let body_len = fixed_len.saturating_add(self.head.len()).saturating_add(self.piece_len);
-        out.reserve(body_len.saturating_add(Header::LEN));
+        // A large payload does not go in here, but beside it.
+        let copied = if self.piece_len < SPLICE_MIN { self.piece_len } else { 0 };
+        let beside = self.piece_len.saturating_sub(copied);
+        out.reserve(body_len.saturating_add(Header::LEN).saturating_sub(beside));
         let header = Header {
             body_len: u32::try_from(body_len).unwrap_or(u32::MAX),
             kind: kind::TRANSFER,

@@ -5,15 +5,15 @@ use posthaste::{
 };
 use posthaste_memory::Memory;
 
-use crate::exchange::{Taking, ask, feed, take};
-use crate::executor::{Task, run};
+use super::exchange::{Taking, ask, feed, take};
+use super::executor::{Task, run};
 
 /// How many messages queue, subscription and channel hold.
-pub(crate) const CAPACITY: usize = 1_024;
-pub(crate) const PAYLOAD: &[u8; 64] = &[7; 64];
+pub(super) const CAPACITY: usize = 1_024;
+pub(super) const PAYLOAD: &[u8; 64] = &[7; 64];
 
 /// A queue through the handles that every broker gives out.
-pub(crate) async fn queue(
+pub(super) async fn queue(
     runtime: SharedRuntime,
     count: u64,
     senders: u64,
@@ -33,35 +33,30 @@ pub(crate) async fn queue(
 }
 
 /// The same through the memory broker's own types.
-pub(crate) async fn concrete_queue(
-    runtime: SharedRuntime,
-    count: u64,
-    taking: Taking,
-) -> Result<(), Error> {
+pub(super) async fn concrete_queue(runtime: SharedRuntime, count: u64) -> Result<(), Error> {
     let memory = Memory::with_runtime(runtime.clone());
     let queue = Topic::new("jobs")?;
     Bus::new(memory.clone()).declare(Queue::new(queue.clone()).capacity(CAPACITY)).await?;
-    let jobs = memory.open_receiver(&Subscription::queue(&queue)?.ack(ack(taking)))?;
+    let jobs = memory.open_receiver(&Subscription::queue(&queue)?.ack(Ack::Auto))?;
     let sender = memory.open_sender(SenderOptions::new())?;
     let message = Message::to_queue(queue, &PAYLOAD[..]);
     let tasks: Vec<Task> =
-        vec![Box::pin(take(jobs, count, taking)), Box::pin(feed(sender, message, count))];
+        vec![Box::pin(take(jobs, count, Taking::OneByOne)), Box::pin(feed(sender, message, count))];
     run(&runtime, tasks).await
 }
 
 /// A topic whose subscribers get `count` copies in all.
-pub(crate) async fn topic(
+pub(super) async fn topic(
     runtime: SharedRuntime,
     count: u64,
     subscribers: u64,
-    taking: Taking,
 ) -> Result<(), Error> {
     let bus = posthaste::connect(runtime.clone(), "memory:").await?;
     let mut tasks: Vec<Task> = Vec::new();
     for _ in 0..subscribers {
         let readings = Subscription::topic("home.*")?.capacity(CAPACITY, 1 << 20);
         let readings = bus.receiver(readings).await?;
-        tasks.push(Box::pin(take(readings, count / subscribers, taking)));
+        tasks.push(Box::pin(take(readings, count / subscribers, Taking::OneByOne)));
     }
     let message = Message::new(Topic::new("home.kitchen")?, &PAYLOAD[..]);
     let sender = bus.sender(SenderOptions::new()).await?;
@@ -70,7 +65,7 @@ pub(crate) async fn topic(
 }
 
 /// Requests to an echo.
-pub(crate) async fn request(
+pub(super) async fn request(
     runtime: SharedRuntime,
     count: u64,
     in_flight: usize,
@@ -80,7 +75,7 @@ pub(crate) async fn request(
     run(&runtime, tasks).await
 }
 
-pub(crate) fn ack(taking: Taking) -> Ack {
+pub(super) fn ack(taking: Taking) -> Ack {
     match taking {
         Taking::Acknowledged => Ack::Manual,
         Taking::OneByOne | Taking::Batches => Ack::Auto,

@@ -6,23 +6,27 @@ use posthaste::{
 };
 use tempfile::TempDir;
 
-use crate::exchange::{Taking, ask, feed, lost, take};
-use crate::executor::{Task, run};
-use crate::in_process::ack;
+use super::exchange::{Taking, ask, feed, lost, take};
+use super::executor::{Task, run};
+use super::in_process::ack;
 
 /// How many messages queue and subscription hold.
-const CAPACITY: usize = 4_096;
+pub(super) const CAPACITY: usize = 4_096;
+
+/// How much of one sender may be on its way. More than this does not fit into a socket's first
+/// buffers, and how fast the kernel makes them larger depends on the clock.
+const WINDOW_BYTES: usize = 192 << 10;
 
 /// How the two ends meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Socket {
+pub(super) enum Socket {
     Tcp,
     Unix,
 }
 
 /// Where the receiver is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broker {
+pub(super) enum Broker {
     /// In the process that the broker is embedded in.
     Embedded,
     /// At the end of a connection of its own.
@@ -66,7 +70,7 @@ impl Office {
 }
 
 /// `count` messages of `size` bytes through a queue.
-pub(crate) async fn queue(
+pub(super) async fn queue(
     runtime: SharedRuntime,
     count: u64,
     (socket, broker): (Socket, Broker),
@@ -78,7 +82,7 @@ pub(crate) async fn queue(
     office.home.declare(Queue::new(queue.clone()).capacity(CAPACITY)).await?;
     let receiving = office.receiver(broker).await?;
     let jobs = receiving.receiver(Subscription::queue(&queue)?.ack(ack(taking))).await?;
-    let sender = office.client.sender(SenderOptions::new()).await?;
+    let sender = office.client.sender(window()).await?;
     let message = Message::to_queue(queue, Bytes::from(vec![7; size]));
     let tasks: Vec<Task> =
         vec![Box::pin(take(jobs, count, taking)), Box::pin(feed(sender, message, count))];
@@ -86,7 +90,7 @@ pub(crate) async fn queue(
 }
 
 /// `count` messages of `size` bytes to a topic with one subscriber.
-pub(crate) async fn topic(
+pub(super) async fn topic(
     runtime: SharedRuntime,
     count: u64,
     (socket, broker): (Socket, Broker),
@@ -96,7 +100,7 @@ pub(crate) async fn topic(
     let receiving = office.receiver(broker).await?;
     let readings = Subscription::topic("home.*")?.capacity(CAPACITY, 16 << 20);
     let readings = receiving.receiver(readings).await?;
-    let sender = office.client.sender(SenderOptions::new()).await?;
+    let sender = office.client.sender(window()).await?;
     let message = Message::new(Topic::new("home.kitchen")?, Bytes::from(vec![7; size]));
     let tasks: Vec<Task> = vec![
         Box::pin(take(readings, count, Taking::Batches)),
@@ -106,7 +110,7 @@ pub(crate) async fn topic(
 }
 
 /// Requests of the client to an echo.
-pub(crate) async fn request(
+pub(super) async fn request(
     runtime: SharedRuntime,
     count: u64,
     (socket, broker): (Socket, Broker),
@@ -116,6 +120,12 @@ pub(crate) async fn request(
     let answering = office.receiver(broker).await?;
     let tasks = ask(office.client.clone(), &answering, count, in_flight).await?;
     run(&runtime, tasks).await
+}
+
+fn window() -> SenderOptions {
+    let options = SenderOptions::new();
+    let messages = options.window_messages;
+    options.window(messages, WINDOW_BYTES)
 }
 
 /// A place to listen that nothing else uses, and the folder that it may be in.

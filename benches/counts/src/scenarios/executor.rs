@@ -9,34 +9,34 @@ use posthaste_smol::Smol;
 use posthaste_tokio::Tokio;
 
 /// A task of a scenario; an error ends the scenario.
-pub(crate) type Task = BoxFuture<'static, Result<(), Error>>;
+pub(super) type Task = BoxFuture<'static, Result<(), Error>>;
 
 /// An executor with one thread, which is the caller's.
-pub(crate) enum Executor {
+pub(super) enum Executor {
     Tokio(tokio::runtime::Runtime),
     Smol(Arc<smol::Executor<'static>>),
 }
 
 impl Executor {
-    pub(crate) fn tokio() -> Result<Self, Error> {
+    pub(super) fn tokio() -> Result<Self, Error> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build();
-        runtime.map(Self::Tokio).map_err(crate::exchange::lost)
+        runtime.map(Self::Tokio).map_err(super::exchange::lost)
     }
 
-    pub(crate) fn smol() -> Self {
+    pub(super) fn smol() -> Self {
         Self::Smol(Arc::new(smol::Executor::new()))
     }
 
     /// The executor as the framework sees it.
-    pub(crate) fn runtime(&self) -> SharedRuntime {
+    pub(super) fn runtime(&self) -> SharedRuntime {
         match self {
             Self::Tokio(tokio) => Tokio::new(tokio.handle().clone()).into(),
             Self::Smol(smol) => Smol::new(Arc::clone(smol)).into(),
         }
     }
 
-    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         match self {
             Self::Tokio(tokio) => tokio.block_on(future),
             Self::Smol(smol) => smol::block_on(smol.run(future)),
@@ -45,7 +45,7 @@ impl Executor {
 }
 
 /// Spawns all tasks and waits until the last one is done.
-pub(crate) async fn run(runtime: &SharedRuntime, tasks: Vec<Task>) -> Result<(), Error> {
+pub(super) async fn run(runtime: &SharedRuntime, tasks: Vec<Task>) -> Result<(), Error> {
     let mut outcomes = Vec::new();
     for task in tasks {
         let (done, outcome) = oneshot::channel();

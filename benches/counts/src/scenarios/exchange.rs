@@ -7,14 +7,14 @@ use futures::future::select;
 use futures::{StreamExt, stream};
 use posthaste::{Bus, Error, ErrorKind, Message, Receiver, ReceiverExt, Sender, SenderExt, Topic};
 
-use crate::executor::Task;
+use super::executor::Task;
 
 /// How many deliveries a batch has at most.
 const BATCH: usize = 256;
 
 /// How a receiver takes its deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taking {
+pub(super) enum Taking {
     /// One at a time.
     OneByOne,
     /// All that are there, up to [`BATCH`].
@@ -24,7 +24,7 @@ pub(crate) enum Taking {
 }
 
 /// Sends `count` times the same message, waiting for room alone, and then for all outcomes.
-pub(crate) async fn feed<S: Sender>(
+pub(super) async fn feed<S: Sender>(
     mut sender: S,
     message: Message,
     count: u64,
@@ -40,7 +40,7 @@ pub(crate) async fn feed<S: Sender>(
 }
 
 /// Takes `count` deliveries.
-pub(crate) async fn take<R: Receiver>(
+pub(super) async fn take<R: Receiver>(
     mut receiver: R,
     count: u64,
     taking: Taking,
@@ -68,7 +68,7 @@ pub(crate) async fn take<R: Receiver>(
 }
 
 /// Asks `count` questions, `in_flight` at a time, of an echo that `answering` serves.
-pub(crate) async fn ask(
+pub(super) async fn ask(
     asking: Bus,
     answering: &Bus,
     count: u64,
@@ -96,6 +96,6 @@ pub(crate) async fn ask(
     Ok(vec![Box::pin(answers), Box::pin(questions)])
 }
 
-pub(crate) fn lost(error: std::io::Error) -> Error {
+pub(super) fn lost(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Disconnected, error.to_string()).caused_by(error)
 }
