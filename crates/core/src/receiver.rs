@@ -77,7 +77,7 @@ pub trait Receiver: Unpin {
     /// Until then the broker's books show it as held. What is left when the handle is closed or
     /// dropped counts as taken: nobody can say any more what became of it.
     /// A delivery may be a [run](crate::Message::count) from then on, and a limit on what is handed
-    /// out at a time may be overstepped by the rest of one.
+    /// out at a time may be overstepped by the rest of one. Ask before the first delivery.
     ///
     /// A backend that cannot do that answers `false`, and counts as it hands out.
     ///

@@ -1,8 +1,10 @@
 //! What a remote broker over a link promises, on every runtime, over an in-memory transport.
 
+mod accounts;
 mod bounds;
 mod calls;
 mod chaos;
+mod company;
 mod dropping;
 mod ending;
 mod gaps;

@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use posthaste_core::{
-    Ack, Broker, Delivery, Message, Receiver, ReceiverExt, SenderExt, Subscription,
+    Ack, Broker, Delivery, Message, Parts, Receiver, ReceiverExt, Sender, SenderExt, Subscription,
 };
 use posthaste_memory::MemoryReceiver;
 
@@ -116,34 +117,21 @@ fn a_receiver_that_is_closed_or_dropped_leaves_the_rest_as_taken() {
 }
 
 #[test]
-fn the_last_delivery_of_a_limit_closes_the_accounts() {
+fn accounts_are_put_off_from_the_beginning_or_not_at_all() {
     let memory = Memory::new();
-    let of = Subscription::topic("a").unwrap().limit(2);
-    let mut subscriber = receiver(&memory, &of);
-    assert!(subscriber.defer_accounts());
-    put(&memory, 3);
-    take(&mut subscriber, 1);
-    assert_eq!(books(&memory), (3, 0, 0));
-    take(&mut subscriber, 1);
-    assert_eq!(books(&memory), (0, 2, 1));
-    subscriber.account(0, 2);
-    assert_eq!(books(&memory), (0, 2, 1));
-}
-
-#[test]
-fn what_was_handed_out_before_is_counted_already() {
-    let memory = Memory::new();
-    let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
-    put(&memory, 4);
-    take(&mut subscriber, 1);
-    assert_eq!(books(&memory), (3, 1, 0));
-    assert!(subscriber.defer_accounts());
+    let mut subscriber = deferring(&memory, 2);
     take(&mut subscriber, 1);
     assert!(subscriber.defer_accounts(), "asking again changes nothing");
     take(&mut subscriber, 1);
-    assert_eq!(books(&memory), (3, 1, 0));
-    subscriber.account(0, 9);
-    assert_eq!(books(&memory), (1, 1, 2));
+    assert_eq!(books(&memory), (2, 0, 0));
+    drop(subscriber);
+    let mut late = receiver(&memory, &Subscription::topic("a").unwrap());
+    put(&memory, 2);
+    take(&mut late, 1);
+    assert!(!late.defer_accounts(), "something was handed out and counted");
+    take(&mut late, 1);
+    late.account(0, 1);
+    assert_eq!(books(&memory), (0, 4, 0));
 }
 
 #[test]
@@ -171,6 +159,8 @@ fn only_who_is_alone_and_automatic_can_put_accounts_off() {
         group.clone().ack(Ack::Auto),
         group.ack(Ack::Manual),
         alone.clone().ack(Ack::Manual),
+        // The broker has no use for it after its last delivery.
+        alone.clone().limit(2),
     ] {
         assert!(!receiver(&memory, &subscription).defer_accounts(), "{subscription:?}");
     }
@@ -263,4 +253,66 @@ fn a_drain_ends_in_time_although_accounts_are_outstanding() {
     assert_eq!(books(&memory), (0, 1, 1), "what is said after it counts all the same");
     let mut cx = Context::from_waker(Waker::noop());
     assert!(pin!(subscriber.recv()).poll(&mut cx).is_ready());
+}
+
+/// So many empty messages to `a`, as they come over a link.
+fn run(count: u32) -> Message {
+    let payload = vec![0; Message::RUN_PREFIX * usize::try_from(count).unwrap()].into();
+    let (head, attributes, correlation, deadline) = (Bytes::from_static(b"\x01\0a"), 0, 0, None);
+    Message::from_parts(Parts { head, payload, attributes, correlation, deadline, count }).unwrap()
+}
+
+#[test]
+fn a_run_is_accounted_for_message_by_message() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 1);
+    let mut slot = Some(run(5));
+    let seq = sender(&memory).try_send_run(&mut slot).expect("it is taken as a whole");
+    assert_eq!((seq.get(), slot), (5, None));
+    assert_eq!((ledger(&memory).accepted, books(&memory)), (6, (6, 0, 0)));
+    let mut got = Vec::new();
+    assert_eq!(pollster::block_on(subscriber.recv_many(&mut got, 2)).unwrap(), 6);
+    assert_eq!(got.iter().map(|it| it.message().count()).collect::<Vec<_>>(), [1, 5]);
+    assert_eq!(books(&memory), (6, 0, 0));
+    subscriber.account(2, 1);
+    assert_eq!(books(&memory), (3, 2, 1));
+    subscriber.account(1, 9);
+    assert_eq!(books(&memory), (0, 3, 3));
+}
+
+#[test]
+fn a_run_stays_in_the_slot_where_not_all_that_get_it_put_accounts_off() {
+    let memory = Memory::new();
+    let mut sending = sender(&memory);
+    let mut first = deferring(&memory, 0);
+    let mut other = receiver(&memory, &Subscription::topic("*").unwrap());
+    let mut slot = Some(run(3));
+    assert_eq!(sending.try_send_run(&mut slot), None);
+    assert_eq!((slot, books(&memory)), (Some(run(3)), (0, 0, 0)));
+    assert!(other.defer_accounts());
+    let mut slot = Some(run(3));
+    assert!(sending.try_send_run(&mut slot).is_some());
+    assert_eq!(books(&memory), (6, 0, 0));
+    for subscriber in [&mut first, &mut other] {
+        let mut got = Vec::new();
+        assert_eq!(pollster::block_on(subscriber.recv_many(&mut got, 1)).unwrap(), 3);
+        subscriber.account(3, 0);
+    }
+    assert_eq!(books(&memory), (0, 6, 0));
+}
+
+#[test]
+fn a_run_comes_in_whole_or_not_at_all() {
+    let memory = Memory::new();
+    let mut sending = sender(&memory);
+    let mut narrow = receiver(&memory, &Subscription::topic("a").unwrap().capacity(4, 1 << 20));
+    assert!(narrow.defer_accounts());
+    assert_eq!(sending.try_send_run(&mut Some(run(5))), None, "there is room for four");
+    assert!(sending.try_send_run(&mut Some(run(4))).is_some());
+    assert_eq!(sending.try_send_run(&mut Some(run(2))), None, "there is no room");
+    assert_eq!(books(&memory), (4, 0, 0));
+    drop(narrow);
+    let ledger = ledger(&memory);
+    assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 0, 4));
+    assert_eq!(ledger.dropped_by["unsubscribed"], 4);
 }
