@@ -12,6 +12,7 @@ mod figures;
 mod goals;
 mod in_process;
 mod keeper;
+mod load;
 mod pacer;
 mod peer;
 mod peers;

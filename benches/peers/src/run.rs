@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use posthaste_measure::Summary;
 
 use crate::Args;
+use crate::load::Load;
 use crate::peer::Contender;
 use crate::peers;
 use crate::report::{self, note};
@@ -40,6 +41,8 @@ pub(crate) struct Results {
     pub(crate) rows: Vec<RowResult>,
     pub(crate) rounds: usize,
     pub(crate) pace: Pace,
+    /// How busy the machine was before anything was measured.
+    pub(crate) load_before: Option<Load>,
 }
 
 /// A row with what its contenders did.
@@ -96,7 +99,8 @@ impl Results {
 
 /// Measures, and prints each row as soon as it is done.
 pub(crate) fn run(plan: &Plan) -> Result<Results> {
-    report::heading(plan)?;
+    let load_before = Load::now();
+    report::heading(plan, load_before)?;
     let mut peaks = Peaks::default();
     let mut rows = Vec::with_capacity(plan.rows.len());
     for (nth, row) in plan.rows.iter().enumerate() {
@@ -105,7 +109,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Results> {
         report::row(&result)?;
         rows.push(result);
     }
-    Ok(Results { rows, rounds: plan.rounds, pace: plan.pace })
+    Ok(Results { rows, rounds: plan.rounds, pace: plan.pace, load_before })
 }
 
 /// Interleaves the contenders: each round measures every one of them once.

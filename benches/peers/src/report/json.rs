@@ -9,6 +9,7 @@ use posthaste_measure::{Machine, Summary, today};
 use serde::Serialize;
 
 use crate::goals::{self, Outcome};
+use crate::load::Load;
 use crate::peer::Api;
 use crate::round::Sample;
 use crate::run::{ContenderResult, Results, RowResult};
@@ -19,6 +20,7 @@ use crate::work::{Executor, Unit, Work};
 struct Document<'a> {
     date: String,
     machine: Machine,
+    load_before: Option<Load>,
     rounds: usize,
     warm_up_seconds: f64,
     measure_seconds: f64,
@@ -64,6 +66,7 @@ pub(super) fn write(results: &Results, folder: &Path) -> Result<()> {
     let document = Document {
         date: today(),
         machine: Machine::this(),
+        load_before: results.load_before,
         rounds: results.rounds,
         warm_up_seconds: results.pace.warm_up.as_secs_f64(),
         measure_seconds: results.pace.measure.as_secs_f64(),

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use posthaste_measure::{Machine, Summary, Table, rate, short, today};
 
+use crate::load::Load;
 use crate::peer::Peer;
 use crate::posthaste::Posthaste;
 use crate::run::{ContenderResult, Plan, Results, RowResult};
@@ -36,9 +37,12 @@ pub(crate) fn note(text: &str) {
 }
 
 /// Prints where and how everything is measured.
-pub(crate) fn heading(plan: &Plan) -> Result<()> {
+pub(crate) fn heading(plan: &Plan, load: Option<Load>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}, {}", today(), Machine::this())?;
+    if let Some(load) = load {
+        writeln!(out, "{load}")?;
+    }
     let (rounds, pace) = (plan.rounds, plan.pace);
     writeln!(out, "{rounds} interleaved rounds of {:?} after {:?}", pace.measure, pace.warm_up)?;
     Ok(())
