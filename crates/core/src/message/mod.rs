@@ -316,6 +316,7 @@ impl Message {
     ///     attributes: 0,
     ///     correlation: 0,
     ///     deadline: None,
+    ///     count: 1,
     /// };
     /// let mut heads = Heads::default();
     /// for _ in 0..3 {
