@@ -24,12 +24,14 @@ pub(crate) struct Tolerance {
 }
 
 impl Tolerance {
-    /// Counts themselves repeat to 0.5 %; unrelated changes move what the compiler inlines.
-    pub(crate) const INSTRUCTIONS: Self = Self { part: 0.03, bit: 2.0 };
-    /// How many bytes a read finds may differ now and then, and so may the number of reads.
-    pub(crate) const SYSCALLS: Self = Self { part: 0.03, bit: 0.003 };
-    pub(crate) const ALLOCATIONS: Self = Self { part: 0.02, bit: 0.003 };
-    pub(crate) const BYTES: Self = Self { part: 0.05, bit: 16.0 };
+    /// Counts of one build repeat to 0.5 %, but where a tree lies, and what else is built with it,
+    /// moves what the compiler inlines by up to 3 %.
+    pub(crate) const INSTRUCTIONS: Self = Self { part: 0.08, bit: 2.0 };
+    /// How many bytes a read finds may differ, and so may the number of reads. One more for each
+    /// message, or for each round trip, is always too many.
+    pub(crate) const SYSCALLS: Self = Self { part: 0.10, bit: 0.03 };
+    pub(crate) const ALLOCATIONS: Self = Self { part: 0.05, bit: 0.02 };
+    pub(crate) const BYTES: Self = Self { part: 0.15, bit: 64.0 };
 
     pub(crate) fn judge(self, count: f64, expected: f64) -> Verdict {
         let far = expected * self.part + self.bit;
