@@ -67,18 +67,38 @@ pub(crate) fn put_run_everywhere(
     (run, copies)
 }
 
-/// Puts a run into every target as a whole, or into none.
+/// Puts a run into every target, or into none: as a whole where that takes it so, message by message
+/// where it does not. So one that has to look at each costs the others nothing.
 pub(crate) fn put_whole_everywhere(targets: &[Arc<Mailbox>], run: &Message) -> Option<u64> {
+    let count = usize::try_from(run.count()).unwrap_or(usize::MAX);
+    let mut pieces: Vec<Message> = Vec::new();
+    let mut whole = Vec::with_capacity(targets.len());
     for (index, target) in targets.iter().enumerate() {
-        if !target.with(|state, _| state.reserve_whole(run)) {
+        if target.with(|state, _| state.reserve_whole(run)) {
+            whole.push(true);
+            continue;
+        }
+        if pieces.is_empty() {
+            pieces.extend(run.each());
+        }
+        let kept = target.with(|state, _| state.reserve_run(pieces.iter()));
+        if kept < count {
+            let surplus: usize = pieces.iter().take(kept).map(Message::size).sum();
+            target.with(|state, after| state.unreserve_run(kept, surplus, after));
             for this in &targets[..index] {
-                this.with(|state, after| state.unreserve_whole(run, after));
+                this.with(|state, after| state.unreserve_run(count, run.size(), after));
             }
             return None;
         }
+        whole.push(false);
     }
-    let taken = |target: &&Arc<Mailbox>| {
-        target.with(|state, after| state.admit_reserved_whole(run.clone(), after))
-    };
-    Some(targets.iter().filter(taken).count() as u64 * u64::from(run.count()))
+    let mut copies = 0;
+    for (target, whole) in targets.iter().zip(whole) {
+        copies += target.with(|state, after| match whole {
+            true if state.admit_reserved_whole(run.clone(), after) => count,
+            true => 0,
+            false => state.admit_reserved_run(pieces.iter().cloned(), after),
+        });
+    }
+    Some(copies as u64)
 }

@@ -149,6 +149,22 @@ impl Message {
         self.count
     }
 
+    /// The messages of a run, one by one; of any other message, itself. They end where a run is not
+    /// as it should be.
+    pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
+        let mut rest = self.payload.clone();
+        (0..self.count).map_while(move |_| {
+            if self.count == 1 {
+                return Some(self.clone());
+            }
+            let len = rest.get(..Self::RUN_PREFIX)?.try_into().ok().map(u32::from_le_bytes)?;
+            let end = Self::RUN_PREFIX.checked_add(usize::try_from(len).ok()?)?;
+            rest.get(..end)?;
+            let payload = rest.split_to(end).slice(Self::RUN_PREFIX..);
+            Some(Self { payload, count: 1, ..self.clone() })
+        })
+    }
+
     /// The bytes of the length in front of each payload of a run, little end first.
     pub const RUN_PREFIX: usize = 4;
 

@@ -22,11 +22,6 @@ impl State {
         comes_in
     }
 
-    /// Gives up the room that was kept for a run.
-    pub(crate) fn unreserve_whole(&mut self, run: &Message, after: &mut Aftermath) {
-        self.unreserve_run(count(run), run.size(), after);
-    }
-
     /// Takes a copy of a run into the room that was kept; false if the mailbox is gone.
     pub(crate) fn admit_reserved_whole(&mut self, run: Message, after: &mut Aftermath) -> bool {
         self.reserved = self.reserved.saturating_sub(count(&run));

@@ -281,24 +281,40 @@ fn a_run_is_accounted_for_message_by_message() {
 }
 
 #[test]
-fn a_run_stays_in_the_slot_where_not_all_that_get_it_put_accounts_off() {
+fn who_does_not_put_accounts_off_gets_the_messages_of_a_run_one_by_one() {
     let memory = Memory::new();
     let mut sending = sender(&memory);
-    let mut first = deferring(&memory, 0);
-    let mut other = receiver(&memory, &Subscription::topic("*").unwrap());
+    let mut whole = deferring(&memory, 0);
+    let mut each = receiver(&memory, &Subscription::topic("*").unwrap());
+    let newest = Subscription::topic("a").unwrap().capacity(2, 1 << 20);
+    let mut lossy = receiver(&memory, &newest.overflow(posthaste_core::Overflow::DropNewest));
+    let seq = sending.try_send_run(&mut Some(run(3))).expect("there is room");
+    assert_eq!(seq.get(), 3);
+    assert_eq!(pollster::block_on(sending.flush()).unwrap().matched, 9);
+    let counts = |receiver: &mut posthaste_memory::MemoryReceiver, limit| {
+        let mut got = Vec::new();
+        pollster::block_on(receiver.recv_many(&mut got, limit)).unwrap();
+        got.iter().map(|it| it.message().count()).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&mut whole, 1), [3]);
+    assert_eq!(counts(&mut each, 9), [1, 1, 1]);
+    assert_eq!(counts(&mut lossy, 9), [1, 1], "the newest had no room");
+    whole.account(3, 0);
+    assert_eq!(books(&memory), (0, 8, 1));
+}
+
+#[test]
+fn a_run_stays_in_the_slot_where_one_that_may_not_lose_any_has_no_room_for_all() {
+    let memory = Memory::new();
+    let mut sending = sender(&memory);
+    let _whole = deferring(&memory, 0);
+    let narrow = Subscription::topic("a").unwrap().capacity(2, 1 << 20);
+    let _narrow = receiver(&memory, &narrow);
     let mut slot = Some(run(3));
     assert_eq!(sending.try_send_run(&mut slot), None);
     assert_eq!((slot, books(&memory)), (Some(run(3)), (0, 0, 0)));
-    assert!(other.defer_accounts());
-    let mut slot = Some(run(3));
-    assert!(sending.try_send_run(&mut slot).is_some());
-    assert_eq!(books(&memory), (6, 0, 0));
-    for subscriber in [&mut first, &mut other] {
-        let mut got = Vec::new();
-        assert_eq!(pollster::block_on(subscriber.recv_many(&mut got, 1)).unwrap(), 3);
-        subscriber.account(3, 0);
-    }
-    assert_eq!(books(&memory), (0, 6, 0));
+    assert!(sending.try_send_run(&mut Some(run(2))).is_some(), "no room is kept for the first");
+    assert_eq!(books(&memory), (4, 0, 0));
 }
 
 #[test]
