@@ -1,5 +1,5 @@
-//! zmq.rs, the `zeromq` crate: ZeroMQ's protocol in Rust on tokio, with the sockets and the loops of
-//! its own `benches/`.
+//! zmq.rs, the `zeromq` crate: ZeroMQ's protocol in Rust on tokio, with the sockets and the loops
+//! of its own `benches/`.
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
