@@ -291,7 +291,7 @@ fn who_does_not_put_accounts_off_gets_the_messages_of_a_run_one_by_one() {
     let seq = sending.try_send_run(&mut Some(run(3))).expect("there is room");
     assert_eq!(seq.get(), 3);
     assert_eq!(pollster::block_on(sending.flush()).unwrap().matched, 9);
-    let counts = |receiver: &mut posthaste_memory::MemoryReceiver, limit| {
+    let counts = |receiver: &mut MemoryReceiver, limit| {
         let mut got = Vec::new();
         pollster::block_on(receiver.recv_many(&mut got, limit)).unwrap();
         got.iter().map(|it| it.message().count()).collect::<Vec<_>>()
