@@ -311,6 +311,14 @@ impl Default for SenderOptions {
     }
 }
 
+crate::setters! { SenderOptions:
+    /// Declares `queue` with the broker's defaults if it is not there.
+    queue(queue: Topic) => queue = Some(queue);
+
+    /// Asks for a level: a message that reaches less comes back as `Unconfirmed`.
+    confirm(level: Level) => confirm = Some(level);
+}
+
 impl SenderOptions {
     /// The defaults.
     #[must_use]
@@ -318,24 +326,10 @@ impl SenderOptions {
         Self::default()
     }
 
-    /// Declares `queue` with the broker's defaults if it is not there.
-    #[must_use]
-    pub fn queue(mut self, queue: Topic) -> Self {
-        self.queue = Some(queue);
-        self
-    }
-
     /// How many messages and bytes may wait for their outcome.
     #[must_use]
     pub fn window(mut self, messages: usize, bytes: usize) -> Self {
         (self.window_messages, self.window_bytes) = (messages.max(1), bytes.max(1));
-        self
-    }
-
-    /// Asks for a level: a message that reaches less comes back as `Unconfirmed`.
-    #[must_use]
-    pub fn confirm(mut self, level: Level) -> Self {
-        self.confirm = Some(level);
         self
     }
 }

@@ -27,35 +27,43 @@ use crate::Message;
 pub struct Delivery {
     message: Message,
     attempt: u32,
-    missed: u64,
+    missed: u32,
     lease: Lease,
 }
 
+// Moved on every way out, and beyond this many bytes by a call.
+const _: () = assert!(size_of::<Delivery>() <= 128);
+
 impl Delivery {
     /// A delivery that `by` settles under the number `tag`. `attempt` counts from 1.
+    #[inline]
     pub fn leased(message: Message, attempt: u32, by: Arc<dyn Settle>, tag: u64) -> Self {
         Self { message, attempt, missed: 0, lease: Lease { by: Some(by), tag } }
     }
 
     /// A delivery that is settled already.
+    #[inline]
     pub fn settled(message: Message, attempt: u32) -> Self {
         Self { message, attempt, missed: 0, lease: Lease { by: None, tag: 0 } }
     }
 
     /// Says how many messages the subscription lost right before this one.
+    #[inline]
     pub fn with_missed(mut self, missed: u64) -> Self {
-        self.missed = missed;
+        self.missed = u32::try_from(missed).unwrap_or(u32::MAX);
         self
     }
 
     /// The message.
     #[must_use]
+    #[inline]
     pub fn message(&self) -> &Message {
         &self.message
     }
 
     /// The message's content.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &bytes::Bytes {
         self.message.payload()
     }
@@ -69,7 +77,7 @@ impl Delivery {
     /// How many messages this subscription lost to its overflow policy right before this one.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed
+        self.missed.into()
     }
 
     /// Whether the delivery still owes an outcome.
@@ -79,12 +87,14 @@ impl Delivery {
     }
 
     /// Done: never deliver it again.
+    #[inline]
     pub fn ack(mut self) {
         self.lease.record(Outcome::Ack);
     }
 
     /// Done: never deliver it again; keeps the message.
     #[must_use]
+    #[inline]
     pub fn ack_into_message(mut self) -> Message {
         self.lease.record(Outcome::Ack);
         self.message
@@ -128,7 +138,7 @@ impl Delivery {
     pub fn into_parts(self) -> DeliveryParts {
         let Self { message, attempt, missed, lease } = self;
         let lease = lease.by.is_some().then_some(lease);
-        DeliveryParts { message, attempt, missed, lease }
+        DeliveryParts { message, attempt, missed: missed.into(), lease }
     }
 }
 
@@ -183,6 +193,7 @@ impl Lease {
         }
     }
 
+    #[inline]
     fn record(&mut self, outcome: Outcome<'_>) {
         if let Some(by) = self.by.take() {
             by.settle(self.tag, outcome);
@@ -197,6 +208,7 @@ impl fmt::Debug for Lease {
 }
 
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
         self.record(Outcome::Dropped);
     }

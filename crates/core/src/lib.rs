@@ -59,6 +59,7 @@
 macro_rules! disarm_when_dropped {
     ($handle:ident: $field:ident, [$($future:ident),+]) => {
         $(impl<H: $handle + ?Sized> Drop for $future<'_, H> {
+            #[inline]
             fn drop(&mut self) {
                 if self.armed {
                     self.$field.disarm();
@@ -80,7 +81,19 @@ macro_rules! setters {
         }
     };
 }
-use {disarm_when_dropped, setters};
+
+/// What a boxed handle does is what the handle in the box does.
+macro_rules! forward_to_box {
+    ($handle:ident: $($name:ident($($arg:ident: $of:ty),* $(,)?) -> $to:ty;)+) => {
+        impl<H: $handle + ?Sized> $handle for Box<H> {
+            $(#[inline]
+            fn $name(&mut self $(, $arg: $of)*) -> $to {
+                (**self).$name($($arg),*)
+            })+
+        }
+    };
+}
+use {disarm_when_dropped, forward_to_box, setters};
 
 pub mod limits;
 #[doc(hidden)]
@@ -94,6 +107,7 @@ mod capability;
 mod delivery;
 mod error;
 mod event;
+mod head;
 mod ledger;
 mod message;
 mod queue;
@@ -110,6 +124,7 @@ pub use capability::{Capabilities, Capability, Support};
 pub use delivery::{Delivery, DeliveryParts, Lease, Outcome, Settle};
 pub use error::{Error, ErrorKind, SendError};
 pub use event::Event;
+pub use head::Head;
 pub use ledger::{Browsed, DrainReport, Ledger, QueueInfo, Replayed, Sends, Stats};
 pub use message::{Death, Heads, Kind, Message, MessageBuilder, Parts, Status};
 pub use queue::{Queue, QueueSettings};
@@ -123,6 +138,6 @@ pub use topic::{Pattern, RESERVED_PREFIX, Topic};
 /// The named futures of senders and receivers.
 pub mod future {
     pub use crate::bus::{Asking, Surveying};
-    pub use crate::receiver::{CloseReceiver, Recv, RecvMany, Settled};
+    pub use crate::receiver::{CloseReceiver, NextDelivery, Recv, RecvMany, Settled};
     pub use crate::sender::{Close, Feed, FeedMany, Flush, IntoSink, Send, SendFrom};
 }

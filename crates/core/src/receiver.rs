@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
@@ -116,47 +116,18 @@ pub trait Receiver: Unpin {
     fn account(&mut self, _taken: u64, _lost: u64) {}
 }
 
-impl<R: Receiver + ?Sized> Receiver for Box<R> {
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
-        (**self).poll_recv(cx)
-    }
-
-    fn poll_recv_many(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut Vec<Delivery>,
-        limit: NonZeroUsize,
-    ) -> Poll<Result<usize, Error>> {
-        (**self).poll_recv_many(cx, into, limit)
-    }
-
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        (**self).poll_settled(cx)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        (**self).poll_close(cx)
-    }
-
-    fn disarm(&mut self) {
-        (**self).disarm();
-    }
-
-    fn share_wakeup(&mut self) {
-        (**self).share_wakeup();
-    }
-
-    fn park(&mut self, parked: bool) {
-        (**self).park(parked);
-    }
-
-    fn defer_accounts(&mut self) -> bool {
-        (**self).defer_accounts()
-    }
-
-    fn account(&mut self, taken: u64, lost: u64) {
-        (**self).account(taken, lost);
-    }
+crate::forward_to_box! { Receiver:
+    poll_recv(cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>>;
+    poll_recv_many(
+        cx: &mut Context<'_>, into: &mut Vec<Delivery>, limit: NonZeroUsize,
+    ) -> Poll<Result<usize, Error>>;
+    poll_settled(cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    poll_close(cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    disarm() -> ();
+    share_wakeup() -> ();
+    park(parked: bool) -> ();
+    defer_accounts() -> bool;
+    account(taken: u64, lost: u64) -> ();
 }
 
 impl Stream for dyn Receiver + Send + '_ {
@@ -183,6 +154,7 @@ pub trait ReceiverExt: Receiver {
     ///
     /// # Cancel safety
     /// Safe: a dropped receive takes neither a message nor a wake-up.
+    #[inline]
     fn recv(&mut self) -> Recv<'_, Self> {
         Recv { receiver: self, armed: false }
     }
@@ -225,12 +197,9 @@ pub trait ReceiverExt: Receiver {
     ///
     /// # Cancel safety
     /// Safe, as [`recv`](Self::recv).
-    fn next_delivery(&mut self) -> impl Future<Output = Result<Delivery, Error>> {
-        let mut recv = self.recv();
-        std::future::poll_fn(move |cx| {
-            let next = ready!(Pin::new(&mut recv).poll(cx))?;
-            Poll::Ready(next.ok_or_else(|| Error::new(ErrorKind::Closed, "the receiver has ended")))
-        })
+    #[inline]
+    fn next_delivery(&mut self) -> NextDelivery<'_, Self> {
+        NextDelivery { receiver: self, armed: false }
     }
 
     /// Waits until every settlement so far is at the queue's own level.
@@ -258,7 +227,7 @@ pub trait ReceiverExt: Receiver {
 
 impl<R: Receiver + ?Sized> ReceiverExt for R {}
 
-crate::disarm_when_dropped!(Receiver: receiver, [Recv, RecvMany]);
+crate::disarm_when_dropped!(Receiver: receiver, [Recv, NextDelivery, RecvMany]);
 
 /// The future of [`ReceiverExt::recv`].
 #[derive(Debug)]
@@ -271,12 +240,44 @@ pub struct Recv<'a, R: Receiver + ?Sized> {
 impl<R: Receiver + ?Sized> Future for Recv<'_, R> {
     type Output = Result<Option<Delivery>, Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let next = this.receiver.poll_recv(cx);
         this.armed = next.is_pending();
         next.map(Option::transpose)
     }
+}
+
+/// The future of [`ReceiverExt::next_delivery`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct NextDelivery<'a, R: Receiver + ?Sized> {
+    receiver: &'a mut R,
+    armed: bool,
+}
+
+impl<R: Receiver + ?Sized> Future for NextDelivery<'_, R> {
+    type Output = Result<Delivery, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.armed = false;
+        match this.receiver.poll_recv(cx) {
+            Poll::Ready(Some(next)) => Poll::Ready(next),
+            Poll::Ready(None) => Poll::Ready(Err(ended())),
+            Poll::Pending => {
+                this.armed = true;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cold]
+fn ended() -> Error {
+    Error::new(ErrorKind::Closed, "the receiver has ended")
 }
 
 /// The future of [`ReceiverExt::recv_many`].

@@ -90,42 +90,16 @@ pub trait Sender: Unpin {
     }
 }
 
-impl<S: Sender + ?Sized> Sender for Box<S> {
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: &mut Option<Message>,
-    ) -> Poll<Result<Seq, Error>> {
-        (**self).poll_send(cx, slot)
-    }
-
-    fn poll_send_many(
-        &mut self,
-        cx: &mut Context<'_>,
-        messages: &mut VecDeque<Message>,
-    ) -> Poll<Result<(), Error>> {
-        (**self).poll_send_many(cx, messages)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
-        (**self).poll_flush(cx, upto)
-    }
-
-    fn take_returned(&mut self, from: Seq) -> Option<Returned> {
-        (**self).take_returned(from)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        (**self).poll_close(cx)
-    }
-
-    fn disarm(&mut self) {
-        (**self).disarm();
-    }
-
-    fn try_send_run(&mut self, run: &mut Option<Message>) -> Option<Seq> {
-        (**self).try_send_run(run)
-    }
+crate::forward_to_box! { Sender:
+    poll_send(cx: &mut Context<'_>, slot: &mut Option<Message>) -> Poll<Result<Seq, Error>>;
+    poll_send_many(
+        cx: &mut Context<'_>, messages: &mut VecDeque<Message>,
+    ) -> Poll<Result<(), Error>>;
+    poll_flush(cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>>;
+    take_returned(from: Seq) -> Option<Returned>;
+    poll_close(cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    disarm() -> ();
+    try_send_run(run: &mut Option<Message>) -> Option<Seq>;
 }
 
 /// What users call on a sender.
@@ -139,7 +113,7 @@ pub trait SenderExt: Sender {
     /// Dropped before the message was taken, it is unsent; dropped after that, it is sent, and its
     /// outcome belongs to the next flush.
     fn send(&mut self, message: Message) -> Send<'_, Self> {
-        Send { taking: Feed::new(self, message), seq: None }
+        Send { taking: self.feed(message), seq: None }
     }
 
     /// Sends one message without waiting for its outcome, which belongs to the next flush.
@@ -150,8 +124,9 @@ pub trait SenderExt: Sender {
     /// # Cancel safety
     /// Dropped before it resolved, the message is unsent (and dropped; keep it with
     /// [`send_from`](Self::send_from)).
+    #[inline]
     fn feed(&mut self, message: Message) -> Feed<'_, Self> {
-        Feed::new(self, message)
+        Feed { sender: self, slot: Some(message), armed: false }
     }
 
     /// Like [`feed`](Self::feed), with the message in a slot of the caller's: the form for
@@ -234,6 +209,7 @@ impl<S: Sender + ?Sized> SenderExt for S {}
 
 crate::disarm_when_dropped!(Sender: sender, [Feed, SendFrom, FeedMany, Flush]);
 
+#[cold]
 fn hand_back(error: Error, slot: Option<Message>) -> SendError {
     // Law S1: an error leaves the message in the slot. A backend that broke it has lost the
     // message, and an empty one in its place keeps the caller's types honest about the error.
@@ -250,15 +226,10 @@ pub struct Feed<'a, S: Sender + ?Sized> {
     armed: bool,
 }
 
-impl<'a, S: Sender + ?Sized> Feed<'a, S> {
-    fn new(sender: &'a mut S, message: Message) -> Self {
-        Self { sender, slot: Some(message), armed: false }
-    }
-}
-
 impl<S: Sender + ?Sized> Future for Feed<'_, S> {
     type Output = Result<Seq, SendError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let outcome = this.sender.poll_send(cx, &mut this.slot);

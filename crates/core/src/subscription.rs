@@ -160,6 +160,23 @@ impl FromStr for Overflow {
     }
 }
 
+crate::setters! { Subscription:
+    /// Who settles a delivery.
+    ack(ack: Ack) => ack = ack;
+
+    /// What happens when a topic subscription or a group is full.
+    overflow(overflow: Overflow) => overflow = overflow;
+
+    /// How long it may free no room while it blocks its senders.
+    stall_limit(limit: Duration) => stall_limit = limit;
+
+    /// How many deliveries may be unsettled, or on their way, at a time; at least 1.
+    prefetch(deliveries: usize) => prefetch = Some(deliveries.max(1));
+
+    /// At most `deliveries` in all; after the last one comes the end.
+    limit(deliveries: u64) => limit = Some(deliveries);
+}
+
 impl Subscription {
     /// A copy of everything whose topic matches; settled automatically.
     ///
@@ -212,20 +229,6 @@ impl Subscription {
         }
     }
 
-    /// Who settles a delivery.
-    #[must_use]
-    pub fn ack(mut self, ack: Ack) -> Self {
-        self.ack = ack;
-        self
-    }
-
-    /// How many deliveries may be unsettled, or on their way, at a time; at least 1.
-    #[must_use]
-    pub fn prefetch(mut self, deliveries: usize) -> Self {
-        self.prefetch = Some(deliveries.max(1));
-        self
-    }
-
     /// Any number of deliveries may be unsettled.
     #[must_use]
     pub fn unlimited_prefetch(mut self) -> Self {
@@ -233,31 +236,10 @@ impl Subscription {
         self
     }
 
-    /// At most `deliveries` in all; after the last one comes the end.
-    #[must_use]
-    pub fn limit(mut self, deliveries: u64) -> Self {
-        self.limit = Some(deliveries);
-        self
-    }
-
     /// How much a topic subscription or a group holds. A queue's capacity is its own.
     #[must_use]
     pub fn capacity(mut self, messages: usize, bytes: usize) -> Self {
         (self.capacity_messages, self.capacity_bytes) = (messages.max(1), bytes.max(1));
-        self
-    }
-
-    /// What happens when a topic subscription or a group is full.
-    #[must_use]
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self
-    }
-
-    /// How long it may free no room while it blocks its senders.
-    #[must_use]
-    pub fn stall_limit(mut self, limit: Duration) -> Self {
-        self.stall_limit = limit;
         self
     }
 }

@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_WORDS_MAX};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Head};
 
 /// Topics that begin with this are the framework's own.
 pub const RESERVED_PREFIX: &str = "_ph.";
@@ -18,8 +19,9 @@ const PREFIX: usize = 2;
 /// A validated topic or queue name: dot-separated words such as `orders.eu.created`.
 ///
 /// UTF-8, compared by bytes; no empty word, no white space or control characters, no word that is
-/// `*` or `>`, at most 1,024 bytes and 32 words. Cloning is a reference count, and a message with
-/// no properties shares the topic's own buffer, so a topic made once costs nothing per message.
+/// `*` or `>`, at most 1,024 bytes and 32 words. Cloning copies a few bytes, or counts a reference
+/// where there are more, and a message with no properties begins as the topic does, so a topic made
+/// once costs nothing per message.
 ///
 /// ```
 /// use posthaste_core::Topic;
@@ -29,9 +31,9 @@ const PREFIX: usize = 2;
 /// assert!(Topic::new("orders.*").is_err());
 /// # Ok::<(), posthaste_core::Error>(())
 /// ```
-// The buffer is the message head's own beginning: `u16` length, then the text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Topic(Bytes);
+// The message head's own beginning, already checked: `u16` length, then the text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Topic(pub(crate) Head);
 
 impl Topic {
     /// Checks and keeps `text` as a topic.
@@ -45,22 +47,7 @@ impl Topic {
         // `validate` has bounded the length far below `u16::MAX`.
         buffer.put_u16_le(u16::try_from(text.len()).unwrap_or(u16::MAX));
         buffer.put_slice(text.as_bytes());
-        Ok(Self(buffer.freeze()))
-    }
-
-    /// A topic that begins a message head: `bytes` are the length and the text, already checked.
-    pub(crate) fn from_head(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-
-    /// The topic as it begins a message head.
-    pub(crate) fn as_head(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// Takes the topic as it begins a message head.
-    pub(crate) fn into_head(self) -> Bytes {
-        self.0
+        Ok(Self(buffer.freeze().into()))
     }
 
     /// The text.
@@ -84,6 +71,12 @@ impl Topic {
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.as_bytes().starts_with(RESERVED_PREFIX.as_bytes())
+    }
+}
+
+impl Hash for Topic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 

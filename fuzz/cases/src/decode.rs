@@ -43,7 +43,7 @@ pub fn head(data: &[u8]) {
     let Some((attributes, head)) = data.split_first() else { return };
     let head = Bytes::copy_from_slice(head);
     let parts = Parts {
-        head: head.clone(),
+        head: (&head[..]).into(),
         payload: Bytes::new(),
         attributes: *attributes,
         correlation: 1,
@@ -64,7 +64,7 @@ pub fn head(data: &[u8]) {
         assert_eq!(message.reply("").map(|reply| reply.topic()), Some(reply_to));
     }
     let _ = (message.key(), message.id(), message.status(), message.priority());
-    assert_eq!(message.into_parts().head, head);
+    assert_eq!(message.into_parts().head, head.into());
 }
 
 /// Any bytes as the options, arguments and results that links and calls carry.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Attributes, Kind, Message, head};
 use crate::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_CEILING};
 use crate::topic::Topic;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Head};
 
 /// Puts a message together.
 #[derive(Debug, Clone)]
@@ -124,20 +124,16 @@ impl MessageBuilder {
                 format!("a priority is 0 to {}, not {}", Attributes::PRIORITY_MAX, self.priority),
             ));
         }
-        let message = Message {
-            head: self.head()?,
-            payload: self.payload,
-            deadline: self.deadline,
-            correlation: self.correlation,
-            attributes: self.attributes.with_priority(self.priority),
-            count: 1,
-        };
+        let (head, attributes) = (self.head()?, self.attributes.with_priority(self.priority));
+        let Self { payload, deadline, correlation, .. } = self;
+        let mut message = Message { head, payload, deadline, correlation };
+        message.set(attributes);
         message.check_size(PAYLOAD_BYTES_CEILING)?;
         Ok(message)
     }
 
-    fn head(&self) -> Result<Bytes, Error> {
-        let topic = self.topic.as_head();
+    fn head(&self) -> Result<Head, Error> {
+        let topic = &self.topic.0;
         if self.key.is_none()
             && self.id.is_none()
             && self.reply_to.is_none()
@@ -146,7 +142,7 @@ impl MessageBuilder {
         {
             return Ok(topic.clone());
         }
-        let mut head = BytesMut::from(topic.as_ref());
+        let mut head = BytesMut::from(&topic[..]);
         for (tag, what, value) in
             [(head::KEY, "key", &self.key), (head::ID, "message id", &self.id)]
         {
@@ -160,7 +156,7 @@ impl MessageBuilder {
             head::put(&mut head, tag, value.as_bytes());
         }
         if let Some(topic) = &self.reply_to {
-            head::put(&mut head, head::REPLY_TO, topic.as_head());
+            head::put(&mut head, head::REPLY_TO, &topic.0);
         }
         let mut headers = head::HeaderBudget::default();
         for (name, value) in &self.headers {
@@ -171,6 +167,6 @@ impl MessageBuilder {
             let micros = u64::try_from(self.delay.as_micros()).unwrap_or(u64::MAX).max(1);
             head::put(&mut head, head::DELAY, &micros.to_le_bytes());
         }
-        Ok(head.freeze())
+        Ok(head.freeze().into())
     }
 }

@@ -22,6 +22,7 @@ const PROPERTY_PREFIX: usize = 5;
 
 /// Where the topic ends. Heads are checked when they come in, so the length is in bounds;
 /// should it not be, the answer is the end.
+#[inline]
 pub(super) fn topic_end(head: &[u8]) -> usize {
     match head {
         [low, high, ..] => {

@@ -13,11 +13,11 @@ pub use self::builder::MessageBuilder;
 pub use self::death::Death;
 use crate::limits::PAYLOAD_BYTES_CEILING;
 use crate::topic::Topic;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Head};
 
 /// What is sent and received: a target, properties and a payload.
 ///
-/// Cloning counts references and copies no bytes. What travels end to end is two buffers, the
+/// Cloning counts references and copies no payload. What travels end to end is two buffers, the
 /// *head* (topic and properties, as they are on the wire) and the payload, so that a message that
 /// came off a socket goes out on another one as it is.
 ///
@@ -34,17 +34,14 @@ use crate::{Error, ErrorKind};
 /// assert_eq!(message.key(), Some("customer-7"));
 /// # Ok::<(), posthaste_core::Error>(())
 /// ```
-// Two `Bytes` and three words: 96 bytes, asserted below, because a message is moved more often
-// than anything else in the program.
-#[derive(Clone, PartialEq, Eq)]
+// A head, with attributes and count in it, a payload and two words: 96 bytes, asserted below,
+// because a message is moved more often than anything else in the program.
+#[derive(Clone)]
 pub struct Message {
-    head: Bytes,
+    head: Head,
     payload: Bytes,
     deadline: Option<Instant>,
     correlation: u64,
-    attributes: Attributes,
-    /// More than one in a run: see [`Message::count`].
-    count: u32,
 }
 
 const _: () = assert!(size_of::<Message>() <= 96);
@@ -52,21 +49,16 @@ const _: () = assert!(size_of::<Message>() <= 96);
 impl Message {
     /// A message to a topic, without properties: allocates nothing if the payload already is
     /// `Bytes`.
+    #[inline]
     pub fn new(topic: Topic, payload: impl Into<Bytes>) -> Self {
-        Self {
-            head: topic.into_head(),
-            payload: payload.into(),
-            deadline: None,
-            correlation: 0,
-            attributes: Attributes::default(),
-            count: 1,
-        }
+        Self { head: topic.0, payload: payload.into(), deadline: None, correlation: 0 }
     }
 
     /// A message into one queue alone, without properties.
+    #[inline]
     pub fn to_queue(queue: Topic, payload: impl Into<Bytes>) -> Self {
         let mut message = Self::new(queue, payload);
-        message.attributes = message.attributes.with_queue();
+        message.set(message.attributes().with_queue());
         message
     }
 
@@ -78,29 +70,48 @@ impl Message {
     /// The topic; of a message sent to a queue, the queue's name.
     #[must_use]
     pub fn topic(&self) -> Topic {
-        Topic::from_head(self.head.slice(..head::topic_end(&self.head)))
+        Topic(self.head.slice(0..head::topic_end(&self.head)))
     }
 
     /// The topic's text as bytes, without touching its reference count.
     #[must_use]
+    #[inline]
     pub fn topic_bytes(&self) -> &[u8] {
         self.head.get(head::PREFIX..head::topic_end(&self.head)).unwrap_or_default()
     }
 
+    /// Whether it differs from `other` in payload and correlation alone.
+    #[must_use]
+    #[inline]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.head.beside() == other.head.beside()
+            && self.head == other.head
+            && self.deadline == other.deadline
+    }
+
+    /// The same message without its payload.
+    #[must_use]
+    pub fn without_payload(&self) -> Self {
+        Self { head: self.head.clone(), payload: Bytes::new(), ..*self }
+    }
+
     /// Whether the message goes into the one queue that its topic names.
     #[must_use]
+    #[inline]
     pub fn is_to_queue(&self) -> bool {
-        self.attributes.is_to_queue()
+        self.attributes().is_to_queue()
     }
 
     /// What the message is for.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> Kind {
-        self.attributes.kind()
+        self.attributes().kind()
     }
 
     /// The content.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
@@ -127,8 +138,9 @@ impl Message {
 
     /// The bytes that the message takes up in windows and queues: head and payload.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> usize {
-        match self.count {
+        match self.count() {
             1 => self.head.len() + self.payload.len(),
             count => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -146,27 +158,41 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn count(&self) -> u32 {
-        self.count
+        self.head.beside().1
     }
 
     /// The messages of a run, one by one; of any other message, itself. They end where a run is not
     /// as it should be.
     pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
         let mut rest = self.payload.clone();
-        (0..self.count).map_while(move |_| {
-            if self.count == 1 {
+        (0..self.count()).map_while(move |_| {
+            if self.count() == 1 {
                 return Some(self.clone());
             }
             let len = rest.get(..Self::RUN_PREFIX)?.try_into().ok().map(u32::from_le_bytes)?;
             let end = Self::RUN_PREFIX.checked_add(usize::try_from(len).ok()?)?;
             rest.get(..end)?;
             let payload = rest.split_to(end).slice(Self::RUN_PREFIX..);
-            Some(Self { payload, count: 1, ..self.clone() })
+            let mut head = self.head.clone();
+            head.put_beside((self.attributes().0, 1));
+            Some(Self { head, payload, ..*self })
         })
     }
 
     /// The bytes of the length in front of each payload of a run, little end first.
     pub const RUN_PREFIX: usize = 4;
+
+    /// Whether there is nothing to the message but its topic and its payload, as `new` makes it:
+    /// no properties, deadline or priority, and nobody waits for an answer to it.
+    #[must_use]
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.attributes().0 & (Attributes::PRIORITY | Attributes::REPEAT) == 0
+            && self.kind() != Kind::Request
+            && self.count() == 1
+            && self.deadline.is_none()
+            && self.head.len() == head::topic_end(&self.head)
+    }
 
     /// The headers, in the order in which they were added.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -198,11 +224,12 @@ impl Message {
     pub fn reply_to(&self) -> Option<Topic> {
         let value = head::find(&self.head, head::REPLY_TO)?;
         // A topic is stored as it begins a head, so a reply's topic is a slice of its request.
-        Some(Topic::from_head(self.head.slice_ref(value)))
+        Some(Topic(self.head.slice_ref(value)))
     }
 
     /// Which request this is, or answers; 0 is none.
     #[must_use]
+    #[inline]
     pub fn correlation(&self) -> u64 {
         self.correlation
     }
@@ -222,6 +249,7 @@ impl Message {
 
     /// When the message is of no more use.
     #[must_use]
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -236,7 +264,8 @@ impl Message {
     /// The same message without its delay, which has passed.
     #[must_use]
     pub fn without_delay(mut self) -> Self {
-        self.head = head::rebuild(&self.head, |tag, _| tag != head::DELAY).freeze();
+        let head = head::rebuild(&self.head, |tag, _| tag != head::DELAY);
+        self.rehead(head.freeze());
         self
     }
 
@@ -262,53 +291,56 @@ impl Message {
         for this in deaths.iter().chain([death]) {
             head::put(&mut head, head::DEATH, &this.encode());
         }
-        self.head = head.freeze();
+        self.rehead(head.freeze());
         Some(self)
     }
 
     /// Whether the message may have been sent before: only a queue that would notice a duplicate
     /// takes it then.
     #[must_use]
+    #[inline]
     pub fn is_repeat(&self) -> bool {
-        self.attributes.0 & Attributes::REPEAT != 0
+        self.attributes().0 & Attributes::REPEAT != 0
     }
 
     /// The same message, marked as one that may have been sent before.
     #[must_use]
     pub fn into_repeat(mut self) -> Self {
-        self.attributes.0 |= Attributes::REPEAT;
+        self.set(Attributes(self.attributes().0 | Attributes::REPEAT));
         self
     }
 
     /// The same message without that mark: a broker that took it has noticed what it could.
     #[must_use]
     pub fn without_repeat(mut self) -> Self {
-        self.attributes.0 &= !Attributes::REPEAT;
+        self.set(Attributes(self.attributes().0 & !Attributes::REPEAT));
         self
     }
 
     /// 0 (the default) to 3 (first).
     #[must_use]
+    #[inline]
     pub fn priority(&self) -> u8 {
-        self.attributes.priority()
+        self.attributes().priority()
     }
 
     /// Whether this request may wait in a queue while nobody is there to answer it.
     #[must_use]
+    #[inline]
     pub fn waits(&self) -> bool {
-        self.attributes.waits()
+        self.attributes().waits()
     }
 
     /// Takes the message apart, for a link that carries it.
     #[must_use]
     pub fn into_parts(self) -> Parts {
         Parts {
+            attributes: self.attributes().0,
+            count: self.count(),
             head: self.head,
             payload: self.payload,
-            attributes: self.attributes.0,
             correlation: self.correlation,
             deadline: self.deadline,
-            count: self.count,
         }
     }
 
@@ -349,21 +381,16 @@ impl Message {
     /// As [`from_parts`](Self::from_parts).
     #[inline]
     pub fn from_parts_after(parts: Parts, heads: &mut Heads) -> Result<Self, Error> {
-        if heads.last.is_empty() || heads.last != parts.head {
+        if heads.last.is_empty() || heads.last != parts.head[..] {
             head::check(&parts.head)?;
             heads.last.clear();
             if parts.head.len() <= Heads::LONGEST {
                 heads.last.extend_from_slice(&parts.head);
             }
         }
-        let message = Self {
-            head: parts.head,
-            payload: parts.payload,
-            deadline: parts.deadline,
-            correlation: parts.correlation,
-            attributes: Attributes(parts.attributes).checked()?,
-            count: parts.count,
-        };
+        let Parts { head, payload, deadline, correlation, attributes, count } = parts;
+        let mut message = Self { head, payload, deadline, correlation };
+        message.head.put_beside((Attributes(attributes).checked()?.0, count));
         message.check_size(PAYLOAD_BYTES_CEILING)?;
         Ok(message)
     }
@@ -373,34 +400,60 @@ impl Message {
     pub fn reply(&self, payload: impl Into<Bytes>) -> Option<Self> {
         let mut reply = Self::new(self.reply_to()?, payload);
         reply.correlation = self.correlation;
-        reply.attributes = Attributes::default().with_kind(Kind::Reply);
+        reply.set(Attributes::default().with_kind(Kind::Reply));
         Some(reply)
     }
 
     /// The reply that says why this request has no answer, or `None` if it asks for none.
     #[must_use]
     pub fn status_reply(&self, status: Status, text: impl Into<Bytes>) -> Option<Self> {
-        let mut head = BytesMut::from(self.reply_to()?.as_head().as_ref());
+        let mut head = BytesMut::from(&self.reply_to()?.0[..]);
         let code = match status {
             Status::Failed => 0,
             Status::NoResponders => 1,
         };
         head::put(&mut head, head::STATUS, &[code]);
-        let mut reply = Self::new(Topic::from_head(head.freeze()), text);
+        let mut reply = Self::new(Topic(head.freeze().into()), text);
         reply.correlation = self.correlation;
-        reply.attributes = Attributes::default().with_kind(Kind::Status);
+        reply.set(Attributes::default().with_kind(Kind::Status));
         Some(reply)
     }
 
     /// What stands in for a message that a backend lost although it may not.
     pub(crate) fn lost() -> Self {
-        Self::new(Topic::from_head(Bytes::from_static(b"\x04\0lost")), Bytes::new())
+        Self::new(Topic(b"\x04\0lost"[..].into()), Bytes::new())
+    }
+
+    #[inline]
+    fn attributes(&self) -> Attributes {
+        Attributes(self.head.beside().0)
+    }
+
+    fn set(&mut self, attributes: Attributes) {
+        self.head.put_beside((attributes.0, self.count()));
+    }
+
+    /// Gives it another head, with the attributes of the old one.
+    fn rehead(&mut self, head: impl Into<Head>) {
+        let beside = self.head.beside();
+        self.head = head.into();
+        self.head.put_beside(beside);
     }
 
     fn text_property(&self, tag: u8) -> Option<&str> {
         head::find(&self.head, tag).and_then(|value| std::str::from_utf8(value).ok())
     }
 }
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_like(other)
+            && self.payload == other.payload
+            && self.correlation == other.correlation
+    }
+}
+
+impl Eq for Message {}
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -441,7 +494,7 @@ pub enum Status {
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// Topic and properties, as they are on the wire.
-    pub head: Bytes,
+    pub head: Head,
     /// The content.
     pub payload: Bytes,
     /// Kind, target and priority, as they are on the wire.
@@ -488,6 +541,7 @@ impl Attributes {
     const REPEAT: u8 = 0b0100_0000;
     const PRIORITY_MAX: u8 = 3;
 
+    #[inline]
     fn kind(self) -> Kind {
         match self.0 & Self::KIND {
             0 => Kind::Event,
@@ -507,6 +561,7 @@ impl Attributes {
         Self(self.0 & !Self::KIND | bits)
     }
 
+    #[inline]
     fn is_to_queue(self) -> bool {
         self.0 & Self::QUEUE != 0
     }
@@ -515,6 +570,7 @@ impl Attributes {
         Self(self.0 | Self::QUEUE)
     }
 
+    #[inline]
     fn priority(self) -> u8 {
         (self.0 & Self::PRIORITY) >> 3
     }
@@ -523,6 +579,7 @@ impl Attributes {
         Self(self.0 & !Self::PRIORITY | priority << 3)
     }
 
+    #[inline]
     fn waits(self) -> bool {
         self.0 & Self::WAITS != 0
     }

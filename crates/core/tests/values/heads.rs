@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use posthaste_core::limits::{TOPIC_BYTES_MAX, TOPIC_WORDS_MAX};
-use posthaste_core::{ErrorKind, Heads, Message, Parts, Pattern, Topic};
+use posthaste_core::{ErrorKind, Head, Heads, Message, Parts, Pattern, Topic};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn is_topic(text: &str) -> bool {
 }
 
 fn parts(head: impl Into<Bytes>) -> Parts {
-    let (head, payload) = (head.into(), Bytes::from_static(b"payload"));
+    let (head, payload) = (head.into().into(), Bytes::from_static(b"payload"));
     Parts { head, payload, attributes: 0, correlation: 0, deadline: None, count: 1 }
 }
 
@@ -155,4 +155,35 @@ fn a_message_that_is_wrong_in_something_else_is_refused_after_a_good_one_with_it
     let large = Parts { payload, ..parts(head(b"a")) };
     let refused = Message::from_parts_after(large, &mut heads).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TooLarge);
+}
+
+#[test]
+fn a_head_is_the_same_whether_it_lies_in_place_or_is_shared() {
+    for length in [1, 2, 28, 29, 30, 31, 32, 33, 300] {
+        let topic = Topic::new("t".repeat(length)).unwrap();
+        let long = format!("{}.{}", "x".repeat(40), "y".repeat(length));
+        let reply_to = Topic::new(long).unwrap();
+        let message = Message::new(topic.clone(), "payload");
+        assert_eq!((message.topic(), message.size()), (topic.clone(), 2 + length + 7));
+        assert!(message.is_plain());
+        let request = Message::builder(topic.clone()).reply_to(reply_to.clone(), 9).key("k");
+        let request = request.priority(2).build().unwrap();
+        assert_eq!((request.topic(), request.reply_to()), (topic.clone(), Some(reply_to.clone())));
+        assert_eq!((request.key(), request.priority(), request.correlation()), (Some("k"), 2, 9));
+        assert!(!request.is_plain());
+        let answer = request.reply("yes").unwrap();
+        assert_eq!((answer.topic(), answer.correlation()), (reply_to, 9));
+        for message in [message, request, answer] {
+            let parts = message.clone().into_parts();
+            let shared = Head::from(Bytes::copy_from_slice(&parts.head));
+            assert_eq!(shared, parts.head);
+            let again = Message::from_parts(Parts { head: shared, ..parts }).unwrap();
+            assert_eq!(again, message);
+            assert_eq!(again.clone().into_repeat().without_repeat(), message);
+            assert_ne!(again.into_repeat(), message);
+        }
+        let other = Topic::new("u".repeat(length)).unwrap();
+        assert_ne!(topic, other);
+        assert!(topic < other && topic.as_bytes() != other.as_bytes());
+    }
 }

@@ -148,7 +148,7 @@ pub(crate) mod browsed {
     fn one(fields: Fields<'_>) -> Decoded<Browsed> {
         let (mut position, mut attempts, mut unsettled, mut payload_bytes) = (0, 0, false, 0);
         let mut parts = Parts {
-            head: bytes::Bytes::new(),
+            head: posthaste_core::Head::default(),
             payload: bytes::Bytes::new(),
             attributes: 0,
             correlation: 0,
@@ -162,7 +162,7 @@ pub(crate) mod browsed {
                 ATTEMPTS => attempts = u32::try_from(number(&field)?).unwrap_or(u32::MAX),
                 UNSETTLED => unsettled = field.bool().map_err(malformed)?,
                 PAYLOAD_BYTES => payload_bytes = number(&field)?,
-                HEAD => parts.head = bytes::Bytes::copy_from_slice(field.bytes()),
+                HEAD => parts.head = field.bytes().into(),
                 PAYLOAD => parts.payload = bytes::Bytes::copy_from_slice(field.bytes()),
                 ATTRIBUTES => parts.attributes = byte(&field)?,
                 CORRELATION => parts.correlation = number(&field)?,

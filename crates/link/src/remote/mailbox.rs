@@ -402,7 +402,7 @@ impl ReceiverState {
             attempt: hop.attempt,
             missed: hop.missed,
             parts: Parts {
-                head,
+                head: head.into(),
                 payload,
                 attributes: hop.attributes,
                 correlation: hop.correlation.map_or(0, std::num::NonZero::get),

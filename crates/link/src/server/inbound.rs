@@ -397,7 +397,7 @@ fn each(transfer: Transfer) -> Vec<Transfer> {
 fn parts(transfer: Transfer, deadline: Option<Instant>) -> Parts {
     let Transfer { hop, head, payload, count } = transfer;
     Parts {
-        head,
+        head: head.into(),
         payload,
         attributes: hop.attributes,
         correlation: hop.correlation.map_or(0, std::num::NonZero::get),

@@ -430,8 +430,14 @@ mod tests {
         let mut owed = Owed::new(false);
         for _ in 0..5 {
             let (head, payload) = (Bytes::new(), Bytes::new());
-            let parts =
-                Parts { head, payload, attributes: 0, correlation: 0, deadline: None, count: 1 };
+            let parts = Parts {
+                head: head.into(),
+                payload,
+                attributes: 0,
+                correlation: 0,
+                deadline: None,
+                count: 1,
+            };
             owed.push(Sent { parts, attempt: 1, missed: 0, is_request: false, lease: None });
         }
         owed.settle(1, 3, Outcome::Ack);
