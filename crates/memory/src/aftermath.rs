@@ -15,11 +15,20 @@ use crate::home::Home;
 #[derive(Debug, Default)]
 #[must_use = "the wakers have to be woken after the lock is released"]
 pub(crate) struct Aftermath {
-    wake: Few<Waker>,
-    spent: Few<Waker>,
-    gone: Few<Message>,
-    /// What most steps have nothing of.
+    // Seldom more than one of each, so the first of each needs no allocation.
+    wake: Option<Waker>,
+    spent: Option<Waker>,
+    gone: Option<Message>,
+    more: Option<Box<More>>,
     errands: Option<Box<Errands>>,
+}
+
+/// What comes after the first of each.
+#[derive(Debug, Default)]
+struct More {
+    wake: Vec<Waker>,
+    spent: Vec<Waker>,
+    gone: Vec<Message>,
 }
 
 /// What the broker has to do for a mailbox.
@@ -56,29 +65,30 @@ pub(crate) struct Leftovers {
     pub(crate) reason: &'static str,
 }
 
-/// Seldom more than one, so the first needs no allocation.
-#[derive(Debug)]
-struct Few<T> {
-    first: Option<T>,
-    rest: Vec<T>,
-}
-
 impl Aftermath {
     /// Wakes the task later.
     pub(crate) fn wake(&mut self, waker: Waker) {
-        self.wake.push(waker);
+        match &self.wake {
+            None => self.wake = Some(waker),
+            Some(_) => self.more().wake.push(waker),
+        }
     }
 
     /// Drops a waker that is of no more use later.
     pub(crate) fn discard(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.spent.push(waker);
+        match (waker, &self.spent) {
+            (None, _) => {}
+            (Some(waker), None) => self.spent = Some(waker),
+            (Some(waker), Some(_)) => self.more().spent.push(waker),
         }
     }
 
     /// Drops a message later.
     pub(crate) fn forget(&mut self, message: Message) {
-        self.gone.push(message);
+        match &self.gone {
+            None => self.gone = Some(message),
+            Some(_) => self.more().gone.push(message),
+        }
     }
 
     /// Keeps `cx`'s waker in `slot`, cloning only when it is another task's.
@@ -109,14 +119,22 @@ impl Aftermath {
     }
 
     /// Does it all; no lock may be held.
+    #[inline]
     pub(crate) fn run(self) {
-        if let Some(first) = self.wake.first {
+        if let Some(first) = self.wake {
             first.wake();
         }
-        self.wake.rest.into_iter().for_each(Waker::wake);
+        if let Some(more) = self.more {
+            more.wake.into_iter().for_each(Waker::wake);
+        }
         if let Some(errands) = self.errands {
             errands.run();
         }
+    }
+
+    #[cold]
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     fn errands(&mut self, home: &Arc<Home>) -> &mut Errands {
@@ -152,22 +170,6 @@ impl Errands {
         }
         for (mailbox, errand) in self.errands {
             engine.run_errand(mailbox, errand);
-        }
-    }
-}
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self { first: None, rest: Vec::new() }
-    }
-}
-
-impl<T> Few<T> {
-    fn push(&mut self, item: T) {
-        if self.first.is_none() {
-            self.first = Some(item);
-        } else {
-            self.rest.push(item);
         }
     }
 }

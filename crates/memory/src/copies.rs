@@ -1,12 +1,10 @@
 //! Copies of messages on their way through a mailbox, and what is said about them.
 
-use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use posthaste_core::{Death, Error, ErrorKind, Kind, Message, Topic};
 
-use crate::lanes::Slot;
 use crate::wait::Ticket;
 
 /// A copy of a message, or of a run of them.
@@ -19,10 +17,19 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// How many were dropped right before it.
     pub(crate) missed: u32,
-    /// When it is of no more use: its own deadline, or an earlier one that its queue gives it.
-    pub(crate) expires: Option<Instant>,
+    /// What few copies have.
+    rare: Option<Box<Rare>>,
+}
+
+// Moved on every way in and out, and beyond this many bytes by a call.
+const _: () = assert!(size_of::<Entry>() <= 128);
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// When its queue has no more use for it.
+    expires: Option<Instant>,
     /// Why its attempts failed, where somebody may ask.
-    pub(crate) death: Option<Box<Death>>,
+    death: Option<Death>,
 }
 
 /// Who wants to put a message in.
@@ -75,6 +82,12 @@ pub(crate) struct Taking {
     pub(crate) manual: bool,
     pub(crate) prefetch: usize,
     pub(crate) limit: usize,
+    /// Whether it takes one at a time.
+    pub(crate) singly: bool,
+    /// How many it will ever take.
+    pub(crate) left: usize,
+    /// Whether it waits if there is nothing.
+    pub(crate) waits: bool,
 }
 
 /// What a consumer got.
@@ -123,6 +136,45 @@ pub(crate) struct Letter {
 }
 
 impl Entry {
+    #[inline]
+    pub(crate) fn new(message: Message, position: u64, missed: u32) -> Self {
+        Self { message, position, attempts: 0, missed, rare: None }
+    }
+
+    /// When it is of no more use: its own deadline, or an earlier one that its queue gives it.
+    #[inline]
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        match &self.rare {
+            None => self.message.deadline(),
+            Some(rare) => rare.expires.into_iter().chain(self.message.deadline()).min(),
+        }
+    }
+
+    pub(crate) fn set_expiry(&mut self, at: Option<Instant>) {
+        if at.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().expires = at;
+        }
+    }
+
+    pub(crate) fn death(&self) -> Option<&Death> {
+        self.rare.as_ref()?.death.as_ref()
+    }
+
+    pub(crate) fn death_mut(&mut self) -> &mut Option<Death> {
+        &mut self.rare.get_or_insert_default().death
+    }
+
+    /// Whether it is handed out whenever its turn comes, and never wanted back before.
+    #[inline]
+    pub(crate) fn is_ordinary(&self) -> bool {
+        let Self { message, rare, .. } = self;
+        rare.is_none()
+            && message.priority() == 0
+            && message.deadline().is_none()
+            && message.kind() != Kind::Request
+            && message.count() == 1
+    }
+
     /// How many messages it is.
     pub(crate) fn count(&self) -> usize {
         usize::try_from(self.message.count()).unwrap_or(usize::MAX)
@@ -138,37 +190,5 @@ impl Entry {
 
     pub(crate) fn into_unanswered(self) -> Unanswered {
         Unanswered { begun: self.attempts > 0, request: self.message }
-    }
-}
-
-/// Copies that an exclusive automatic receiver took out and hands out one by one.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) slots: VecDeque<Slot>,
-    /// What was missed before copies that were too old to be handed out.
-    missed: u32,
-}
-
-impl Batch {
-    /// The next copy that `is_expired` lets through, and how many were dropped right before it;
-    /// `None` at the end. `expired` counts those it did not let through.
-    pub(crate) fn pop(
-        &mut self,
-        mut is_expired: impl FnMut(Instant) -> bool,
-        expired: &mut u64,
-    ) -> Option<(Message, u32)> {
-        while let Some(slot) = self.slots.pop_front() {
-            let Some(entry) = slot.living() else { continue };
-            self.missed = self.missed.saturating_add(entry.missed);
-            if !entry.expires.is_some_and(&mut is_expired) {
-                return Some((entry.message, std::mem::take(&mut self.missed)));
-            }
-            *expired += 1;
-        }
-        None
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 }

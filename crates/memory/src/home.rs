@@ -5,8 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use posthaste_core::SharedRuntime;
-use posthaste_core::sync::atomic::{AtomicBool, Ordering};
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
+use posthaste_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::blocks::Spares;
 use crate::clock::Schedule;
 use crate::engine::Engine;
 use crate::planted::Planted;
@@ -16,6 +18,9 @@ pub(crate) struct Home {
     pub(crate) runtime: Option<SharedRuntime>,
     pub(crate) planted: Planted,
     pub(crate) schedule: Schedule,
+    pub(crate) spares: Spares,
+    /// The largest payload that the broker takes, in bytes.
+    pub(crate) payload_limit: AtomicUsize,
     /// Whether somebody wants to hear of every copy that is dropped.
     pub(crate) hears_drops: AtomicBool,
     engine: Weak<Engine>,
@@ -32,6 +37,8 @@ impl Home {
             wall: wall.map(|runtime| (runtime.now(), runtime.unix_time())),
             runtime,
             schedule: Schedule::default(),
+            spares: Spares::default(),
+            payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
             hears_drops: AtomicBool::new(false),
             engine,
         })

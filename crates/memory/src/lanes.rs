@@ -1,18 +1,26 @@
 //! Copies that are ready to be handed out: a lane for each priority, each in the order of positions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
+use std::sync::Arc;
 
+use crate::blocks::{BLOCK, Blocks};
 use crate::copies::Entry;
+use crate::home::Home;
 
 /// The lanes, and the bytes in them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lanes {
-    /// By priority; the last one goes first.
-    lanes: [Lane; 4],
+    home: Arc<Home>,
+    plain: Lane,
+    /// By priority from 1 on, where there are such; the last one goes first.
+    urgent: Option<Box<[Lane; 3]>>,
     /// How many messages there are.
     len: usize,
     /// How many of them have a priority.
-    urgent: usize,
+    in_haste: usize,
+    /// How many of them somebody may want back before they are handed out, or wants first.
+    special: usize,
     bytes: usize,
 }
 
@@ -20,58 +28,54 @@ pub(crate) struct Lanes {
 /// to an old place lies beside, so that a place is found quickly wherever it is.
 #[derive(Debug, Default)]
 struct Lane {
-    slots: VecDeque<Slot>,
-    /// How many of the slots have a copy. The first and the last one always have.
-    living: usize,
+    stayed: Blocks,
     returned: BTreeMap<u64, Entry>,
 }
 
-/// A place in a lane.
-#[derive(Debug)]
-pub(crate) enum Slot {
-    Living(Entry),
-    /// A copy that was taken out of the middle.
-    Gone(u64),
-}
-
-impl Slot {
-    pub(crate) fn living(self) -> Option<Entry> {
-        match self {
-            Self::Living(entry) => Some(entry),
-            Self::Gone(_) => None,
-        }
-    }
-
-    fn position(&self) -> u64 {
-        match self {
-            Self::Living(entry) => entry.position,
-            Self::Gone(position) => *position,
-        }
-    }
-
-    fn entry(&self) -> Option<&Entry> {
-        match self {
-            Self::Living(entry) => Some(entry),
-            Self::Gone(_) => None,
-        }
-    }
-}
-
 impl Lanes {
+    pub(crate) fn new(home: Arc<Home>) -> Self {
+        Self {
+            home,
+            plain: Lane::default(),
+            urgent: None,
+            len: 0,
+            in_haste: 0,
+            special: 0,
+            bytes: 0,
+        }
+    }
+
     /// Puts a copy into its place.
     pub(crate) fn put(&mut self, entry: Entry) {
-        let lane = lane_of(&entry);
         self.len += entry.count();
-        self.urgent += usize::from(lane > 0);
         self.bytes += entry.message.size();
-        self.lanes[lane].put(entry);
+        self.special += usize::from(!entry.is_ordinary());
+        match usize::from(entry.message.priority()) {
+            0 => self.plain.put(entry, &self.home),
+            priority => {
+                self.in_haste += 1;
+                let urgent = self.urgent.get_or_insert_default();
+                urgent[(priority - 1).min(2)].put(entry, &self.home);
+            }
+        }
+    }
+
+    /// Puts an ordinary copy of `size` bytes behind all others.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, entry: Entry, size: usize) {
+        self.len += 1;
+        self.bytes += size;
+        self.plain.stayed.push(entry, size, &self.home.spares);
     }
 
     /// The next copy: the oldest of the highest priority.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let entry = match self.urgent {
-            0 => self.lanes[0].pop(),
-            _ => self.lanes.iter_mut().rev().find_map(Lane::pop),
+        let entry = match &mut self.urgent {
+            Some(urgent) if self.in_haste > 0 => {
+                urgent.iter_mut().rev().find_map(|lane| lane.pop(&self.home))
+            }
+            _ => self.plain.pop(&self.home),
         }?;
         self.forget(&entry);
         Some(entry)
@@ -79,34 +83,64 @@ impl Lanes {
 
     /// The copy that goes out next.
     pub(crate) fn next_mut(&mut self) -> Option<&mut Entry> {
-        self.lanes.iter_mut().rev().find_map(Lane::first_mut)
+        let urgent = self.urgent.iter_mut().flat_map(|urgent| urgent.iter_mut().rev());
+        urgent.chain([&mut self.plain]).find_map(Lane::first_mut)
     }
 
     /// Takes out the copy at `position`.
     pub(crate) fn remove(&mut self, position: u64) -> Option<Entry> {
-        let entry = self.lanes.iter_mut().find_map(|lane| lane.remove(position))?;
+        let urgent = self.urgent.iter_mut().flat_map(|urgent| urgent.iter_mut());
+        let mut lanes = std::iter::once(&mut self.plain).chain(urgent);
+        let entry = lanes.find_map(|lane| lane.remove(position, &self.home))?;
         self.forget(&entry);
         Some(entry)
     }
 
     /// Where the copy with the lowest position is that lies behind `after`.
     pub(crate) fn position_after(&self, after: Option<u64>) -> Option<u64> {
-        self.lanes.iter().filter_map(|lane| lane.position_after(after)).min()
+        self.lanes().filter_map(|lane| lane.position_after(after)).min()
     }
 
-    /// Swaps everything out into `batch`, which is empty, in the order in which it goes out.
-    pub(crate) fn take_all(&mut self, batch: &mut VecDeque<Slot>) -> usize {
-        let plain = &mut self.lanes[0];
-        if self.urgent == 0 && plain.returned.is_empty() {
-            std::mem::swap(&mut plain.slots, batch);
-            plain.living = 0;
+    /// Moves everything into `blocks`, which are empty, in the order in which it goes out; says how
+    /// many messages those are.
+    pub(crate) fn take_all(&mut self, blocks: &mut Blocks) -> usize {
+        let len = self.len;
+        if self.in_haste == 0 && self.plain.returned.is_empty() {
+            std::mem::swap(&mut self.plain.stayed, blocks);
+            (self.len, self.special, self.bytes) = (0, 0, 0);
         } else {
-            for lane in self.lanes.iter_mut().rev() {
-                batch.extend(std::iter::from_fn(|| lane.pop()).map(Slot::Living));
-            }
+            self.move_into(blocks, usize::MAX);
         }
-        (self.urgent, self.bytes) = (0, 0);
-        std::mem::take(&mut self.len)
+        len
+    }
+
+    /// Moves the next `most` copies, which are all [ordinary](Self::are_ordinary), into `blocks`,
+    /// which are empty, at most a block of them; says how many those are, and their bytes.
+    pub(crate) fn take(&mut self, blocks: &mut Blocks, most: usize) -> (usize, usize) {
+        if most < BLOCK {
+            let before = (self.len, self.bytes);
+            self.move_into(blocks, most);
+            return (before.0 - self.len, before.1 - self.bytes);
+        }
+        let (count, bytes) = self.plain.stayed.move_block(blocks, &self.home.spares);
+        self.len -= count;
+        self.bytes -= bytes;
+        (count, bytes)
+    }
+
+    fn move_into(&mut self, blocks: &mut Blocks, most: usize) {
+        let home = Arc::clone(&self.home);
+        let next = std::iter::from_fn(|| self.pop());
+        for entry in next.take(most) {
+            let size = entry.message.size();
+            blocks.push(entry, size, &home.spares);
+        }
+    }
+
+    /// Whether nobody would miss what the next consumer takes in advance: none of it is urgent,
+    /// or a request that may be cancelled, or may be too old then, or came back.
+    pub(crate) fn are_ordinary(&self) -> bool {
+        self.special == 0 && self.plain.returned.is_empty()
     }
 
     /// All copies, in no order that means anything.
@@ -120,20 +154,25 @@ impl Lanes {
         after: Option<u64>,
     ) -> impl Iterator<Item = Box<dyn Iterator<Item = &Entry> + '_>> {
         let from = after.map_or(0, |after| after.saturating_add(1));
-        self.lanes.iter().flat_map(move |lane| {
-            let stayed: Box<dyn Iterator<Item = &Entry>> = Box::new(lane.stayed(from));
+        self.lanes().flat_map(move |lane| {
+            let stayed: Box<dyn Iterator<Item = &Entry>> = Box::new(lane.stayed.range(from));
             [stayed, Box::new(lane.returned.range(from..).map(|(_, entry)| entry))]
         })
     }
 
-    /// Everything, in the order in which it goes out.
-    pub(crate) fn into_entries(mut self) -> impl Iterator<Item = Entry> {
-        std::iter::from_fn(move || self.pop())
+    /// Takes everything out, in the order in which it goes out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
+        std::iter::from_fn(|| self.pop())
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.plain).chain(self.urgent.iter().flat_map(|urgent| urgent.iter()))
     }
 
     fn forget(&mut self, entry: &Entry) {
         self.len -= entry.count();
-        self.urgent -= usize::from(lane_of(entry) > 0);
+        self.in_haste -= usize::from(entry.message.priority() > 0);
+        self.special -= usize::from(!entry.is_ordinary());
         self.bytes -= entry.message.size();
     }
 
@@ -150,15 +189,11 @@ impl Lanes {
     }
 }
 
-fn lane_of(entry: &Entry) -> usize {
-    usize::from(entry.message.priority() & 3)
-}
-
 impl Lane {
-    fn put(&mut self, entry: Entry) {
-        if self.slots.back().is_none_or(|last| last.position() < entry.position) {
-            self.living += 1;
-            self.slots.push_back(Slot::Living(entry));
+    fn put(&mut self, entry: Entry, home: &Home) {
+        if self.stayed.last_position().is_none_or(|last| last < entry.position) {
+            let size = entry.message.size();
+            self.stayed.push(entry, size, &home.spares);
         } else {
             self.returned.insert(entry.position, entry);
         }
@@ -169,67 +204,33 @@ impl Lane {
         let Some((returned, _)) = self.returned.first_key_value() else {
             return false;
         };
-        self.slots.front().is_none_or(|slot| *returned < slot.position())
+        self.stayed.first_position().is_none_or(|stayed| *returned < stayed)
     }
 
-    fn pop(&mut self) -> Option<Entry> {
-        if self.returned_is_first() {
-            return self.returned.pop_first().map(|(_, entry)| entry);
+    #[inline]
+    fn pop(&mut self, home: &Home) -> Option<Entry> {
+        match self.returned_is_first() {
+            true => self.returned.pop_first().map(|(_, entry)| entry),
+            false => self.stayed.pop(&home.spares),
         }
-        let entry = self.slots.pop_front()?.living();
-        self.living -= 1;
-        self.trim();
-        entry
     }
 
     fn first_mut(&mut self) -> Option<&mut Entry> {
-        if self.returned_is_first() {
-            return self
-                .returned
-                .first_entry()
-                .map(std::collections::btree_map::OccupiedEntry::into_mut);
-        }
-        match self.slots.front_mut()? {
-            Slot::Living(entry) => Some(entry),
-            Slot::Gone(_) => None,
+        match self.returned_is_first() {
+            true => self.returned.first_entry().map(OccupiedEntry::into_mut),
+            false => self.stayed.first_mut(),
         }
     }
 
-    fn remove(&mut self, position: u64) -> Option<Entry> {
-        if let Some(entry) = self.returned.remove(&position) {
-            return Some(entry);
-        }
-        let at = self.slots.binary_search_by_key(&position, Slot::position).ok()?;
-        let slot = self.slots.get_mut(at)?;
-        let entry = std::mem::replace(slot, Slot::Gone(position)).living()?;
-        self.living -= 1;
-        self.trim();
-        if self.slots.len() > 2 * self.living + 8 {
-            self.slots.retain(|slot| matches!(slot, Slot::Living(_)));
-        }
-        Some(entry)
-    }
-
-    /// Drops the empty places at both ends.
-    fn trim(&mut self) {
-        while let Some(Slot::Gone(_)) = self.slots.front() {
-            self.slots.pop_front();
-        }
-        while let Some(Slot::Gone(_)) = self.slots.back() {
-            self.slots.pop_back();
-        }
+    fn remove(&mut self, position: u64, home: &Home) -> Option<Entry> {
+        let returned = self.returned.remove(&position);
+        returned.or_else(|| self.stayed.remove(position, &home.spares))
     }
 
     fn position_after(&self, after: Option<u64>) -> Option<u64> {
         let from = after.map_or(0, |after| after.saturating_add(1));
-        let stayed = self.stayed(from).next().map(|entry| entry.position);
+        let stayed = self.stayed.range(from).next().map(|entry| entry.position);
         let returned = self.returned.range(from..).next().map(|(position, _)| *position);
         stayed.into_iter().chain(returned).min()
-    }
-
-    /// The copies from position `from` on that never moved.
-    fn stayed(&self, from: u64) -> impl Iterator<Item = &Entry> {
-        let start = self.slots.partition_point(|slot| slot.position() < from);
-        self.slots.range(start..).filter_map(Slot::entry)
     }
 }

@@ -25,19 +25,46 @@ struct LeaseSlot {
 pub(crate) struct Lease {
     pub(crate) entry: Entry,
     pub(crate) consumer: u64,
-    /// When its consumer has taken too long.
-    pub(crate) due: Option<Instant>,
     /// Nobody wants the answer any more.
     pub(crate) cancelled: bool,
-    /// Whoever works on it and wants to know that.
+    /// What few leases have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// When its consumer has taken too long.
+    pub(crate) due: Option<Instant>,
+    /// Whoever works on it and wants to know when nobody wants the answer any more.
     pub(crate) waker: Option<Waker>,
+}
+
+impl Lease {
+    /// What it has of what few have.
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Takes that, if it has any.
+    #[inline]
+    pub(crate) fn take_rare(&mut self) -> Option<Box<Rare>> {
+        self.rare.take()
+    }
+
+    pub(crate) fn take_due(&mut self) -> Option<Instant> {
+        self.rare.as_mut()?.due.take()
+    }
+
+    pub(crate) fn take_waker(&mut self) -> Option<Waker> {
+        self.rare.as_mut()?.waker.take()
+    }
 }
 
 impl Leases {
     pub(crate) fn insert(&mut self, entry: Entry, consumer: u64) -> u64 {
         self.len += 1;
         self.bytes += entry.message.size();
-        let lease = Some(Lease { entry, consumer, due: None, cancelled: false, waker: None });
+        let lease = Some(Lease { entry, consumer, cancelled: false, rare: None });
         let index = match self.free.pop() {
             Some(index) => index,
             None => {

@@ -24,9 +24,12 @@
 
 mod aftermath;
 mod agenda;
+mod ahead;
 mod aside;
+mod blocks;
 mod books;
 mod clock;
+mod consumers;
 mod copies;
 mod drain;
 mod engine;

@@ -4,12 +4,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use posthaste_core::sync::Mutex;
-use posthaste_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use posthaste_core::task::lock;
+use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use posthaste_core::{Ledger, Message, Outcome, Pattern, QueueInfo, Topic};
 
+#[cfg(not(loom))]
+use parking_lot::Mutex;
+#[cfg(loom)]
+use posthaste_core::sync::Mutex;
+
 use crate::aftermath::Aftermath;
+use crate::ahead::Ahead;
 use crate::copies::{Admission, Entrance};
 use crate::drain::Outstanding;
 use crate::home::Home;
@@ -44,10 +48,20 @@ pub(crate) struct Mailbox {
     name: Topic,
     /// How many consumers take what comes, which those that are parked do not.
     takers: AtomicUsize,
-    /// Copies that an exclusive automatic receiver has handed out of its own batch. Only that
-    /// receiver writes it.
-    handed: AtomicU64,
+    taken: TakenAhead,
     state: Mutex<State>,
+}
+
+/// What the consumer that takes in advance and everybody else have to tell each other. On a line of
+/// its own, because that consumer writes it all the time.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct TakenAhead {
+    /// How many copies of those that were taken in advance were handed out. Only the one consumer
+    /// writes it that takes in advance; another one only does once that one has left.
+    handed: AtomicU64,
+    /// What is not handed out is to be put back.
+    recalled: AtomicBool,
 }
 
 impl Mailbox {
@@ -62,7 +76,7 @@ impl Mailbox {
             id,
             role,
             takers: AtomicUsize::new(0),
-            handed: AtomicU64::new(0),
+            taken: TakenAhead::default(),
             state: Mutex::new(State::new(id, role, name.clone(), settings, home)),
             name,
         }
@@ -101,15 +115,29 @@ impl Mailbox {
         after: &mut Aftermath,
         step: impl FnOnce(&mut State, &mut Aftermath) -> T,
     ) -> T {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
+        state.close_gate();
         let outcome = step(&mut state, after);
         state.plan(after);
+        if state.take_recall() {
+            self.taken.recalled.store(true, Ordering::SeqCst);
+        }
         outcome
+    }
+
+    /// Takes a plain message out of `slot` if that is all there is to it.
+    #[inline(always)]
+    pub(crate) fn admit_plainly(&self, slot: &mut Option<Message>) -> bool {
+        self.lock().admit_plainly(slot)
     }
 
     /// Takes the message out of `slot` if there is room.
     pub(crate) fn admit(&self, slot: &mut Option<Message>, entrance: Entrance<'_>) -> Admission {
-        self.with(|state, after| state.admit(slot, entrance, after))
+        self.with(|state, after| {
+            let admission = state.admit(slot, entrance, after);
+            state.open_gate();
+            admission
+        })
     }
 
     /// Takes messages from the front, `most` at most, as long as there is room, and says how many
@@ -123,10 +151,16 @@ impl Mailbox {
         self.with(|state, after| {
             for taken in 0..most {
                 let mut slot = messages.pop_front();
+                if slot.as_ref().is_some_and(Message::is_plain) && state.admit_plainly(&mut slot) {
+                    continue;
+                }
+                state.close_gate();
                 let admission = state.admit(&mut slot, entrance, after);
                 match (admission, slot) {
-                    (Admission::Taken, Some(dropped)) => after.forget(dropped),
-                    (Admission::Taken, None) => {}
+                    (Admission::Taken, dropped) => {
+                        dropped.into_iter().for_each(|message| after.forget(message));
+                        state.open_gate();
+                    }
                     (admission, back) => {
                         if let Some(message) = back {
                             messages.push_front(message);
@@ -175,10 +209,29 @@ impl Mailbox {
         })
     }
 
-    /// The exclusive automatic receiver handed so many more out.
+    /// So many more were handed out of those that were taken in advance.
     pub(crate) fn handed_out(&self, count: u64) {
         // One writer, so no read-modify-write is needed.
-        self.handed.store(self.handed() + count, Ordering::Release);
+        self.set_handed(self.handed() + count);
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_handed(&self, handed: u64) {
+        self.taken.handed.store(handed, Ordering::Release);
+    }
+
+    /// Whether what was taken in advance is to be put back.
+    #[inline(always)]
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.taken.recalled.load(Ordering::SeqCst)
+    }
+
+    /// Puts back what was taken in advance and not handed out.
+    pub(crate) fn put_back(&self, ahead: &mut Ahead) {
+        self.taken.recalled.store(false, Ordering::SeqCst);
+        if !ahead.is_empty() {
+            self.with(|state, after| state.put_back(ahead, after));
+        }
     }
 
     /// Settles a lease.
@@ -187,22 +240,34 @@ impl Mailbox {
     }
 
     pub(crate) fn bindings(&self) -> Vec<Pattern> {
-        lock(&self.state).settings().bindings.clone()
+        self.lock().settings().bindings.clone()
     }
 
     pub(crate) fn outstanding(&self) -> Outstanding {
-        lock(&self.state).outstanding(self.handed())
+        self.lock().outstanding(self.handed())
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        lock(&self.state).ledger(self.handed())
+        self.lock().ledger(self.handed())
     }
 
     pub(crate) fn info(&self) -> QueueInfo {
-        lock(&self.state).info(self.handed())
+        self.lock().info(self.handed())
     }
 
-    fn handed(&self) -> u64 {
-        self.handed.load(Ordering::Acquire)
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    #[cfg(loom)]
+    fn lock(&self) -> posthaste_core::sync::MutexGuard<'_, State> {
+        posthaste_core::task::lock(&self.state)
+    }
+
+    #[inline]
+    pub(crate) fn handed(&self) -> u64 {
+        self.taken.handed.load(Ordering::Acquire)
     }
 }

@@ -10,7 +10,9 @@ use posthaste_core::sync::atomic::{Ordering, fence};
 use posthaste_core::task::lock;
 use posthaste_core::{Ack, Delivery, Error, Outcome, Receiver, Settle, Subscription};
 
-use crate::copies::{Batch, Handed, Taken, Taking};
+use crate::ahead::{Ahead, deliver};
+use crate::blocks::Spares;
+use crate::copies::{Handed, Taken, Taking};
 use crate::engine::Engine;
 use crate::mailbox::Mailbox;
 use crate::wait::Ticket;
@@ -24,10 +26,9 @@ pub struct MemoryReceiver {
     prefetch: usize,
     /// How many deliveries there may still be.
     left: u64,
-    /// Copies swapped out of the mailbox at once: only where nobody else could want them, which
-    /// is an exclusive automatic subscription.
-    batch: Option<Batch>,
-    /// How many were handed out of the batch and are not counted, if somebody else says when.
+    /// Copies that were taken out of the mailbox together, to be handed out one by one.
+    ahead: Ahead,
+    /// How many were handed out of these and are not counted, if somebody else says when.
     uncounted: Option<u64>,
     registered: Registered,
     ended: bool,
@@ -62,14 +63,14 @@ impl MemoryReceiver {
         let consumer = engine.next_consumer();
         let mailbox = engine.subscribe(subscription, consumer)?;
         let manual = subscription.ack == Ack::Manual;
-        let exclusive = mailbox.role().is_exclusive();
+        let prefetch = subscription.prefetch.unwrap_or(usize::MAX);
         Ok(Self {
             shared: Arc::new(Shared { engine, mailbox, failed: Mutex::default() }),
             consumer,
             manual,
-            prefetch: subscription.prefetch.filter(|_| manual).unwrap_or(usize::MAX),
+            prefetch: if manual { prefetch } else { usize::MAX },
             left: subscription.limit.unwrap_or(u64::MAX),
-            batch: (exclusive && !manual).then(Batch::default),
+            ahead: Ahead::new(prefetch),
             uncounted: None,
             registered: Registered::Nowhere,
             ended: false,
@@ -77,25 +78,49 @@ impl MemoryReceiver {
         })
     }
 
-    /// Hands over up to `limit` deliveries and says how many; 0 is the end.
+    /// Takes one when nothing is at hand, and puts at hand what comes with it.
+    #[inline(never)]
+    fn poll_recv_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
+        let mut one = None;
+        let taken = self.poll_take(cx, None, &mut |delivery| one = Some(delivery));
+        if self.uncounted.is_none() && !self.ended {
+            // The last one is not at hand, because something comes after it.
+            let handed = self.shared.mailbox.handed();
+            self.left -= self.ahead.put_at_hand(self.left.saturating_sub(1), handed);
+        }
+        taken.map(|taken| taken.map(|_| one).transpose())
+    }
+
+    /// Leaves nothing at hand: something else is done than to receive one after the other.
+    fn clear_hand(&mut self) {
+        self.left += self.ahead.clear_hand();
+    }
+
+    /// What was at hand has been handed out, but for one that goes now.
+    #[cold]
+    fn hand_is_empty(&self) {
+        // Either a drain sees the last one handed out, or this sees the drain.
+        fence(Ordering::SeqCst);
+        self.shared.engine.wake_drain();
+    }
+
+    /// Hands over one delivery, or up to `limit`, and says how many; 0 is the end.
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        limit: usize,
+        limit: Option<usize>,
         hand: &mut impl FnMut(Delivery),
     ) -> Poll<Result<usize, Error>> {
+        self.clear_hand();
         if self.left == 0 {
             self.leave();
         }
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        let limit = limit.min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let taken = if self.batch.is_some() {
-            self.poll_batch(cx, limit, hand)
-        } else {
-            self.poll_mailbox(cx, limit, hand)
-        };
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let limit = limit.map(|limit| limit.min(left));
+        let taken = self.poll_mailbox(cx, limit, hand);
         if let Poll::Ready(taken) = &taken {
             let count = *taken.as_ref().unwrap_or(&0);
             self.left = self.left.saturating_sub(count as u64);
@@ -112,14 +137,81 @@ impl MemoryReceiver {
     fn poll_mailbox(
         &mut self,
         cx: &mut Context<'_>,
-        limit: usize,
+        limit: Option<usize>,
         hand: &mut impl FnMut(Delivery),
     ) -> Poll<Result<usize, Error>> {
-        let (consumer, manual, prefetch) = (self.consumer, self.manual, self.prefetch);
+        if self.shared.mailbox.is_recalled() {
+            self.ahead.begin_anew();
+            self.shared.mailbox.put_back(&mut self.ahead);
+        }
+        loop {
+            let most = limit.unwrap_or(1);
+            let count = self.hand_ahead(most, hand);
+            // One that has everything to itself has taken all there was.
+            if count >= most || count > 0 && self.shared.mailbox.role().is_exclusive() {
+                return Poll::Ready(Ok(count));
+            }
+            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let taking = Taking {
+                consumer: self.consumer,
+                manual: self.manual,
+                prefetch: self.prefetch,
+                limit: most - count,
+                singly: limit.is_none(),
+                left,
+                waits: count == 0,
+            };
+            match self.take(cx, taking, hand) {
+                // To be handed out now, unless all of it is too old.
+                Taken::Some(_) if !self.ahead.is_empty() => {}
+                Taken::Some(taken) => return Poll::Ready(Ok(count + taken)),
+                _ if count > 0 => return Poll::Ready(Ok(count)),
+                none => return none.into_poll(),
+            }
+        }
+    }
+
+    /// Hands out of what was taken in advance.
+    fn hand_ahead(&mut self, limit: usize, hand: &mut impl FnMut(Delivery)) -> usize {
+        let (mut count, mut expired, mut now) = (0, 0, None);
         let shared = &self.shared;
-        let taking = Taking { consumer, manual, prefetch, limit };
+        let mut is_over = |expires| shared.is_over(expires, &mut now);
+        while count < limit
+            && let Some(delivery) = self.ahead.pop(shared.spares(), &mut is_over, &mut expired)
+        {
+            count += usize::try_from(delivery.message().count()).unwrap_or(usize::MAX);
+            hand(delivery);
+        }
+        if expired > 0 {
+            self.shared.mailbox.with(|state, _| state.expired_in_advance(expired));
+        }
+        if count > 0 {
+            self.count(count as u64);
+        }
+        count
+    }
+
+    /// Counts what was handed out of what was taken in advance.
+    fn count(&mut self, handed: u64) {
+        match &mut self.uncounted {
+            Some(uncounted) => *uncounted += handed,
+            None => self.shared.mailbox.handed_out(handed),
+        }
+        if self.ahead.is_empty() {
+            self.hand_is_empty();
+        }
+    }
+
+    /// Takes out of the mailbox: to hand out at once, or in advance.
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        taking: Taking,
+        hand: &mut impl FnMut(Delivery),
+    ) -> Taken {
+        let (shared, ahead) = (&self.shared, &mut self.ahead);
         let lease = &mut |Handed { message, attempt, missed, tag }| {
-            let delivery = if manual {
+            let delivery = if taking.manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
             } else {
                 Delivery::settled(message, attempt)
@@ -127,58 +219,17 @@ impl MemoryReceiver {
             hand(delivery.with_missed(u64::from(missed)));
         };
         let waiting = self.registered.ticket();
-        let taken =
-            shared.mailbox.with(|state, after| state.take(taking, waiting, cx, lease, after));
+        let taken = shared
+            .mailbox
+            .with(|state, after| state.take(taking, ahead, waiting, cx, lease, after));
         self.registered = Registered::after(&taken);
-        taken.into_poll()
-    }
-
-    fn poll_batch(
-        &mut self,
-        cx: &mut Context<'_>,
-        limit: usize,
-        hand: &mut impl FnMut(Delivery),
-    ) -> Poll<Result<usize, Error>> {
-        let mut now = None;
-        loop {
-            let Some(batch) = &mut self.batch else {
-                return Poll::Ready(Ok(0));
-            };
-            let (mut count, mut expired) = (0, 0);
-            let mut is_expired = |expires| self.shared.is_over(expires, &mut now);
-            while count < limit
-                && let Some((message, missed)) = batch.pop(&mut is_expired, &mut expired)
-            {
-                count += usize::try_from(message.count()).unwrap_or(usize::MAX);
-                hand(Delivery::settled(message, 1).with_missed(u64::from(missed)));
-            }
-            if expired > 0 {
-                self.shared.mailbox.with(|state, _| state.expired_in_batch(expired));
-            }
-            if count > 0 {
-                match &mut self.uncounted {
-                    Some(uncounted) => *uncounted += count as u64,
-                    None => self.shared.mailbox.handed_out(count as u64),
-                }
-                if batch.is_empty() {
-                    // Either a drain sees the last one handed out, or this sees the drain.
-                    fence(Ordering::SeqCst);
-                }
-                return Poll::Ready(Ok(count));
-            }
-            let waiting = self.registered.ticket();
-            let mailbox = &self.shared.mailbox;
-            let taken = mailbox.with(|state, after| state.take_batch(batch, waiting, cx, after));
-            self.registered = Registered::after(&taken);
-            if !matches!(taken, Taken::Some(_)) {
-                return taken.into_poll();
-            }
-        }
+        taken
     }
 
     /// Stops new deliveries: what was not handed out goes back, the place on the list is given up.
     fn leave(&mut self) {
         self.ended = true;
+        self.clear_hand();
         if !std::mem::replace(&mut self.joined, false) {
             return;
         }
@@ -186,21 +237,24 @@ impl MemoryReceiver {
         let Shared { engine, mailbox, .. } = &*self.shared;
         // Nobody says any more what became of these.
         mailbox.handed_out(uncounted);
+        mailbox.put_back(&mut self.ahead);
         let waiting = std::mem::replace(&mut self.registered, Registered::Nowhere).ticket();
-        if let Some(mut batch) = self.batch.take()
-            && !batch.is_empty()
-        {
-            mailbox.with(|state, after| state.put_back(&mut batch, after));
-        }
         engine.unsubscribe(mailbox, self.consumer, waiting);
     }
 }
 
 impl Receiver for MemoryReceiver {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
-        let mut one = None;
-        let taken = self.poll_take(cx, 1, &mut |delivery| one = Some(delivery));
-        taken.map(|taken| taken.map(|_| one).transpose())
+        if self.ahead.has_at_hand() && !self.shared.mailbox.is_recalled() {
+            self.shared.mailbox.set_handed(self.ahead.count_one());
+            if !self.ahead.has_at_hand() {
+                self.hand_is_empty();
+            }
+            if let Some(entry) = self.ahead.blocks.pop_at_hand() {
+                return Poll::Ready(Some(Ok(deliver(entry))));
+            }
+        }
+        self.poll_recv_slowly(cx)
     }
 
     fn poll_recv_many(
@@ -209,7 +263,7 @@ impl Receiver for MemoryReceiver {
         into: &mut Vec<Delivery>,
         limit: NonZeroUsize,
     ) -> Poll<Result<usize, Error>> {
-        self.poll_take(cx, limit.get(), &mut |delivery| into.push(delivery))
+        self.poll_take(cx, Some(limit.get()), &mut |delivery| into.push(delivery))
     }
 
     fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -243,12 +297,15 @@ impl Receiver for MemoryReceiver {
     fn park(&mut self, parked: bool) {
         if parked {
             self.disarm();
+            self.clear_hand();
+            self.shared.mailbox.put_back(&mut self.ahead);
         }
         self.shared.mailbox.park(self.consumer, parked);
     }
 
     fn defer_accounts(&mut self) -> bool {
-        if self.batch.is_some() && self.joined && self.left == u64::MAX {
+        let exclusive = self.shared.mailbox.role().is_exclusive();
+        if exclusive && !self.manual && self.joined && self.left == u64::MAX {
             self.uncounted.get_or_insert(0);
             self.shared.mailbox.with(|state, _| state.take_runs());
         }
@@ -293,6 +350,10 @@ impl Registered {
 }
 
 impl Shared {
+    fn spares(&self) -> &Spares {
+        self.engine.spares()
+    }
+
     /// Reads the clock only for a message that has an end, and once per batch.
     fn is_over(&self, expires: Instant, now: &mut Option<Instant>) -> bool {
         *now = now.or_else(|| self.engine.now());

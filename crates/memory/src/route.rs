@@ -16,9 +16,32 @@ pub(crate) struct Route {
     targets: Vec<Arc<Mailbox>>,
     /// Those of the targets that somebody asks at, where it matters.
     busy: Vec<Arc<Mailbox>>,
+    /// A [plain](Message::is_plain) message that went to the targets: there is nothing to find out
+    /// about others like it.
+    model: Option<Message>,
 }
 
 impl Route {
+    /// Where the message goes, if one like it went there and nothing has changed since.
+    #[inline(always)]
+    pub(crate) fn of_model(&self, message: &Message, engine: &Engine) -> Option<&[Arc<Mailbox>]> {
+        match &self.model {
+            Some(model) if message.is_like(model) && self.generation == engine.generation() => {
+                Some(&self.targets)
+            }
+            _ => None,
+        }
+    }
+
+    /// A message went where the last look-up said; what is like it may go there too.
+    pub(crate) fn set_model(&mut self, message: Option<Message>) {
+        self.model = message;
+    }
+
+    pub(crate) fn has_model(&self, message: &Message) -> bool {
+        self.model.as_ref().is_some_and(|model| message.is_like(model))
+    }
+
     /// Finds out where the message goes.
     pub(crate) fn look_up(&mut self, engine: &Engine, message: &Message) -> Result<(), Error> {
         let to_queue = message.is_to_queue();
@@ -42,14 +65,15 @@ impl Route {
     }
 
     /// Whether the last look-up was for a message that goes where this one does.
+    #[inline]
     pub(crate) fn leads(&self, message: &Message) -> bool {
         self.to_queue == message.is_to_queue()
-            && self.topic.as_ref().is_some_and(|topic| topic.as_bytes() == message.topic_bytes())
+            && self.topic.as_ref().is_some_and(|topic| message.topic_bytes() == topic.as_bytes())
     }
 
     /// The next message is looked up anew.
     pub(crate) fn forget(&mut self) {
-        self.topic = None;
+        (self.topic, self.model) = (None, None);
     }
 
     pub(crate) fn targets(&self) -> &[Arc<Mailbox>] {

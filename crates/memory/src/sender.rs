@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::{
@@ -25,10 +25,12 @@ pub struct MemorySender {
     engine: Arc<Engine>,
     route: Route,
     blocked: Option<(Arc<Mailbox>, Ticket)>,
-    last: Seq,
     /// How many messages were taken, for the books of all senders.
     taken: Arc<AtomicU64>,
-    receipt: Receipt,
+    /// Up to which message the last receipt went.
+    reported: u64,
+    /// How many of those since then did not go to exactly one place, and to how many they went.
+    others: (u64, u64),
     closed: bool,
 }
 
@@ -45,8 +47,8 @@ impl MemorySender {
             engine,
             route: Route::default(),
             blocked: None,
-            last: Seq::default(),
-            receipt: Receipt::empty(Seq::default()),
+            reported: 0,
+            others: (0, 0),
             closed: false,
         })
     }
@@ -124,6 +126,35 @@ impl MemorySender {
         }
     }
 
+    /// Sends a message that is not like the one before, or finds not all as that did.
+    #[inline(never)]
+    fn poll_send_slowly(
+        &mut self,
+        cx: &Context<'_>,
+        slot: &mut Option<Message>,
+    ) -> Poll<Result<Seq, Error>> {
+        let new = slot.as_ref().filter(|this| this.is_plain() && !self.route.has_model(this));
+        let model = new.map(Message::without_payload);
+        let waited = self.blocked.take();
+        let outcome = self.put_or_wait(cx, slot);
+        Self::leave(waited);
+        match outcome {
+            Poll::Ready(Ok(matched)) => {
+                self.put_one(slot.take(), matched);
+                if model.is_some() && !self.engine.is_draining() {
+                    self.route.set_model(model);
+                }
+                Poll::Ready(Ok(self.last()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                // The next one, whatever it is, has to give up this one's place on the list.
+                self.route.set_model(None);
+                Poll::Pending
+            }
+        }
+    }
+
     /// Puts the message where it belongs now, looking again when that changes meanwhile.
     fn put_or_wait(
         &mut self,
@@ -156,10 +187,12 @@ impl MemorySender {
             return Put::Refused(error);
         }
         let impatient = is_impatient(first);
+        let limit = self.engine.payload_limit();
         let goes_along = |message: &&Message| {
-            is_impatient(message) == impatient
-                && self.route.leads(message)
-                && self.check(message).is_ok()
+            message.is_like(first) && message.is_plain() && message.payload().len() <= limit
+                || is_impatient(message) == impatient
+                    && self.route.leads(message)
+                    && self.check(message).is_ok()
         };
         let most = 1 + messages.iter().take(RUN_MAX).skip(1).take_while(goes_along).count();
         let (taken, matched, put) = match self.route.willing(impatient) {
@@ -214,12 +247,22 @@ impl MemorySender {
     }
 
     fn took(&mut self, count: u64, matched: u64) {
-        if count > 0 {
-            self.last = Seq::new(self.last.get() + count);
-            // One writer, so no read-modify-write is needed.
-            self.taken.store(self.taken.load(Ordering::Relaxed) + count, Ordering::Relaxed);
-            self.receipt.confirm(count, matched, Level::Held, 1);
-        }
+        self.others.0 += count;
+        self.others.1 += matched;
+        self.count(count);
+    }
+
+    /// Counts messages that were taken; the number of the last one.
+    #[inline(always)]
+    fn count(&self, more: u64) -> Seq {
+        // One writer, so no read-modify-write is needed.
+        let count = self.taken.load(Ordering::Relaxed) + more;
+        self.taken.store(count, Ordering::Relaxed);
+        Seq::new(count)
+    }
+
+    fn last(&self) -> Seq {
+        Seq::new(self.taken.load(Ordering::Relaxed))
     }
 
     /// Gives up the place on the list of an earlier poll, once a new one has been taken.
@@ -253,12 +296,13 @@ impl Sender for MemorySender {
         cx: &mut Context<'_>,
         slot: &mut Option<Message>,
     ) -> Poll<Result<Seq, Error>> {
-        let waited = self.blocked.take();
-        let outcome = self.put_or_wait(cx, slot);
-        Self::leave(waited);
-        let matched = ready!(outcome)?;
-        self.put_one(slot.take(), matched);
-        Poll::Ready(Ok(self.last))
+        if let Some(message) = slot
+            && let Some([target]) = self.route.of_model(message, &self.engine)
+            && target.admit_plainly(slot)
+        {
+            return Poll::Ready(Ok(self.count(1)));
+        }
+        self.poll_send_slowly(cx, slot)
     }
 
     fn poll_send_many(
@@ -273,6 +317,7 @@ impl Sender for MemorySender {
                 Put::Into(_) => {}
                 Put::Stale => self.route.forget(),
                 Put::Waits => {
+                    self.route.set_model(None);
                     outcome = Poll::Pending;
                     break;
                 }
@@ -311,15 +356,20 @@ impl Sender for MemorySender {
         };
         *slot = None;
         self.took(count, matched);
-        Some(self.last)
+        Some(self.last())
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
         if self.closed {
             return Poll::Ready(Err(Error::closed("the sender")));
         }
-        let mut receipt = std::mem::replace(&mut self.receipt, Receipt::empty(self.last));
-        receipt.upto = self.last;
+        let mut receipt = Receipt::empty(self.last());
+        let confirmed =
+            receipt.upto.get() - std::mem::replace(&mut self.reported, receipt.upto.get());
+        let (others, matched) = std::mem::take(&mut self.others);
+        if confirmed > 0 {
+            receipt.confirm(confirmed, confirmed - others + matched, Level::Held, 1);
+        }
         Poll::Ready(Ok(receipt))
     }
 
@@ -330,6 +380,7 @@ impl Sender for MemorySender {
 
     fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.disarm();
+        self.route.forget();
         self.closed = true;
         Poll::Ready(Ok(()))
     }

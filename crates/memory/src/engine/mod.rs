@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64 as GlobalU64;
 use std::time::{Duration, Instant};
 
-use posthaste_core::limits::{PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_MAX};
-use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use posthaste_core::limits::PAYLOAD_BYTES_CEILING;
+use posthaste_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use posthaste_core::sync::{Mutex, MutexGuard};
 use posthaste_core::task::lock;
 use posthaste_core::{
@@ -18,6 +18,7 @@ use posthaste_core::{
 };
 
 use crate::aftermath::{Errand, Leftovers};
+use crate::blocks::Spares;
 use crate::clock;
 use crate::copies::{Entrance, Unanswered};
 use crate::drain::{self, Drains};
@@ -43,7 +44,6 @@ pub(crate) struct Engine {
     inbox_prefix: String,
     unmatched: AtomicU64,
     draining: AtomicBool,
-    payload_limit: AtomicUsize,
     drains: Drains,
 }
 
@@ -69,7 +69,6 @@ impl Engine {
                 inbox_prefix: format!("_ph.inbox.{:016x}", u64::from_be_bytes(name)),
                 unmatched: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
-                payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
                 drains: Drains::default(),
             }
         });
@@ -77,6 +76,11 @@ impl Engine {
             runtime.spawn(Box::pin(clock::run(Arc::clone(&engine.home))));
         }
         engine
+    }
+
+    /// Where empty blocks are kept.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.home.spares
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {
@@ -92,17 +96,21 @@ impl Engine {
         Error::new(ErrorKind::Unsupported, text)
     }
 
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
     /// The largest payload that it takes, in bytes.
     pub(crate) fn payload_limit(&self) -> usize {
-        self.payload_limit.load(Ordering::Relaxed)
+        self.home.payload_limit.load(Ordering::Relaxed)
     }
 
     pub(crate) fn limit_payload(&self, bytes: usize) {
-        self.payload_limit.store(bytes.min(PAYLOAD_BYTES_CEILING), Ordering::Relaxed);
+        let registry = lock(&self.registry);
+        self.home.payload_limit.store(bytes.min(PAYLOAD_BYTES_CEILING), Ordering::Relaxed);
+        // What senders and mailboxes know of it is out of date.
+        self.reroute(&registry);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -296,6 +304,7 @@ impl Engine {
         let mailboxes = {
             let registry = lock(&self.registry);
             self.draining.store(true, Ordering::SeqCst);
+            self.reroute(&registry);
             registry.mailboxes.values().cloned().collect()
         };
         let within = if self.home.planted.drains_at_once { Duration::ZERO } else { within };

@@ -2,9 +2,10 @@
 
 use std::task::Waker;
 
+use posthaste_core::sync::atomic::Ordering;
 use posthaste_core::{Error, ErrorKind, Message, Overflow};
 
-use super::{Ending, State};
+use super::{Ending, Gate, State};
 use crate::aftermath::Aftermath;
 use crate::agenda::Due;
 use crate::aside::Why;
@@ -13,6 +14,41 @@ use crate::home::later;
 use crate::wait::Ticket;
 
 impl State {
+    /// Takes a [plain](Message::is_plain) message in if the gate is open for it; else nothing has
+    /// happened.
+    #[inline(always)]
+    pub(crate) fn admit_plainly(&mut self, slot: &mut Option<Message>) -> bool {
+        let Some(size) = slot.as_ref().map(Message::size) else {
+            return false;
+        };
+        if self.gate.messages == 0 || size > self.gate.bytes {
+            return false;
+        }
+        let Some(message) = slot.take() else {
+            return false;
+        };
+        self.gate.messages -= 1;
+        self.gate.bytes -= size;
+        self.books.accepted += 1;
+        let position = self.next_position;
+        self.next_position += 1;
+        self.lanes.push(Entry::new(message, position, 0), size);
+        true
+    }
+
+    /// Opens the gate for as much as there is room for, unless more is to be asked of a message
+    /// than that. It is closed again by whatever else happens to the mailbox.
+    pub(crate) fn open_gate(&mut self) {
+        let room = self.room();
+        if self.usual && self.missed == 0 && self.idle.is_empty() && !room.is_full() {
+            let largest = self.home.payload_limit.load(Ordering::Relaxed);
+            self.gate = Gate {
+                messages: room.capacity_messages.max(1).saturating_sub(room.messages),
+                bytes: room.capacity_bytes.saturating_sub(room.bytes).min(largest),
+            };
+        }
+    }
+
     /// Takes the message out of `slot` if it may come in and there is room. What is confirmed
     /// without being taken stays in the slot.
     pub(crate) fn admit(
@@ -210,14 +246,8 @@ impl State {
         self.books.accepted += 1;
         let position = self.next_position;
         self.next_position += 1;
-        let entry = Entry {
-            position,
-            attempts: 0,
-            missed: std::mem::take(&mut self.missed),
-            expires: self.expiry_of(&message),
-            death: None,
-            message,
-        };
+        let mut entry = Entry::new(message, position, std::mem::take(&mut self.missed));
+        entry.set_expiry(self.expiry());
         self.mind(&entry);
         if let (Some(keys), Some(key)) = (&mut self.keys, entry.message.key())
             && !keys.enter(key, position)
@@ -228,14 +258,13 @@ impl State {
         self.place(entry, due, after);
     }
 
-    /// When a message that comes now is of no more use.
-    pub(super) fn expiry_of(&self, message: &Message) -> Option<std::time::Instant> {
+    /// When the queue has no more use for a message that comes now.
+    pub(super) fn expiry(&self) -> Option<std::time::Instant> {
         let ttl = self.settings.queue.ttl;
-        let by_ttl = match ttl.is_zero() {
+        match ttl.is_zero() {
             true => None,
             false => self.home.now().map(|now| later(now, ttl)),
-        };
-        message.deadline().into_iter().chain(by_ttl).min()
+        }
     }
 
     /// What a full mailbox that drops nothing says.

@@ -5,12 +5,17 @@ use posthaste_core::Cancel;
 use super::{Ending, State};
 use crate::aftermath::{Aftermath, Errand, Leftovers};
 use crate::books::reason;
+use crate::mailbox::Role;
 
 impl State {
     /// Lets nothing more out of a queue, and nothing more into anything.
     pub(crate) fn start_drain(&mut self, after: &mut Aftermath) {
         if self.ending == Ending::Open {
             self.ending = Ending::Draining;
+        }
+        self.look_at_settings();
+        if self.role == Role::Queue {
+            self.recall();
         }
         self.end_stall();
         self.wake_everybody(after);
@@ -22,6 +27,8 @@ impl State {
             return;
         }
         self.ending = Ending::Closed(reason);
+        self.look_at_settings();
+        self.recall();
         self.drop_waiting(reason, after);
         self.end_stall();
         (self.keys, self.seen, self.latest) = (None, None, None);
@@ -51,8 +58,7 @@ impl State {
     }
 
     fn drop_waiting(&mut self, reason: &'static str, after: &mut Aftermath) -> u64 {
-        let lanes = std::mem::take(&mut self.lanes);
-        let copies: Vec<_> = lanes.into_entries().chain(self.aside.take_all()).collect();
+        let copies: Vec<_> = self.lanes.drain().chain(self.aside.take_all()).collect();
         self.agenda.clear_waiting();
         self.burial.dying.clear();
         if self.burial.waits_at.is_some() {
@@ -80,7 +86,7 @@ impl State {
         let found = self.leases.iter_mut().find(|lease| request.is_for(&lease.entry.message));
         if let Some(lease) = found {
             lease.cancelled = true;
-            if let Some(waker) = lease.waker.take() {
+            if let Some(waker) = lease.take_waker() {
                 after.wake(waker);
             }
         }

@@ -74,12 +74,20 @@ impl State {
             name: self.name.clone(),
             messages: self.held(handed),
             unsettled: self.leases.len() as u64,
-            bytes: self.held_bytes() as u64,
+            bytes: (self.held_bytes() + self.bytes_ahead(handed)) as u64,
             consumers: self.takers() as u64,
             settings: self.settings.queue.clone(),
             bindings: self.settings.bindings.clone(),
             ledger: self.ledger(handed),
         }
+    }
+
+    /// The bytes of what a consumer took in advance and did not hand out, if all of that is of one
+    /// size, as it mostly is.
+    fn bytes_ahead(&self, handed: u64) -> usize {
+        let (count, bytes) = self.ahead;
+        let unhanded = usize::try_from(self.unhanded(handed)).unwrap_or(usize::MAX).min(count);
+        bytes * unhanded / count.max(1)
     }
 
     fn unhanded(&self, handed: u64) -> u64 {

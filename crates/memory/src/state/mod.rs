@@ -12,9 +12,8 @@ mod time;
 
 pub(crate) use moving::Moved;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use posthaste_core::{Error, Event, Message, Pattern, Queue, QueueSettings, Topic};
@@ -23,6 +22,7 @@ use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::{Agenda, Due};
 use crate::aside::{Aside, Why};
 use crate::books::Books;
+use crate::consumers::Consumers;
 use crate::copies::Entry;
 use crate::home::Home;
 use crate::keys::Keys;
@@ -58,8 +58,15 @@ pub(crate) struct State {
     aside: Aside,
     /// Copies that are handed out.
     leases: Leases,
-    /// Copies that an exclusive automatic receiver took out in batches, to hand them out itself.
+    /// Copies that a lone automatic consumer took in advance, to hand them out itself.
     batched: u64,
+    /// How many of these the consumer of a queue took last, and their bytes.
+    ahead: (usize, usize),
+    /// It is to put back what it still has of these.
+    recalls: bool,
+    /// Nothing is asked of a message that comes in but that there is room for it.
+    usual: bool,
+    gate: Gate,
     /// Whether its receiver takes runs as they are.
     takes_runs: bool,
     reserved: usize,
@@ -82,7 +89,7 @@ pub(crate) struct State {
     idle: WaitList,
     /// Senders that wait for room.
     blocked: WaitList,
-    consumers: BTreeMap<u64, Consumer>,
+    consumers: Consumers,
     books: Books,
     ending: Ending,
 }
@@ -98,13 +105,12 @@ enum Ending {
     Closed(&'static str),
 }
 
+/// How much more may come in without anybody looking at anything else: [plain](Message::is_plain)
+/// messages into a mailbox where that is all there is to it, at which nobody waits for them.
 #[derive(Debug, Default)]
-struct Consumer {
-    unsettled: usize,
-    /// The consumer waits for a settlement of its own, because its prefetch is used up.
-    stalled: Option<Waker>,
-    /// Nobody asks for it, but somebody may again.
-    parked: bool,
+struct Gate {
+    messages: usize,
+    bytes: usize,
 }
 
 /// Copies that died and wait for their place in the dead-letter queue, first in, first out.
@@ -144,12 +150,16 @@ impl State {
             id,
             role,
             name,
+            lanes: Lanes::new(Arc::clone(&home)),
             home,
             settings,
-            lanes: Lanes::default(),
             aside: Aside::default(),
             leases: Leases::default(),
             batched: 0,
+            ahead: (0, 0),
+            recalls: false,
+            usual: false,
+            gate: Gate::default(),
             takes_runs: false,
             reserved: 0,
             reserved_bytes: 0,
@@ -164,7 +174,7 @@ impl State {
             usage: Usage::default(),
             idle: WaitList::default(),
             blocked: WaitList::default(),
-            consumers: BTreeMap::new(),
+            consumers: Consumers::default(),
             books: Books::default(),
             ending: Ending::Open,
         };
@@ -185,7 +195,37 @@ impl State {
             true => self.seen = None,
             false => drop(self.seen.get_or_insert_default()),
         }
+        self.look_at_settings();
         self.touch();
+    }
+
+    /// Notes whether messages come in as they do mostly.
+    fn look_at_settings(&mut self) {
+        let settings = &self.settings.queue;
+        self.usual = self.ending == Ending::Open
+            && settings.ttl.is_zero()
+            && settings.expiry.is_zero()
+            && self.keys.is_none()
+            && self.seen.is_none()
+            && self.latest.is_none()
+            && !self.home.planted.ignores_capacity;
+    }
+
+    /// Something else happens: from now on messages are looked at again.
+    #[inline]
+    pub(crate) fn close_gate(&mut self) {
+        self.gate.messages = 0;
+    }
+
+    /// Has what was taken in advance put back.
+    fn recall(&mut self) {
+        self.recalls = !self.role.is_exclusive();
+    }
+
+    /// Whether what was taken in advance is to be put back; asked once.
+    #[inline]
+    pub(crate) fn take_recall(&mut self) -> bool {
+        std::mem::take(&mut self.recalls)
     }
 
     /// Changes the settings that a declaration names, or none of them, and says which bindings
@@ -256,7 +296,7 @@ impl State {
         if let Some(latest) = &mut self.latest {
             latest.remove(&entry.message, entry.position);
         }
-        if let Some(expires) = entry.expires {
+        if let Some(expires) = entry.expires() {
             self.agenda.remove(expires, Due::Expired(entry.position));
         }
     }
@@ -264,7 +304,7 @@ impl State {
     /// A copy waits from now on: it expires in time, whether or not somebody looks at it.
     fn mind(&mut self, entry: &Entry) {
         // An exclusive receiver is there to look itself.
-        if let Some(expires) = entry.expires
+        if let Some(expires) = entry.expires()
             && !self.role.is_exclusive()
             && self.home.has_clock()
         {
@@ -274,10 +314,8 @@ impl State {
 
     /// A copy is out of its key's way.
     fn let_key_go_on(&mut self, entry: &Entry, after: &mut Aftermath) {
-        let next = match (&mut self.keys, entry.message.key()) {
-            (Some(keys), Some(key)) => keys.leave(key, entry.position),
-            _ => None,
-        };
+        let Some(keys) = &mut self.keys else { return };
+        let next = entry.message.key().and_then(|key| keys.leave(key, entry.position));
         let Some(next) = next else { return };
         if let Some((entry, Why::Parked(due))) = self.aside.take_waiting(next) {
             let now = self.home.now();
@@ -385,7 +423,7 @@ impl State {
     fn wake_everybody(&mut self, after: &mut Aftermath) {
         self.idle.notify_all(after);
         self.blocked.notify_all(after);
-        for consumer in self.consumers.values_mut() {
+        for consumer in self.consumers.iter_mut() {
             if let Some(waker) = consumer.stalled.take() {
                 after.wake(waker);
             }

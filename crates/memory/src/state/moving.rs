@@ -50,7 +50,7 @@ impl State {
         while let Some(position) = self.burial.dying.pop_front() {
             let Some((entry, Why::Dying)) = self.aside.take(position) else { continue };
             let letter = entry.message.clone();
-            let letter = entry.death.as_ref().and_then(|death| letter.with_death(death));
+            let letter = entry.death().and_then(|death| letter.with_death(death));
             match letter.zip(self.settings.queue.dead_letter.clone()) {
                 Some((message, to)) => {
                     self.aside.put(entry, Why::Moving);

@@ -51,7 +51,7 @@ impl State {
         self.books.accepted += 1;
         entry.missed = entry.missed.saturating_add(1);
         entry.attempts = 0;
-        entry.expires = self.expiry_of(message);
+        entry.set_expiry(self.expiry());
         if let Some(message) = slot.take() {
             after.forget(std::mem::replace(&mut entry.message, message));
         }

@@ -66,9 +66,7 @@ impl State {
         let position = self.next_position;
         self.next_position += count;
         let missed = std::mem::take(&mut self.missed);
-        let entry =
-            Entry { position, attempts: 0, missed, expires: None, death: None, message: run };
-        self.place(entry, None, after);
+        self.place(Entry::new(run, position, missed), None, after);
     }
 }
 

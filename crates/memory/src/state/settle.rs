@@ -21,11 +21,13 @@ impl State {
         let Some(mut lease) = self.leases.remove(tag) else {
             return;
         };
-        if let Some(due) = lease.due {
-            self.agenda.remove(due, Due::TimedOut(tag));
+        if let Some(rare) = lease.take_rare() {
+            if let Some(due) = rare.due {
+                self.agenda.remove(due, Due::TimedOut(tag));
+            }
+            after.discard(rare.waker);
         }
-        after.discard(lease.waker.take());
-        if let Some(consumer) = self.consumers.get_mut(&lease.consumer) {
+        if let Some(consumer) = self.consumers.get_mut(lease.consumer) {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
             if let Some(waker) = consumer.stalled.take() {
                 after.wake(waker);
@@ -40,7 +42,7 @@ impl State {
 
     /// The consumer's time for a delivery begins anew.
     pub(crate) fn extend(&mut self, tag: u64) {
-        if let Some(due) = self.leases.get_mut(tag).and_then(|lease| lease.due.take()) {
+        if let Some(due) = self.leases.get_mut(tag).and_then(Lease::take_due) {
             self.agenda.remove(due, Due::TimedOut(tag));
             self.begin_time(tag);
         }
@@ -56,7 +58,7 @@ impl State {
         match self.leases.get_mut(tag) {
             Some(lease) if lease.cancelled => Poll::Ready(()),
             Some(lease) => {
-                after.remember(&mut lease.waker, cx);
+                after.remember(&mut lease.rare().waker, cx);
                 Poll::Pending
             }
             None => Poll::Pending,
@@ -163,8 +165,8 @@ impl State {
     /// Keeps why an attempt failed, for the history of a dead letter.
     fn note_reason(&self, entry: &mut Entry, why: &str) {
         if self.settings.queue.dead_letter.is_some() {
-            let first = || Box::new(Death::new(self.name.clone(), 0, Duration::ZERO));
-            entry.death.get_or_insert_with(first).add_reason(why);
+            let first = || Death::new(self.name.clone(), 0, Duration::ZERO);
+            entry.death_mut().get_or_insert_with(first).add_reason(why);
         }
     }
 
@@ -187,8 +189,9 @@ impl State {
             return self.drop_quietly(entry, reason::DEAD_LETTER_LOOP, after);
         }
         self.note_reason(&mut entry, why);
-        if let Some(death) = &mut entry.death {
-            death.attempts = entry.attempts;
+        let attempts = entry.attempts;
+        if let Some(death) = entry.death_mut() {
+            death.attempts = attempts;
             death.at = self.home.unix_time();
         }
         self.let_key_go_on(&entry, after);

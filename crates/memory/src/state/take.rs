@@ -1,12 +1,14 @@
 //! How copies go out.
 
+use std::sync::Arc;
 use std::task::Context;
 
-use super::{Consumer, Ending, State};
-use crate::aftermath::Aftermath;
+use super::{Ending, State};
+use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
+use crate::ahead::Ahead;
 use crate::books::reason;
-use crate::copies::{Batch, Entry, Handed, Taken, Taking};
+use crate::copies::{Entry, Handed, Taken, Taking};
 use crate::home::later;
 use crate::mailbox::Role;
 use crate::wait::Ticket;
@@ -18,7 +20,10 @@ impl State {
             return false;
         }
         self.touch();
-        self.consumers.insert(consumer, Consumer::default());
+        self.consumers.insert(consumer);
+        if self.consumers.len() > 1 {
+            self.recall();
+        }
         true
     }
 
@@ -29,7 +34,7 @@ impl State {
         if let Some(ticket) = waiting {
             self.leave_idle(ticket, after);
         }
-        if let Some(consumer) = self.consumers.remove(&consumer) {
+        if let Some(consumer) = self.consumers.remove(consumer) {
             after.discard(consumer.stalled);
         }
         if self.role != Role::Queue || !self.consumers.is_empty() {
@@ -46,7 +51,7 @@ impl State {
     /// A consumer does not ask for a while, or does so again. When nobody asks any more, senders
     /// that wait for room look again who takes a request.
     pub(crate) fn park(&mut self, consumer: u64, parked: bool, after: &mut Aftermath) {
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
             consumer.parked = parked;
         }
         if parked && self.takers() == 0 {
@@ -60,13 +65,15 @@ impl State {
 
     /// How many consumers are not parked.
     pub(crate) fn takers(&self) -> usize {
-        self.consumers.values().filter(|consumer| !consumer.parked).count()
+        self.consumers.takers()
     }
 
-    /// Hands copies to a consumer; `waiting` is its place on the list from an earlier call.
+    /// Hands copies to a consumer, or lets it take them in advance; `waiting` is its place on the
+    /// list from an earlier call.
     pub(crate) fn take(
         &mut self,
         taking: Taking,
+        ahead: &mut Ahead,
         waiting: Option<Ticket>,
         cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),
@@ -75,21 +82,26 @@ impl State {
         if let Some(ticket) = waiting {
             self.idle.leave(ticket, after);
         }
-        let unsettled = self.consumers.get(&taking.consumer).map_or(0, |this| this.unsettled);
-        let room = taking.prefetch.saturating_sub(unsettled);
         let taken = if self.is_over() {
             self.end()
-        } else if room == 0 {
-            if let Some(consumer) = self.consumers.get_mut(&taking.consumer) {
-                after.remember(&mut consumer.stalled, cx);
-            }
-            Taken::Stalled
+        } else if let Some(count) = self.take_ahead(ahead, taking, after) {
+            Taken::Some(count)
         } else {
-            match self.hand_out(taking, taking.limit.min(room), hand, after) {
-                0 if self.is_over() => self.end(),
-                0 => Taken::Wait(self.idle.wait(cx.waker(), 0)),
-                count => Taken::Some(count),
+            match self.room_of(taking) {
+                0 => Taken::Stalled,
+                room => Taken::Some(self.hand_out(taking, taking.limit.min(room), hand, after)),
             }
+        };
+        let taken = match taken {
+            Taken::Some(0) if taking.waits && self.is_over() => self.end(),
+            Taken::Some(0) if taking.waits => Taken::Wait(self.idle.wait(cx.waker(), 0)),
+            Taken::Stalled if taking.waits => {
+                if let Some(consumer) = self.consumers.get_mut(taking.consumer) {
+                    after.remember(&mut consumer.stalled, cx);
+                }
+                taken
+            }
+            taken => taken,
         };
         // Behind a consumer that was woken others may wait for what it left; and one that could
         // not take what it was woken for passes the wake-up on.
@@ -97,36 +109,60 @@ impl State {
         taken
     }
 
-    /// Swaps everything that may be handed out into `batch`, for an exclusive automatic receiver
-    /// that hands it out itself.
-    pub(crate) fn take_batch(
-        &mut self,
-        batch: &mut Batch,
-        waiting: Option<Ticket>,
-        cx: &mut Context<'_>,
-        after: &mut Aftermath,
-    ) -> Taken {
-        if let Some(ticket) = waiting {
-            self.idle.leave(ticket, after);
+    /// How many more the consumer may have unsettled.
+    fn room_of(&mut self, taking: Taking) -> usize {
+        if taking.prefetch == usize::MAX {
+            return usize::MAX;
         }
-        if self.lanes.is_empty() {
-            return if self.is_over() {
-                self.end()
-            } else {
-                Taken::Wait(self.idle.wait(cx.waker(), 0))
-            };
-        }
-        let count = self.lanes.take_all(&mut batch.slots);
-        self.batched += count as u64;
-        if let Some(latest) = &mut self.latest {
-            latest.clear();
-        }
-        self.room_was_freed(after);
-        Taken::Some(count)
+        let unsettled = self.consumers.get_mut(taking.consumer).map_or(0, |this| this.unsettled);
+        taking.prefetch.saturating_sub(unsettled)
     }
 
-    /// Copies in a batch were too old to be handed out.
-    pub(crate) fn expired_in_batch(&mut self, count: u64) {
+    /// Lets a consumer take copies in advance, where nobody else could want them before it does;
+    /// `None` if there is somebody, or may be.
+    fn take_ahead(
+        &mut self,
+        ahead: &mut Ahead,
+        taking: Taking,
+        after: &mut Aftermath,
+    ) -> Option<usize> {
+        if taking.manual {
+            return None;
+        }
+        let count = if self.role.is_exclusive() {
+            ahead.ordinary = self.lanes.are_ordinary();
+            if let Some(latest) = &mut self.latest {
+                latest.clear();
+            }
+            self.lanes.take_all(&mut ahead.blocks)
+        } else if taking.singly && self.is_left_to_one() {
+            let window = ahead.window(self.lanes.len()).min(taking.left);
+            ahead.ordinary = true;
+            self.ahead = self.lanes.take(&mut ahead.blocks, window);
+            self.ahead.0
+        } else {
+            return None;
+        };
+        if count > 0 {
+            self.batched += count as u64;
+            self.room_was_freed(after);
+            self.touch();
+        }
+        Some(count)
+    }
+
+    /// Whether there is one consumer alone, and no copy that has to be put in order, or may be
+    /// thrown away, before its turn.
+    fn is_left_to_one(&self) -> bool {
+        self.consumers.len() == 1
+            && self.ending == Ending::Open
+            && self.lanes.are_ordinary()
+            && self.keys.is_none()
+            && self.latest.is_none()
+    }
+
+    /// Copies that were taken in advance were too old to be handed out.
+    pub(crate) fn expired_in_advance(&mut self, count: u64) {
         self.batched -= count;
         self.books.expired += count;
     }
@@ -137,14 +173,18 @@ impl State {
         self.books.drop_copies(reason::CONNECTION_LOST, count);
     }
 
-    /// Puts back what an exclusive automatic receiver did not hand out.
-    pub(crate) fn put_back(&mut self, batch: &mut Batch, after: &mut Aftermath) {
-        for entry in batch.slots.drain(..).filter_map(crate::lanes::Slot::living) {
+    /// Puts back what a consumer took in advance and did not hand out.
+    pub(crate) fn put_back(&mut self, ahead: &mut Ahead, after: &mut Aftermath) {
+        let home = Arc::clone(&self.home);
+        while let Some(entry) = ahead.blocks.pop(&home.spares) {
             self.batched -= entry.count() as u64;
             match self.ending {
                 Ending::Closed(reason) => self.drop_copy(entry, reason, after),
                 Ending::Open | Ending::Draining => self.lanes.put(entry),
             }
+        }
+        if let Ending::Closed(_) = self.ending {
+            self.errand(Errand::Retire, after);
         }
         self.wake_idle(after);
     }
@@ -158,7 +198,7 @@ impl State {
 
     /// A consumer gave up waiting for a settlement of its own.
     pub(crate) fn leave_stalled(&mut self, consumer: u64, after: &mut Aftermath) {
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
             after.discard(consumer.stalled.take());
         }
     }
@@ -188,7 +228,7 @@ impl State {
         while count < limit
             && let Some(mut entry) = self.take_next()
         {
-            if let Some(expires) = entry.expires
+            if let Some(expires) = entry.expires()
                 && let Some(clock) = &self.home.runtime
                 && expires <= *now.get_or_insert_with(|| clock.now())
             {
@@ -210,7 +250,7 @@ impl State {
             }
         }
         if leased > 0
-            && let Some(consumer) = self.consumers.get_mut(&taking.consumer)
+            && let Some(consumer) = self.consumers.get_mut(taking.consumer)
         {
             consumer.unsettled += leased;
         }
@@ -236,7 +276,7 @@ impl State {
             && let Some(lease) = self.leases.get_mut(tag)
         {
             let due = later(now, timeout);
-            lease.due = Some(due);
+            lease.rare().due = Some(due);
             self.agenda.add(due, Due::TimedOut(tag));
         }
     }

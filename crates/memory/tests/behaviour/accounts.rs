@@ -259,7 +259,15 @@ fn a_drain_ends_in_time_although_accounts_are_outstanding() {
 fn run(count: u32) -> Message {
     let payload = vec![0; Message::RUN_PREFIX * usize::try_from(count).unwrap()].into();
     let (head, attributes, correlation, deadline) = (Bytes::from_static(b"\x01\0a"), 0, 0, None);
-    Message::from_parts(Parts { head, payload, attributes, correlation, deadline, count }).unwrap()
+    Message::from_parts(Parts {
+        head: head.into(),
+        payload,
+        attributes,
+        correlation,
+        deadline,
+        count,
+    })
+    .unwrap()
 }
 
 #[test]
