@@ -84,6 +84,16 @@ impl Ahead {
         self.then_handed - self.at_hand
     }
 
+    /// Hands out up to `most` that need no other look, and says how many those are; 0 says nothing
+    /// about those behind.
+    #[inline]
+    pub(crate) fn hand_ordinary(&mut self, most: usize, hand: &mut impl FnMut(Delivery)) -> usize {
+        if !self.ordinary || self.missed > 0 {
+            return 0;
+        }
+        self.blocks.drain_at_hand(most).map(|entry| hand(deliver(entry))).count()
+    }
+
     /// The next one that `is_over` lets through, with how many were dropped right before it; `None`
     /// at the end. `expired` counts those it did not let through.
     pub(crate) fn pop(

@@ -140,6 +140,13 @@ impl Blocks {
         self.first.places.pop_front()?.living()
     }
 
+    /// Takes out up to `most` of what is at hand; their bytes are not counted any more.
+    #[inline]
+    pub(crate) fn drain_at_hand(&mut self, most: usize) -> impl Iterator<Item = Entry> {
+        let most = usize::try_from(self.at_hand()).unwrap_or(usize::MAX).min(most);
+        self.first.places.drain(..most).filter_map(Slot::living)
+    }
+
     /// Moves the first copies, at most a block of them, into `other`, which is empty; how many
     /// those are, and their bytes.
     pub(crate) fn move_block(&mut self, other: &mut Self, spares: &Spares) -> (usize, usize) {

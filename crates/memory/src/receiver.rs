@@ -144,9 +144,9 @@ impl MemoryReceiver {
             self.ahead.begin_anew();
             self.shared.mailbox.put_back(&mut self.ahead);
         }
+        let (most, mut count) = (limit.unwrap_or(1), 0);
         loop {
-            let most = limit.unwrap_or(1);
-            let count = self.hand_ahead(most, hand);
+            count += self.hand_ahead(most - count, hand);
             // One that has everything to itself has taken all there was.
             if count >= most || count > 0 && self.shared.mailbox.role().is_exclusive() {
                 return Poll::Ready(Ok(count));
@@ -176,11 +176,15 @@ impl MemoryReceiver {
         let (mut count, mut expired, mut now) = (0, 0, None);
         let shared = &self.shared;
         let mut is_over = |expires| shared.is_over(expires, &mut now);
-        while count < limit
-            && let Some(delivery) = self.ahead.pop(shared.spares(), &mut is_over, &mut expired)
-        {
-            count += usize::try_from(delivery.message().count()).unwrap_or(usize::MAX);
-            hand(delivery);
+        while count < limit {
+            let handed = self.ahead.hand_ordinary(limit - count, hand);
+            count += handed;
+            if handed == 0 {
+                let next = self.ahead.pop(shared.spares(), &mut is_over, &mut expired);
+                let Some(delivery) = next else { break };
+                count += usize::try_from(delivery.message().count()).unwrap_or(usize::MAX);
+                hand(delivery);
+            }
         }
         if expired > 0 {
             self.shared.mailbox.with(|state, _| state.expired_in_advance(expired));

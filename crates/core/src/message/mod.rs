@@ -164,18 +164,19 @@ impl Message {
     /// The messages of a run, one by one; of any other message, itself. They end where a run is not
     /// as it should be.
     pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
-        let mut rest = self.payload.clone();
+        let mut at = 0_usize;
         (0..self.count()).map_while(move |_| {
             if self.count() == 1 {
                 return Some(self.clone());
             }
-            let len = rest.get(..Self::RUN_PREFIX)?.try_into().ok().map(u32::from_le_bytes)?;
-            let end = Self::RUN_PREFIX.checked_add(usize::try_from(len).ok()?)?;
-            rest.get(..end)?;
-            let payload = rest.split_to(end).slice(Self::RUN_PREFIX..);
+            let (len, rest) = self.payload.get(at..)?.split_first_chunk()?;
+            let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+            rest.get(..len)?;
+            let from = at + Self::RUN_PREFIX;
+            at = from + len;
             let mut head = self.head.clone();
             head.put_beside((self.attributes().0, 1));
-            Some(Self { head, payload, ..*self })
+            Some(Self { head, payload: self.payload.slice(from..at), ..*self })
         })
     }
 

@@ -27,9 +27,12 @@ const KEPT_SHARED: u64 = 1 << 18;
 /// A client's sender.
 pub(super) struct Inbound {
     sender: BoxSender,
-    /// What the broker has not taken yet, in order, with the sizes; no runs.
+    /// What the broker takes next, in order, with the sizes; no runs.
     pending: VecDeque<Message>,
     sizes: VecDeque<u32>,
+    /// What comes behind that, as it came: a run that the broker takes as a whole is never taken
+    /// apart.
+    behind: VecDeque<Message>,
     /// What cannot be read, with its number on the link: it is refused in its turn.
     unreadable: VecDeque<(u64, Unreadable)>,
     heads: Heads,
@@ -126,6 +129,7 @@ impl Inbound {
             sender,
             pending: VecDeque::new(),
             sizes: VecDeque::new(),
+            behind: VecDeque::new(),
             unreadable: VecDeque::new(),
             heads: Heads::default(),
             numbers: Numbers::default(),
@@ -140,14 +144,15 @@ impl Inbound {
     /// What the client may send at first, in messages and bytes: less what is still here, and more
     /// for what it sends again, which takes no room.
     pub(super) fn window(&self) -> (u64, u64) {
-        let waiting = u64::try_from(self.pending.len() + self.unreadable.len()).unwrap_or(u64::MAX);
-        let unreadable = self.unreadable.iter().map(|(_, unreadable)| unreadable.bytes);
+        let behind = self.behind.iter().map(|message| u64::from(message.count())).sum::<u64>();
+        let waiting = behind + wide(self.pending.len() + self.unreadable.len());
         let waiting_bytes = self
             .sizes
             .iter()
             .copied()
             .map(u64::from)
-            .chain(unreadable)
+            .chain(self.behind.iter().map(|message| wide(message.size())))
+            .chain(self.unreadable.iter().map(|(_, unreadable)| unreadable.bytes))
             .fold(0, u64::saturating_add);
         let again = self.arrived - self.received;
         let again_bytes = if again > 0 { WINDOW_BYTES_MIN } else { 0 };
@@ -206,48 +211,63 @@ impl Inbound {
 
     /// A message, or a run of them, has come.
     pub(super) fn arrived(&mut self, transfer: Transfer, now: Instant) {
-        if transfer.count == 1 {
-            return self.arrived_alone(transfer, now);
-        }
-        // Only what nothing waits before can go on as a whole.
-        if let Some(transfer) =
-            if self.is_idle() { self.send_run(transfer) } else { Some(transfer) }
-        {
-            each(transfer).into_iter().for_each(|transfer| self.arrived_alone(transfer, now));
-        }
-    }
-
-    fn arrived_alone(&mut self, transfer: Transfer, now: Instant) {
-        self.received += 1;
-        self.arrived = self.received;
-        let bytes = transfer.head.len() + transfer.payload.len();
         let deadline = transfer.hop.deadline.and_then(|left| now.checked_add(left));
+        let (count, head_len, payload_len) =
+            (transfer.count, transfer.head.len(), transfer.payload.len());
+        let run = (count > 1).then(|| transfer.payload.clone());
         let message = Message::from_parts_after(parts(transfer, deadline), &mut self.heads);
-        match message.and_then(|message| self.judge_repeat(message)) {
-            Ok(message) => {
+        let message = message.and_then(|message| self.judge_repeat(message));
+        match message {
+            Ok(message) if count == 1 && self.behind.is_empty() => {
                 self.pending.push_back(message);
-                self.sizes.push_back(u32::try_from(bytes).unwrap_or(u32::MAX));
+                let size = head_len + payload_len;
+                self.sizes.push_back(u32::try_from(size).unwrap_or(u32::MAX));
             }
+            Ok(message) if self.is_idle() => {
+                if let Some(run) = self.send_run(message) {
+                    self.behind.push_back(run);
+                }
+            }
+            Ok(message) => self.behind.push_back(message),
             Err(error) => {
-                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-                self.unreadable.push_back((self.arrived, Unreadable { error, bytes }));
+                let payloads = match &run {
+                    Some(run) => Payloads::of_run(run).map(<[u8]>::len).collect(),
+                    None => vec![payload_len],
+                };
+                for (number, payload) in (self.received + 1..).zip(payloads) {
+                    let (error, bytes) = (error.clone(), wide(head_len + payload));
+                    self.unreadable.push_back((number, Unreadable { error, bytes }));
+                }
             }
         }
+        self.received += u64::from(count);
+        self.arrived = self.received;
     }
 
     /// Hands the broker a run as a whole, or hands it back.
-    fn send_run(&mut self, transfer: Transfer) -> Option<Transfer> {
-        let count = u64::from(transfer.count);
-        let run = Message::from_parts_after(parts(transfer.clone(), None), &mut self.heads).ok();
-        let size = run.as_ref().map_or(0, Message::size);
-        let Some(seq) = self.sender.try_send_run(&mut { run }) else {
-            return Some(transfer);
+    fn send_run(&mut self, run: Message) -> Option<Message> {
+        let (count, size) = (u64::from(run.count()), wide(run.size()));
+        let mut slot = Some(run);
+        let Some(seq) = self.sender.try_send_run(&mut slot) else {
+            return slot;
         };
-        self.received += count;
-        self.arrived = self.received;
         self.numbers.took(seq.get(), count);
-        self.owe(count, u64::try_from(size).unwrap_or(u64::MAX));
+        self.owe(count, size);
         None
+    }
+
+    /// Hands the broker what comes next of what lies behind: a run as a whole, or its messages to be
+    /// handed over one by one; `false` if there is nothing.
+    fn go_on(&mut self) -> bool {
+        let Some(next) = self.behind.pop_front() else {
+            return false;
+        };
+        let next = if next.count() > 1 { self.send_run(next) } else { Some(next) };
+        for message in next.iter().flat_map(Message::each) {
+            self.sizes.push_back(u32::try_from(message.size()).unwrap_or(u32::MAX));
+            self.pending.push_back(message);
+        }
+        true
     }
 
     /// A broker that would not notice gets nothing that it may have had before.
@@ -262,7 +282,7 @@ impl Inbound {
 
     /// Whether the broker has taken or refused everything that came.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.unreadable.is_empty()
+        self.pending.is_empty() && self.behind.is_empty() && self.unreadable.is_empty()
     }
 
     /// Whether everything that came has its outcome.
@@ -293,6 +313,7 @@ impl Inbound {
                 }
                 true
             }
+            _ if self.pending.is_empty() => self.go_on(),
             // Those before it go one by one.
             Some(_) => {
                 let mut slot = self.pending.pop_front();
@@ -302,7 +323,6 @@ impl Inbound {
                 }
                 self.note_sent(&sent)
             }
-            None if self.pending.is_empty() => false,
             None => {
                 let sent = self.sender.poll_send_many(cx, &mut self.pending);
                 self.note_sent(&sent)
@@ -392,6 +412,10 @@ fn each(transfer: Transfer) -> Vec<Transfer> {
         ..transfer.clone()
     };
     Payloads::of_run(&transfer.payload).map(one).collect()
+}
+
+fn wide(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn parts(transfer: Transfer, deadline: Option<Instant>) -> Parts {

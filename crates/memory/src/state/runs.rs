@@ -1,6 +1,6 @@
-//! How runs come in: whole, or not at all.
+//! How runs come in: all of it, or none.
 
-use posthaste_core::Message;
+use posthaste_core::{Kind, Message};
 
 use super::{Ending, State};
 use crate::aftermath::Aftermath;
@@ -33,18 +33,27 @@ impl State {
         true
     }
 
-    /// Takes the run out of `slot`, if all of it may simply come in.
+    /// Takes the run out of `slot`, if all of it may simply come in: as one, or its messages one
+    /// behind the other.
     pub(crate) fn admit_whole(
         &mut self,
         slot: &mut Option<Message>,
         after: &mut Aftermath,
     ) -> bool {
-        let fits = |run: &Message| self.room().fits_all(count(run), run.size());
-        if !self.takes_whole() || !slot.as_ref().is_some_and(fits) {
+        let (whole, each) = (self.takes_whole(), self.usual);
+        let comes_in = |run: &Message| {
+            (whole || each && is_ordinary(run)) && self.room().fits_all(count(run), run.size())
+        };
+        if !slot.as_ref().is_some_and(comes_in) {
             return false;
         }
-        if let Some(run) = slot.take() {
-            self.push_whole(run, after);
+        match slot.take() {
+            Some(run) if whole => self.push_whole(run, after),
+            Some(run) => {
+                self.push_each(&run, after);
+                after.forget(run);
+            }
+            None => {}
         }
         true
     }
@@ -68,6 +77,27 @@ impl State {
         let missed = std::mem::take(&mut self.missed);
         self.place(Entry::new(run, position, missed), None, after);
     }
+
+    /// Takes the messages of a run in, about each of which there is nothing to find out.
+    fn push_each(&mut self, run: &Message, after: &mut Aftermath) {
+        self.touch();
+        let mut missed = std::mem::take(&mut self.missed);
+        let first = self.next_position;
+        for message in run.each() {
+            let size = message.size();
+            let entry = Entry::new(message, self.next_position, std::mem::take(&mut missed));
+            self.lanes.push(entry, size);
+            self.next_position += 1;
+        }
+        self.books.accepted += self.next_position - first;
+        // Whoever takes some wakes the next one, as long as there are more.
+        self.idle.notify_one(after);
+    }
+}
+
+/// Whether its messages are [ordinary](Entry::is_ordinary) copies.
+fn is_ordinary(run: &Message) -> bool {
+    run.priority() == 0 && run.deadline().is_none() && run.kind() != Kind::Request
 }
 
 fn count(run: &Message) -> usize {

@@ -135,8 +135,11 @@ impl State {
                 latest.clear();
             }
             self.lanes.take_all(&mut ahead.blocks)
-        } else if taking.singly && self.is_left_to_one() {
-            let window = ahead.window(self.lanes.len()).min(taking.left);
+        } else if self.is_left_to_one() {
+            let window = match taking.singly {
+                true => ahead.window(self.lanes.len()).min(taking.left),
+                false => taking.limit,
+            };
             ahead.ordinary = true;
             self.ahead = self.lanes.take(&mut ahead.blocks, window);
             self.ahead.0
