@@ -80,6 +80,14 @@ impl Message {
         self.head.get(head::PREFIX..head::topic_end(&self.head)).unwrap_or_default()
     }
 
+    /// Topic and properties, and kind, target and priority, as they are on the wire: what a link
+    /// says beside the payload.
+    #[must_use]
+    #[inline]
+    pub fn on_wire(&self) -> (&[u8], u8) {
+        (&self.head, self.attributes().0)
+    }
+
     /// Whether it differs from `other` in payload and correlation alone.
     #[must_use]
     #[inline]

@@ -10,6 +10,7 @@ mod sender;
 mod state;
 mod table;
 mod tray;
+mod unconfirmed;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

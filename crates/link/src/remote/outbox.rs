@@ -9,10 +9,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use posthaste_core::task::remember;
 use posthaste_core::{
-    Error, ErrorKind, Kind, Level, Message, Parts, Receipt, Returned, SenderOptions, Sends, Seq,
+    Error, ErrorKind, Kind, Level, Message, Receipt, Returned, SenderOptions, Sends, Seq,
 };
 use posthaste_wire::{self as wire, Hop, TransferError};
 
+use super::unconfirmed::{Kept, Sum, Unconfirmed};
 use crate::control;
 
 /// What a connection knows about a sender.
@@ -28,9 +29,11 @@ pub(crate) struct SenderState {
     passed: u64,
     passed_in_session: u64,
     /// One for each number of the current link after `passed`, in order.
-    unconfirmed: VecDeque<Slot>,
+    unconfirmed: Unconfirmed,
     /// How many of these have been sent on the current connection.
     sent: usize,
+    /// Whether the last of them is what the link carried last.
+    in_line: bool,
     /// How many messages the server lets be without an outcome.
     window: usize,
     /// How many messages there are without an outcome, and their bytes.
@@ -50,14 +53,6 @@ pub(crate) struct SenderState {
     abandoned: bool,
 }
 
-/// One number of a link.
-struct Slot {
-    /// The sender's own number.
-    seq: u64,
-    /// The message, unless it has come back.
-    parts: Option<Parts>,
-}
-
 impl SenderState {
     pub(super) fn new(options: SenderOptions) -> Self {
         Self {
@@ -67,8 +62,9 @@ impl SenderState {
             returned: 0,
             passed: 0,
             passed_in_session: 0,
-            unconfirmed: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
             sent: 0,
+            in_line: false,
             window: usize::MAX,
             pending: 0,
             pending_bytes: 0,
@@ -94,7 +90,7 @@ impl SenderState {
 
     /// What became of everything so far; what has no outcome is counted where it lies.
     pub(super) fn sends(&self) -> Sends {
-        let pending = self.unconfirmed.iter().filter(|slot| slot.parts.is_some()).count();
+        let pending = self.unconfirmed.messages();
         Sends {
             taken: self.taken,
             confirmed: self.confirmed,
@@ -105,7 +101,7 @@ impl SenderState {
 
     /// Up to where every message has its outcome.
     pub(super) fn settled(&self) -> u64 {
-        self.unconfirmed.front().map_or(self.taken, |oldest| oldest.seq - 1)
+        self.unconfirmed.first().map_or(self.taken, |oldest| oldest - 1)
     }
 
     /// Whether everything that was taken has its outcome.
@@ -132,8 +128,8 @@ impl SenderState {
     /// A planted bug: what has no outcome counts as confirmed.
     pub(super) fn pretend_confirmed(&mut self) {
         for at in 0..self.unconfirmed.len() {
-            if let Some(parts) = self.unconfirmed.get_mut(at).and_then(|slot| slot.parts.take()) {
-                self.forget(&parts);
+            if let Some((_, message)) = self.unconfirmed.take(at) {
+                self.forget(&message);
                 self.confirmed += 1;
                 self.receipt.confirm(1, 1, Level::Held, 1);
             }
@@ -142,7 +138,8 @@ impl SenderState {
 
     /// A planted bug: what is to be sent again turns around.
     pub(super) fn turn_around(&mut self) {
-        self.unconfirmed.make_contiguous().reverse();
+        self.in_line = false;
+        self.unconfirmed.turn_around();
     }
 
     /// Sends again what the current connection has not carried, as far as it takes it now.
@@ -152,11 +149,11 @@ impl SenderState {
     /// of them is not under way at a time: the server keeps no more outcomes than that.
     pub(super) fn resend(&mut self, session: &mut wire::Session, link: wire::Link, now: Instant) {
         while self.sent < self.window
-            && let Some(slot) = self.unconfirmed.get(self.sent)
+            && let Some(Kept { like, payload }) = self.unconfirmed.get(self.sent)
         {
-            let sent = match &slot.parts {
-                Some(parts) => {
-                    session.transfer(link, &hop(parts, Some(now)), &parts.head, &parts.payload)
+            let sent = match payload {
+                Some(payload) => {
+                    session.transfer(link, &hop(like, Some(now)), like.on_wire().0, payload)
                 }
                 None => session.transfer(link, &Hop::default(), &[], &Bytes::new()),
             };
@@ -233,34 +230,54 @@ impl SenderState {
     }
 
     /// A message has gone out; its number.
-    pub(super) fn took(&mut self, parts: Parts) -> u64 {
+    #[inline]
+    pub(super) fn took(&mut self, message: Message) -> u64 {
         self.taken += 1;
         self.pending += 1;
-        self.pending_bytes += size(&parts);
-        self.unconfirmed.push_back(Slot { seq: self.taken, parts: Some(parts) });
+        self.pending_bytes += message.size();
+        self.unconfirmed.push(self.taken, message);
+        self.sent += 1;
+        self.in_line = true;
+        self.taken
+    }
+
+    /// Whether the message is like the one that the link carried last, and there is room for it.
+    #[inline]
+    pub(super) fn goes_on(&self, message: &Message) -> bool {
+        self.in_line
+            && self.waiting.is_none()
+            && self.has_window(message.size())
+            && self.unconfirmed.ends_like(message)
+    }
+
+    /// Such a message has gone out; its number.
+    #[inline]
+    pub(super) fn took_like_last(&mut self, message: Message) -> u64 {
+        self.taken += 1;
+        self.pending += 1;
+        self.pending_bytes += message.size();
+        self.unconfirmed.extend(message.into_payload());
         self.sent += 1;
         self.taken
     }
 
-    fn forget(&mut self, parts: &Parts) {
+    fn forget(&mut self, message: &Message) {
         self.pending -= 1;
-        self.pending_bytes -= size(parts);
+        self.pending_bytes -= message.size();
     }
 
     /// The server has confirmed everything up to `upto` that it has not returned.
     pub(super) fn confirmed(&mut self, upto: u64, matched: u64, level: u8, nodes: u32) {
-        let mut count = 0;
-        while self.passed < upto
-            && let Some(slot) = self.unconfirmed.pop_front()
-        {
-            self.passed += 1;
-            self.passed_in_session += 1;
-            self.sent = self.sent.saturating_sub(1);
-            if let Some(parts) = slot.parts {
-                self.forget(&parts);
-                count += 1;
-            }
-        }
+        let more = usize::try_from(upto.saturating_sub(self.passed)).unwrap_or(usize::MAX);
+        let numbers = more.min(self.unconfirmed.len());
+        let Sum { messages, bytes } = self.unconfirmed.forget(numbers);
+        self.pending -= messages;
+        self.pending_bytes -= bytes;
+        self.sent = self.sent.saturating_sub(numbers);
+        let wide = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        let (numbers, count) = (wide(numbers), wide(messages));
+        self.passed += numbers;
+        self.passed_in_session += numbers;
         self.confirmed += count;
         self.receipt.upto = Seq::new(self.settled());
         if count > 0 {
@@ -277,26 +294,21 @@ impl SenderState {
     }
 
     fn hand_back_at(&mut self, at: usize, error: &Error) {
-        if let Some(slot) = self.unconfirmed.get_mut(at)
-            && let Some(parts) = slot.parts.take()
-        {
-            let seq = slot.seq;
-            self.hand_back(seq, parts, error.clone());
+        if let Some((seq, message)) = self.unconfirmed.take(at) {
+            self.hand_back(seq, message, error.clone());
         }
     }
 
-    fn hand_back(&mut self, seq: u64, parts: Parts, error: Error) {
-        self.forget(&parts);
+    fn hand_back(&mut self, seq: u64, message: Message, error: Error) {
+        self.forget(&message);
         self.returned += 1;
         self.receipt.returned += 1;
         if self.abandoned {
             return;
         }
-        // It was taken apart here, so it is whole; should it not be, its error is still counted.
-        if let Ok(message) = Message::from_parts(parts).map(Message::without_repeat) {
-            self.back_bytes += message.size();
-            self.back.push_back(Returned { seq: Seq::new(seq), message, error });
-        }
+        let message = message.without_repeat();
+        self.back_bytes += message.size();
+        self.back.push_back(Returned { seq: Seq::new(seq), message, error });
     }
 
     /// The oldest that has come back, from number `from` on.
@@ -309,6 +321,7 @@ impl SenderState {
 
     /// The connection is gone. What is unconfirmed waits to be sent again, on the next one.
     pub(super) fn disconnected(&mut self) {
+        self.in_line = false;
         self.passed = 0;
         self.sent = 0;
     }
@@ -325,20 +338,15 @@ impl SenderState {
     }
 
     fn give_up(&mut self, goes_again: impl Fn(&Message) -> bool) {
-        (self.passed, self.passed_in_session, self.sent) = (0, 0, 0);
-        for slot in std::mem::take(&mut self.unconfirmed) {
-            let Some(parts) = slot.parts else { continue };
-            // It was taken apart here, so it is whole.
-            match Message::from_parts(parts.clone()) {
-                Ok(message) if goes_again(&message) => {
-                    let parts = Some(message.into_repeat().into_parts());
-                    self.unconfirmed.push_back(Slot { seq: slot.seq, parts });
-                }
-                _ => {
-                    let text = "the connection was lost before the confirm came; \
-                                the message may or may not have arrived";
-                    self.hand_back(slot.seq, parts, Error::new(ErrorKind::Unknown, text));
-                }
+        (self.passed, self.passed_in_session, self.sent, self.in_line) = (0, 0, 0, false);
+        for (seq, message) in self.unconfirmed.take_all() {
+            let Some(message) = message else { continue };
+            if goes_again(&message) {
+                self.unconfirmed.push(seq, message.into_repeat());
+            } else {
+                let text = "the connection was lost before the confirm came; \
+                            the message may or may not have arrived";
+                self.hand_back(seq, message, Error::new(ErrorKind::Unknown, text));
             }
         }
         self.receipt.upto = Seq::new(self.settled());
@@ -357,17 +365,14 @@ impl SenderState {
     }
 }
 
-fn size(parts: &Parts) -> usize {
-    parts.head.len() + parts.payload.len()
-}
-
 /// What belongs to this hop of a message.
-pub(super) fn hop(parts: &Parts, now: Option<Instant>) -> Hop {
+#[inline]
+pub(super) fn hop(message: &Message, now: Option<Instant>) -> Hop {
     let deadline =
-        parts.deadline.zip(now).map(|(deadline, now)| deadline.saturating_duration_since(now));
+        message.deadline().zip(now).map(|(deadline, now)| deadline.saturating_duration_since(now));
     Hop {
-        attributes: parts.attributes,
-        correlation: NonZeroU64::new(parts.correlation),
+        attributes: message.on_wire().1,
+        correlation: NonZeroU64::new(message.correlation()),
         deadline,
         ..Hop::default()
     }
@@ -410,7 +415,7 @@ mod tests {
         let mut sender = SenderState::new(SenderOptions::new().window(window, 1 << 20));
         let topic = Topic::new("a").expect("a good topic");
         for _ in 0..taken {
-            sender.took(Message::new(topic.clone(), "x").into_parts());
+            sender.took(Message::new(topic.clone(), "x"));
         }
         sender
     }

@@ -73,6 +73,10 @@ impl Sender for RemoteSender {
         // Only messages with a deadline pay for a look at the clock.
         let now = message.deadline().map(|_| shared.runtime.now());
         let mut state = shared.lock();
+        if let Some(seq) = take_like_last(&mut state, self.key, slot) {
+            shared.unlock(state);
+            return Poll::Ready(Ok(seq));
+        }
         let taken = take(&mut state, self.key, slot, now);
         match &taken {
             Poll::Ready(_) => shared.unlock(state),
@@ -100,6 +104,9 @@ impl Sender for RemoteSender {
         let mut outcome = Poll::Ready(Ok(()));
         while let Some(message) = messages.pop_front() {
             let mut slot = Some(message);
+            if take_like_last(&mut state, self.key, &mut slot).is_some() {
+                continue;
+            }
             outcome = take(&mut state, self.key, &mut slot, now).map_ok(|_| ());
             if let Some(message) = slot {
                 messages.push_front(message);
@@ -180,7 +187,22 @@ impl Drop for RemoteSender {
     }
 }
 
+/// Takes the message out of the slot, if it is like the last one and can simply follow it.
+#[inline]
+fn take_like_last(state: &mut State, key: Key, slot: &mut Option<Message>) -> Option<Seq> {
+    let draining = state.draining;
+    let (session, entry) = state.entry(key)?;
+    let (link, message) = (entry.wire?, slot.as_ref()?);
+    let RoleState::Sender(sender) = &mut entry.role else { return None };
+    if draining || !sender.goes_on(message) {
+        return None;
+    }
+    session.transfer_like_last(link, message.payload())?;
+    Some(Seq::new(sender.took_like_last(slot.take()?)))
+}
+
 /// Takes the message out of the slot, if there is room for it now.
+#[inline(never)]
 fn take(
     state: &mut State,
     key: Key,
@@ -223,14 +245,13 @@ fn take(
         }
         return Poll::Pending;
     }
-    let Some(parts) = slot.take().map(Message::into_parts) else {
-        return Poll::Pending;
-    };
-    match session.transfer(link, &hop(&parts, now), &parts.head, &parts.payload) {
-        Ok(_) => Poll::Ready(Ok(Seq::new(sender.took(parts)))),
+    let (head, _) = message.on_wire();
+    match session.transfer(link, &hop(message, now), head, message.payload()) {
+        Ok(_) => match slot.take() {
+            Some(message) => Poll::Ready(Ok(Seq::new(sender.took(message)))),
+            None => Poll::Pending,
+        },
         Err(error) => {
-            // It was whole before it was taken apart, so it can be put together again.
-            *slot = Message::from_parts(parts).ok();
             if error == TransferError::Full {
                 state.starve(key);
             }

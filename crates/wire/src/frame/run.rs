@@ -148,6 +148,8 @@ pub(crate) fn encode_lead(out: &mut Vec<u8>, link: u16, attributes: u8, head: &[
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenRun {
     pub(crate) link: Link,
+    attributes: u8,
+    head_len: usize,
     start: usize,
     end: usize,
     /// Whether it is a RUN already.
@@ -155,32 +157,31 @@ pub(crate) struct OpenRun {
 }
 
 impl OpenRun {
-    /// The TRANSFER from `start` to `end` of the output.
-    pub(crate) fn new(link: Link, start: usize, end: usize) -> Self {
-        Self { link, start, end, many: false }
+    /// The TRANSFER of a message with these attributes and a head of that length, from `start` to
+    /// `end` of the output.
+    pub(crate) fn new(
+        link: Link,
+        attributes: u8,
+        head_len: usize,
+        start: usize,
+        end: usize,
+    ) -> Self {
+        Self { link, attributes, head_len, start, end, many: false }
     }
 
-    /// Appends one more message, if it is as those before but for its payload, nothing has been
-    /// appended since, and the body stays within `most` bytes.
+    /// Appends one more message, which is as those before but for its payload, if nothing has been
+    /// appended since and the body stays within `most` bytes.
     #[inline]
-    pub(crate) fn join(
-        &mut self,
-        out: &mut Vec<u8>,
-        most: usize,
-        attributes: u8,
-        head: &[u8],
-        payload: &[u8],
-    ) -> bool {
-        let grown = (self.end.saturating_sub(self.start))
-            .saturating_add(payload.len())
-            .saturating_add(2 * PREFIX);
-        if self.end != out.len() || grown > most || !self.is_like(out, attributes, head) {
+    pub(crate) fn extend(&mut self, out: &mut Vec<u8>, most: usize, payload: &[u8]) -> bool {
+        let added = payload.len().saturating_add(PREFIX);
+        let grown = self.end.saturating_sub(self.start).saturating_add(added);
+        if self.end != out.len() || grown.saturating_add(PREFIX) > most {
             return false;
         }
         if !std::mem::replace(&mut self.many, true) {
-            self.make_room_for_a_length(out, head.len());
+            self.make_room_for_a_length(out);
         }
-        out.reserve(payload.len().saturating_add(PREFIX));
+        out.reserve(added);
         out.extend_from_slice(&len_of(payload.len()));
         out.extend_from_slice(payload);
         self.end = out.len();
@@ -190,19 +191,21 @@ impl OpenRun {
     }
 
     /// Whether attributes and head are the same as those of the messages before.
-    #[inline]
-    fn is_like(&self, out: &[u8], attributes: u8, head: &[u8]) -> bool {
-        let frame = out.get(self.start..).and_then(|frame| frame.split_first_chunk::<LEAD>());
-        let Some(([.., l0, l1, l2, before], rest)) = frame else {
-            return false;
-        };
-        let head_len = usize::try_from(u32::from_le_bytes([*l0, *l1, *l2, 0])).unwrap_or(0);
-        *before == attributes && head_len == head.len() && rest.get(..head_len) == Some(head)
+    pub(crate) fn is_like(&self, out: &[u8], attributes: u8, head: &[u8]) -> bool {
+        let from = self.start.saturating_add(LEAD);
+        let before = out.get(from..from.saturating_add(self.head_len));
+        self.attributes == attributes && before == Some(head)
+    }
+
+    /// The bytes of the head.
+    pub(crate) fn head_len(&self) -> usize {
+        self.head_len
     }
 
     /// Makes a RUN of the TRANSFER: there, a payload stands behind its length.
-    fn make_room_for_a_length(&mut self, out: &mut Vec<u8>, head_len: usize) {
-        let at = self.start.saturating_add(LEAD).saturating_add(head_len);
+    #[cold]
+    fn make_room_for_a_length(&mut self, out: &mut Vec<u8>) {
+        let at = self.start.saturating_add(LEAD).saturating_add(self.head_len);
         let len = self.end.saturating_sub(at);
         out.extend_from_slice(&[0; PREFIX]);
         if let Some(payload) = out.get_mut(at..) {

@@ -33,6 +33,9 @@ impl Session {
         head: &[u8],
         payload: &Bytes,
     ) -> Result<u64, TransferError> {
+        if let Some(seq) = self.join(link, hop, head, payload) {
+            return Ok(seq);
+        }
         let limits = self.limits;
         let sends = self.side.sends();
         let full = self.out.len() >= self.config.gather;
@@ -165,23 +168,79 @@ impl Session {
         Ok((1, payloads.len().saturating_sub(behind.len())))
     }
 
-    /// Appends a message that fits into a frame: to the run that the output ends with, if it belongs
-    /// there, or as the beginning of another.
+    /// Sends a message that differs from the last one of the link in its payload alone, if it can
+    /// be added to what the output ends with; its number. Else nothing has happened, and
+    /// [`transfer`](Self::transfer) finds out why.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use posthaste_wire::{Config, Event, Hop, Output, Role, Session};
+    ///
+    /// # use bytes::BytesMut;
+    /// # let now = std::time::Instant::now();
+    /// # let mut client = Session::client(Config::default(), now);
+    /// # let mut server = Session::server(Config::default(), now);
+    /// # fn said(session: &mut Session) -> BytesMut {
+    /// #     let mut output = Output::new();
+    /// #     session.swap_output(&mut output);
+    /// #     BytesMut::from(&output.to_vec()[..])
+    /// # }
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # let link = client.open(Role::Sender, b"options").expect("a link is free");
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # while let Some(event) = server.poll_event() {
+    /// #     if let Event::Opening { link, .. } = event {
+    /// #         server.opened(link, b"info");
+    /// #         server.grant(link, 10, 1_000);
+    /// #     }
+    /// # }
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// // On a link that is open and has credit, there is nothing to go on from at first.
+    /// assert_eq!(client.transfer_like_last(link, &Bytes::from("1")), None);
+    /// client.transfer(link, &Hop::default(), b"head", &Bytes::from("1"))?;
+    /// assert_eq!(client.transfer_like_last(link, &Bytes::from("2")), Some(2));
+    /// # Ok::<(), posthaste_wire::TransferError>(())
+    /// ```
     #[inline]
-    fn encode(&mut self, link: Link, hop: &Hop, head: &[u8], payload: &Bytes) {
-        let plain = hop.is_plain() && payload.len() < SPLICE_MIN;
-        let most = usize::try_from(self.limits.frame).unwrap_or(usize::MAX).min(PIECE);
-        if plain
-            && let Some(run) = self.run.as_mut().filter(|run| run.link == link)
-            && run.join(self.out.buffer(), most, hop.attributes, head, payload)
+    pub fn transfer_like_last(&mut self, link: Link, payload: &Bytes) -> Option<u64> {
+        let run = self.run.as_mut().filter(|run| run.link == link)?;
+        let wide = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+        let len = payload.len();
+        if len >= SPLICE_MIN
+            || len > wide(self.limits.payload)
+            || self.out.len() >= self.config.gather
         {
-            return;
+            return None;
         }
+        let state = find(&mut self.links, link)?;
+        let goes = may_send(state, self.side.sends()) && state.outgoing.is_none();
+        let most = wide(self.limits.frame).min(PIECE);
+        if !goes || !state.has_credit() || !run.extend(self.out.buffer(), most, payload) {
+            return None;
+        }
+        Some(state.count(charge(run.head_len(), len)))
+    }
+
+    /// The same for a message that may be like the last one.
+    #[inline]
+    fn join(&mut self, link: Link, hop: &Hop, head: &[u8], payload: &Bytes) -> Option<u64> {
+        let run = self.run.as_ref()?;
+        if hop.is_plain() && run.is_like(self.out.buffer(), hop.attributes, head) {
+            return self.transfer_like_last(link, payload);
+        }
+        None
+    }
+
+    /// Appends a message that fits into a frame, to which others like it may be added.
+    fn encode(&mut self, link: Link, hop: &Hop, head: &[u8], payload: &Bytes) {
         let start = self.out.buffer().len();
         let lead = Lead { link: link.id, hop, total: None, head, piece_len: payload.len() };
         lead.encode(self.out.buffer());
         self.out.push_payload(payload);
-        self.run = plain.then(|| OpenRun::new(link, start, self.out.buffer().len()));
+        let plain = hop.is_plain() && payload.len() < SPLICE_MIN;
+        let end = self.out.buffer().len();
+        self.run = plain.then(|| OpenRun::new(link, hop.attributes, head.len(), start, end));
     }
 
     /// Whether a transfer on this link would be taken now, if it is within the limits.
