@@ -6,6 +6,7 @@ mod common;
 mod draining;
 mod parking;
 mod repeating;
+mod runs;
 mod waiting;
 
 use std::future::Future;
