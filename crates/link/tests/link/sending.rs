@@ -1,8 +1,11 @@
 //! Messages arrive in order, and every one of them has exactly one outcome.
 
-use posthaste_core::{Broker, Level, ReceiverExt, SenderExt, SenderOptions, Seq, Subscription};
+use posthaste_core::{
+    Ack, Broker, Level, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Seq, Subscription,
+};
+use posthaste_wire::{Event, Hop, Role};
 
-use crate::support::{World, event, job, on_every_runtime, topic};
+use crate::support::{RawPeer, World, event, job, on_every_runtime, topic};
 
 #[test]
 fn a_message_goes_through_and_is_confirmed() {
@@ -53,4 +56,65 @@ fn many_messages_arrive_in_order_and_are_all_counted() {
         let info = world.memory.queue(&topic("jobs")).await.unwrap();
         assert_eq!((info.messages, info.ledger.acked), (0, COUNT));
     });
+}
+
+#[test]
+fn runs_go_on_in_order_with_what_comes_between_them_however_little_room_there_is() {
+    on_every_runtime(async |runtime| {
+        let world = World::new(runtime).await;
+        world.memory.declare(Queue::new(topic("jobs")).capacity(5)).await.unwrap();
+        let jobs = Subscription::queue("jobs").unwrap().ack(Ack::Auto);
+        let mut jobs = world.memory.receiver(jobs).await.unwrap();
+        let mut client = RawPeer::connect(&world).await;
+        let link = client.session.open(Role::Sender, &[]).expect("a link is free");
+        client.write().await;
+        while !client.session.room(link) {
+            assert!(client.read().await, "the server has ended the connection");
+        }
+        // Numbers 1 to 8, three that cannot be read, one alone behind them, and four more.
+        let (good, hop) = (job("jobs", ""), Hop::default());
+        let (head, attributes) = good.on_wire();
+        let plain = Hop { attributes, ..hop };
+        let urgent = Message::builder(topic("jobs")).to_queue().priority(3).build().unwrap();
+        let urgent = Hop { attributes: urgent.on_wire().1, ..hop };
+        let say = |client: &mut RawPeer, hop: &Hop, head: &[u8], number: u8| {
+            client.session.transfer(link, hop, head, &vec![number].into()).expect("credit");
+        };
+        (1..=8).for_each(|number| say(&mut client, &plain, head, number));
+        (9..=11).for_each(|number| say(&mut client, &plain, b"\xff\xffjobs", number));
+        say(&mut client, &urgent, head, 12);
+        (13..=16).for_each(|number| say(&mut client, &plain, head, number));
+        client.write().await;
+        let mut received = Vec::new();
+        while received.len() < 13 {
+            let delivery = jobs.next_delivery().await.unwrap();
+            received.push(delivery.payload()[0]);
+        }
+        let expected: Vec<u8> = (1..=8).chain(12..=16).collect();
+        assert_eq!(sorted(&received), expected, "each of them once");
+        let plain: Vec<u8> = received.into_iter().filter(|number| *number != 12).collect();
+        assert_eq!(plain, sorted(&plain), "those of one priority in order");
+        let (mut returned, mut confirmed) = (Vec::new(), 0);
+        while confirmed < 16 {
+            while let Some(event) = client.session.poll_event() {
+                match event {
+                    Event::Returned { seq, .. } => returned.push(seq),
+                    Event::Confirm { upto, .. } => confirmed = upto,
+                    _ => {}
+                }
+            }
+            if confirmed < 16 {
+                assert!(client.read().await, "the server has ended the connection");
+            }
+        }
+        assert_eq!(returned, [9, 10, 11]);
+        let ledger = world.memory.stats().await.unwrap().ledger;
+        assert_eq!((ledger.accepted, ledger.held), (13, 0));
+    });
+}
+
+fn sorted(numbers: &[u8]) -> Vec<u8> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers
 }
