@@ -38,6 +38,12 @@ impl Consumers {
         self.0.iter_mut()
     }
 
+    /// Whether one waits for a settlement of its own.
+    #[inline]
+    pub(crate) fn is_anybody_stalled(&self) -> bool {
+        self.0.iter().any(|consumer| consumer.stalled.is_some())
+    }
+
     /// How many of them are not parked.
     pub(crate) fn takers(&self) -> usize {
         self.0.iter().filter(|consumer| !consumer.parked).count()

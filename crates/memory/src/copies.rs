@@ -164,6 +164,12 @@ impl Entry {
         &mut self.rare.get_or_insert_default().death
     }
 
+    /// Whether there is nothing to it that few copies have.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rare.is_none()
+    }
+
     /// Whether it is handed out whenever its turn comes, and never wanted back before.
     #[inline]
     pub(crate) fn is_ordinary(&self) -> bool {

@@ -45,6 +45,12 @@ impl Lease {
         self.rare.get_or_insert_default()
     }
 
+    /// Whether it has nothing of that, and neither has its copy.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rare.is_none() && self.entry.is_plain()
+    }
+
     /// Takes that, if it has any.
     #[inline]
     pub(crate) fn take_rare(&mut self) -> Option<Box<Rare>> {

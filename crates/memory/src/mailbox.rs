@@ -236,6 +236,14 @@ impl Mailbox {
 
     /// Settles a lease.
     pub(crate) fn settle(&self, tag: u64, outcome: Outcome<'_>) {
+        if outcome == Outcome::Ack {
+            let mut state = self.lock();
+            let done = state.ack_plainly(tag);
+            drop(state);
+            if done.is_some() {
+                return;
+            }
+        }
         self.with(|state, after| state.settle(tag, outcome, after));
     }
 

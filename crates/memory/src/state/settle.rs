@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use posthaste_core::{Death, Outcome};
+use posthaste_core::{Death, Message, Outcome};
 
 use super::{Ending, State};
 use crate::aftermath::{Aftermath, Errand};
@@ -16,6 +16,25 @@ use crate::leases::Lease;
 use crate::mailbox::Role;
 
 impl State {
+    /// Settles a lease whose copy is done with, if nobody waits for that and nothing comes of it
+    /// but that the copy is gone; else nothing has happened.
+    #[inline]
+    pub(crate) fn ack_plainly(&mut self, tag: u64) -> Option<Message> {
+        let plain = self.usual
+            && self.blocked.is_empty()
+            && self.stalled.is_none()
+            && self.leases.get_mut(tag).is_some_and(|lease| lease.is_plain());
+        if !plain || self.consumers.is_anybody_stalled() {
+            return None;
+        }
+        let lease = self.leases.remove(tag)?;
+        if let Some(consumer) = self.consumers.get_mut(lease.consumer) {
+            consumer.unsettled = consumer.unsettled.saturating_sub(1);
+        }
+        self.books.acked += u64::from(!self.home.planted.forgets_acked_count);
+        Some(lease.entry.message)
+    }
+
     /// Settles a lease; one that is gone already is left alone.
     pub(crate) fn settle(&mut self, tag: u64, outcome: Outcome<'_>, after: &mut Aftermath) {
         let Some(mut lease) = self.leases.remove(tag) else {
