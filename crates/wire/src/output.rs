@@ -8,8 +8,9 @@ use bytes::{Buf, Bytes};
 /// Payloads of at least this many bytes are spliced in rather than copied.
 pub(crate) const SPLICE_MIN: usize = 8 << 10;
 
-/// What is kept of an emptied buffer without regard to how much of it was used.
-const KEEP: usize = 64 << 10;
+/// What is kept of an emptied buffer without regard to how much of it was used. Memory that goes
+/// back to the system comes back page by page, which costs more than to fill it.
+const KEEP: usize = 512 << 10;
 
 /// Bytes to be written, in order.
 ///

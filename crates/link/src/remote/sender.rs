@@ -197,8 +197,14 @@ fn take_like_last(state: &mut State, key: Key, slot: &mut Option<Message>) -> Op
     if draining || !sender.goes_on(message) {
         return None;
     }
-    session.transfer_like_last(link, message.payload())?;
-    Some(Seq::new(sender.took_like_last(slot.take()?)))
+    // Taken out of the slot before the payload is copied: what was just written there is read back
+    // the sooner, the less is written in between.
+    let message = slot.take()?;
+    if session.transfer_like_last(link, message.payload()).is_none() {
+        *slot = Some(message);
+        return None;
+    }
+    Some(Seq::new(sender.took_like_last(message)))
 }
 
 /// Takes the message out of the slot, if there is room for it now.
