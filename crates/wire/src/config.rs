@@ -32,8 +32,7 @@ pub struct Config {
     /// Client: how it is authenticated. Server: what it asks for at least.
     pub auth: Auth,
     /// Bytes that may wait to be written before [`Session::transfer`](crate::Session::transfer)
-    /// refuses more, whatever credit the peer grants. What gathers is read again when it is written:
-    /// little enough is still in the processor's cache.
+    /// refuses more, whatever credit the peer grants.
     pub gather: usize,
     /// Whether the messages of a RUN are handed over together, as one
     /// [`Transfer`](crate::Transfer), and not one by one.
@@ -55,7 +54,7 @@ impl Default for Config {
             linger: Duration::ZERO,
             software: concat!("posthaste/", env!("CARGO_PKG_VERSION")).to_owned(),
             auth: Auth::None,
-            gather: 256 << 10,
+            gather: 8 << 20,
             runs: false,
         }
     }
