@@ -236,13 +236,10 @@ impl Mailbox {
 
     /// Settles a lease.
     pub(crate) fn settle(&self, tag: u64, outcome: Outcome<'_>) {
-        if outcome == Outcome::Ack {
-            let mut state = self.lock();
-            let done = state.ack_plainly(tag);
-            drop(state);
-            if done.is_some() {
-                return;
-            }
+        // What is taken out is dropped once the lock is released.
+        let done = self.lock().settle_plainly(tag, outcome);
+        if done.is_some() {
+            return;
         }
         self.with(|state, after| state.settle(tag, outcome, after));
     }

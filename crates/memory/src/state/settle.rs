@@ -19,8 +19,9 @@ impl State {
     /// Settles a lease whose copy is done with, if nobody waits for that and nothing comes of it
     /// but that the copy is gone; else nothing has happened.
     #[inline]
-    pub(crate) fn ack_plainly(&mut self, tag: u64) -> Option<Message> {
-        let plain = self.usual
+    pub(crate) fn settle_plainly(&mut self, tag: u64, outcome: Outcome<'_>) -> Option<Message> {
+        let plain = matches!(outcome, Outcome::Ack | Outcome::Taken)
+            && self.usual
             && self.blocked.is_empty()
             && self.stalled.is_none()
             && self.leases.get_mut(tag).is_some_and(|lease| lease.is_plain());
@@ -31,7 +32,10 @@ impl State {
         if let Some(consumer) = self.consumers.get_mut(lease.consumer) {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
         }
-        self.books.acked += u64::from(!self.home.planted.forgets_acked_count);
+        match outcome {
+            Outcome::Taken => self.books.auto += 1,
+            _ => self.books.acked += u64::from(!self.home.planted.forgets_acked_count),
+        }
         Some(lease.entry.message)
     }
 
