@@ -16,8 +16,11 @@ pub(crate) fn put_everywhere<'a>(
     message: &Message,
     waker: &Waker,
 ) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
-    let size = message.size();
+    let (size, plain) = (message.size(), message.is_plain());
     for (index, target) in targets.iter().enumerate() {
+        if plain && target.reserve_plainly(size) {
+            continue;
+        }
         let reserved = target.with(|state, after| state.reserve(message, waker, after));
         if !matches!(reserved, Admission::Taken) {
             for this in &targets[..index] {
@@ -26,11 +29,7 @@ pub(crate) fn put_everywhere<'a>(
             return Err((target, reserved));
         }
     }
-    let taken = |target: &&Arc<Mailbox>| {
-        let copy = message.clone();
-        let admitted = target.with(|state, after| state.admit_reserved(copy, after));
-        matches!(admitted, Admission::Taken)
-    };
+    let taken = |target: &&Arc<Mailbox>| target.admit_reserved(message, plain);
     Ok(targets.iter().filter(taken).count() as u64)
 }
 

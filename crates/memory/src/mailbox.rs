@@ -131,6 +131,27 @@ impl Mailbox {
         self.lock().admit_plainly(slot)
     }
 
+    /// Keeps room for a plain message of `size` bytes if that is all there is to it.
+    #[inline]
+    pub(crate) fn reserve_plainly(&self, size: usize) -> bool {
+        self.lock().reserve_plainly(size)
+    }
+
+    /// Takes a copy of a message, which is plain or not, into the room that was kept; says whether
+    /// it did.
+    #[inline]
+    pub(crate) fn admit_reserved(&self, message: &Message, plain: bool) -> bool {
+        if plain && self.lock().admit_reserved_plainly(message) {
+            return true;
+        }
+        let copy = message.clone();
+        self.with(|state, after| {
+            let admission = state.admit_reserved(copy, after);
+            state.open_gate();
+            matches!(admission, Admission::Taken)
+        })
+    }
+
     /// Takes the message out of `slot` if there is room.
     pub(crate) fn admit(&self, slot: &mut Option<Message>, entrance: Entrance<'_>) -> Admission {
         self.with(|state, after| {

@@ -29,11 +29,43 @@ impl State {
         };
         self.gate.messages -= 1;
         self.gate.bytes -= size;
+        self.push_plainly(message, size);
+        true
+    }
+
+    /// Keeps room for a [plain](Message::is_plain) message of `size` bytes if the gate is open for
+    /// it; else nothing has happened.
+    #[inline]
+    pub(crate) fn reserve_plainly(&mut self, size: usize) -> bool {
+        let is_open = self.gate.messages > 0 && size <= self.gate.bytes;
+        if is_open {
+            self.gate.messages -= 1;
+            self.gate.bytes -= size;
+            self.reserved += 1;
+            self.reserved_bytes += size;
+        }
+        is_open
+    }
+
+    /// Takes a copy of a plain message into the room that was kept, unless something else happened
+    /// meanwhile; then nothing has.
+    #[inline]
+    pub(crate) fn admit_reserved_plainly(&mut self, message: &Message) -> bool {
+        let is_open = self.gate.messages > 0;
+        if is_open {
+            let size = message.size();
+            self.release_reserved(size);
+            self.push_plainly(message.clone(), size);
+        }
+        is_open
+    }
+
+    #[inline(always)]
+    fn push_plainly(&mut self, message: Message, size: usize) {
         self.books.accepted += 1;
         let position = self.next_position;
         self.next_position += 1;
         self.lanes.push(Entry::new(message, position, 0), size);
-        true
     }
 
     /// Opens the gate for as much as there is room for, unless more is to be asked of a message

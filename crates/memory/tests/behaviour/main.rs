@@ -96,6 +96,23 @@ fn a_copy_goes_to_each_subscription_each_group_and_each_bound_queue_once() {
 }
 
 #[test]
+fn what_is_urgent_overtakes_at_each_of_several_subscriptions() {
+    let memory = Memory::new();
+    let subscription = Subscription::topic("a").unwrap();
+    let mut subscribers = [(); 3].map(|()| receiver(&memory, &subscription));
+    let mut sending = sender(&memory);
+    let urgent = Message::builder(topic("a")).priority(3).payload("urgent").build().unwrap();
+    for message in [event("a", "1"), event("a", "2"), urgent, event("a", "3")] {
+        sending.try_send(message).unwrap();
+    }
+    for subscriber in &mut subscribers {
+        for expected in ["urgent", "1", "2", "3"] {
+            assert_eq!(now(subscriber, payload), expected);
+        }
+    }
+}
+
+#[test]
 fn one_full_subscription_keeps_the_message_from_all_and_its_room_lets_it_go_to_all() {
     let memory = Memory::new();
     let mut small = receiver(&memory, &Subscription::topic("a").unwrap().capacity(1, 1 << 20));
