@@ -32,8 +32,8 @@ pub(crate) enum Work {
     /// 64 B there and back over TCP, at so many percent of the contender's own peak.
     Paced { via: Via, percent: u8 },
     /// 64 B there and back over TCP, 1,000 a second, while the same connection carries messages of
-    /// this size without a pause, `pieces` to each.
-    Beside { size: usize, pieces: usize },
+    /// this size, each when the one before has arrived.
+    Beside { size: usize },
 }
 
 /// Which way requests go.

@@ -84,7 +84,7 @@ pub use crate::connect::{Connect, connect};
 pub use crate::serve::serve;
 pub use crate::url::{endpoint, endpoints, transport};
 pub use posthaste_core::*;
-pub use posthaste_link::{Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+pub use posthaste_link::{Limits, Reconnect, Remote, RemoteOptions, Server, ServerOptions};
 #[cfg(feature = "memory")]
 pub use posthaste_memory::Memory;
 

@@ -1,15 +1,42 @@
 //! Large messages that cross a connection while requests do, without a pause.
 //!
-//! A payload is bounded at 16 MiB, so what is larger goes in pieces, one behind the other.
+//! A payload is bounded at 16 MiB unless broker and both ends of the connection are told otherwise.
 
 use anyhow::{Result, ensure};
 use posthaste::{
-    Ack, BoxReceiver, Bus, Message, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+    Ack, BoxReceiver, Bus, Limits, Memory, Message, ReceiverExt, Remote, RemoteOptions, SenderExt,
+    SenderOptions, Server, ServerOptions, SharedRuntime, Subscription, Topic,
 };
 
 use crate::stage::Meter;
 
 const QUEUE: &str = "bulk";
+
+/// The limits of a connection that carries payloads of `size` bytes.
+fn limits(size: usize) -> Result<Limits> {
+    let payload = u32::try_from(size)?;
+    Ok(Limits { payload, reassembly: payload.saturating_add(1 << 20), ..Limits::default() })
+}
+
+/// A broker in this process that takes payloads of `size` bytes, and that others can connect to.
+pub(super) async fn embed(runtime: SharedRuntime, size: usize) -> Result<(Bus, Server, String)> {
+    let broker = Memory::with_runtime(runtime.clone()).with_payload_limit(size);
+    let options = ServerOptions::new().limits(limits(size)?);
+    let server = Server::new(runtime.clone(), broker.clone(), options);
+    let endpoint = posthaste::endpoint("tcp://127.0.0.1:0")?;
+    let transport = posthaste::transport(runtime.clone(), &endpoint)?;
+    let here = server.listen(transport, endpoint).await?;
+    Ok((Bus::with_runtime(broker, runtime), server, here.to_string()))
+}
+
+/// Connects to it.
+pub(super) async fn connect(runtime: SharedRuntime, url: &str, size: usize) -> Result<Bus> {
+    let endpoint = posthaste::endpoint(url)?;
+    let transport = posthaste::transport(runtime.clone(), &endpoint)?;
+    let options = RemoteOptions::new().limits(limits(size)?);
+    let remote = Remote::connect(runtime.clone(), transport, endpoint, options).await?;
+    Ok(Bus::with_runtime(remote, runtime))
+}
 
 /// Where large messages arrive.
 pub(super) async fn open(bus: &Bus) -> Result<BoxReceiver> {
@@ -24,15 +51,12 @@ pub(super) async fn take(mut bulk: BoxReceiver, meter: Meter) -> Result<()> {
     }
 }
 
-/// Sends them, each in so many pieces, and waits until each has arrived as a whole.
-pub(super) async fn send(bus: Bus, size: usize, pieces: usize) -> Result<()> {
+/// Sends them, each when the one before has arrived.
+pub(super) async fn send(bus: Bus, size: usize) -> Result<()> {
     let mut sender = bus.sender(SenderOptions::new()).await?;
-    let piece = Message::to_queue(Topic::new(QUEUE)?, vec![7; size / pieces]);
+    let message = Message::to_queue(Topic::new(QUEUE)?, vec![7; size]);
     loop {
-        for _ in 0..pieces {
-            sender.feed(piece.clone()).await?;
-        }
-        let receipt = sender.flush().await?;
+        let receipt = sender.send(message.clone()).await?;
         ensure!(receipt.returned == 0, "a large message came back");
     }
 }

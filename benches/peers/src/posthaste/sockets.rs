@@ -63,7 +63,10 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
                 }
             }
             "server" => {
-                let (bus, server, url) = embed(runtime, &script).await?;
+                let (bus, server, url) = match script.work {
+                    Work::Beside { size } => beside::embed(runtime, size).await?,
+                    _ => embed(runtime, &script).await?,
+                };
                 if let Work::Beside { .. } = script.work {
                     engine.spawn(beside::take(beside::open(&bus).await?, meter));
                 }
@@ -71,10 +74,15 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
                 drop(server);
             }
             "client" => {
-                let bus = posthaste::connect(runtime, stage.address_of("server")?).await?;
-                if let Work::Beside { size, pieces } = script.work {
-                    engine.spawn(beside::send(bus.clone(), size, pieces));
-                }
+                let url = stage.address_of("server")?;
+                let bus = match script.work {
+                    Work::Beside { size } => {
+                        let bus = beside::connect(runtime, &url, size).await?;
+                        engine.spawn(beside::send(bus.clone(), size));
+                        bus
+                    }
+                    _ => posthaste::connect(runtime, url).await?,
+                };
                 stage.ready("");
                 match script.rate {
                     Some(_) => pace(&stage, &bus, &payload).await?,
