@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use posthaste_core::Message;
 use posthaste_core::sync::Mutex;
 use posthaste_core::task::lock;
 
@@ -216,26 +217,45 @@ impl Blocks {
 
     /// Takes the copy at `position` out.
     pub(crate) fn remove(&mut self, position: u64, spares: &Spares) -> Option<Entry> {
-        let before = |slot: &Slot| slot.position() <= position;
-        let entry = if self.last.first().is_some_and(before) {
-            let at = self.last.binary_search_by_key(&position, Slot::position).ok()?;
-            let entry = self.last.get_mut(at)?.take()?;
-            self.last_bytes -= entry.message.size();
-            entry
-        } else {
-            let begins_before = |block: &Block| block.places.front().is_some_and(before);
-            let block = match self.middle.partition_point(begins_before) {
-                0 => &mut self.first,
-                behind => self.middle.get_mut(behind - 1)?,
-            };
-            block.remove(position)?
-        };
+        let (slot, bytes) = self.find(position)?;
+        let entry = slot.take()?;
+        *bytes -= entry.message.size();
         self.gone += 1;
         self.trim(spares);
         if self.gone > BLOCK && self.gone > self.places() / 2 {
             self.compact();
         }
         Some(entry)
+    }
+
+    /// Puts a message that is not larger into the place of the one at `position`, which it returns:
+    /// one was missed before it, and nobody has had it.
+    pub(crate) fn replace(&mut self, position: u64, by: &mut Option<Message>) -> Option<Message> {
+        let (slot, bytes) = self.find(position)?;
+        let Slot::Living(entry) = slot else { return None };
+        let (size, most) = (by.as_ref()?.size(), entry.message.size());
+        if size > most || entry.attempts > 0 {
+            return None;
+        }
+        *bytes -= most - size;
+        entry.missed = entry.missed.saturating_add(1);
+        Some(std::mem::replace(&mut entry.message, by.take()?))
+    }
+
+    /// The place of a position, and the bytes of the copies in its block.
+    fn find(&mut self, position: u64) -> Option<(&mut Slot, &mut usize)> {
+        let before = |slot: &Slot| slot.position() <= position;
+        if self.last.first().is_some_and(before) {
+            let at = self.last.binary_search_by_key(&position, Slot::position).ok()?;
+            return Some((self.last.get_mut(at)?, &mut self.last_bytes));
+        }
+        let begins_before = |block: &Block| block.places.front().is_some_and(before);
+        let Block { places, bytes } = match self.middle.partition_point(begins_before) {
+            0 => &mut self.first,
+            behind => self.middle.get_mut(behind - 1)?,
+        };
+        let at = places.binary_search_by_key(&position, Slot::position).ok()?;
+        Some((places.get_mut(at)?, bytes))
     }
 
     fn places(&self) -> usize {
@@ -272,20 +292,13 @@ impl Block {
         self.bytes -= entry.message.size();
         Some(entry)
     }
-
-    fn remove(&mut self, position: u64) -> Option<Entry> {
-        let at = self.places.binary_search_by_key(&position, Slot::position).ok()?;
-        let entry = self.places.get_mut(at)?.take()?;
-        self.bytes -= entry.message.size();
-        Some(entry)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use posthaste_core::{Message, Topic};
+    use posthaste_core::Topic;
 
     use super::*;
 

@@ -18,7 +18,7 @@ pub(crate) fn put_everywhere<'a>(
 ) -> Result<u64, (&'a Arc<Mailbox>, Admission)> {
     let (size, plain) = (message.size(), message.is_plain());
     for (index, target) in targets.iter().enumerate() {
-        if plain && target.reserve_plainly(size) {
+        if plain && target.reserve_plainly(message) {
             continue;
         }
         let reserved = target.with(|state, after| state.reserve(message, waker, after));

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::sync::Arc;
 
+use posthaste_core::Message;
+
 use crate::blocks::{BLOCK, Blocks};
 use crate::copies::Entry;
 use crate::home::Home;
@@ -94,6 +96,15 @@ impl Lanes {
         let entry = lanes.find_map(|lane| lane.remove(position, &self.home))?;
         self.forget(&entry);
         Some(entry)
+    }
+
+    /// Puts an ordinary message, out of `slot`, into the place of an ordinary copy that nobody has had,
+    /// and returns what was there; `None` if it is not there, or would take more room.
+    pub(crate) fn replace(&mut self, position: u64, slot: &mut Option<Message>) -> Option<Message> {
+        let size = slot.as_ref()?.size();
+        let gone = self.plain.stayed.replace(position, slot)?;
+        self.bytes = self.bytes - gone.size() + size;
+        Some(gone)
     }
 
     /// Where the copy with the lowest position is that lies behind `after`.

@@ -128,21 +128,36 @@ impl Mailbox {
     /// Takes a plain message out of `slot` if that is all there is to it.
     #[inline(always)]
     pub(crate) fn admit_plainly(&self, slot: &mut Option<Message>) -> bool {
-        self.lock().admit_plainly(slot)
+        self.lock().admit_plainly(slot) || self.replace_plainly(slot)
     }
 
-    /// Keeps room for a plain message of `size` bytes if that is all there is to it.
+    #[cold]
+    fn replace_plainly(&self, slot: &mut Option<Message>) -> bool {
+        // What is taken out is dropped once the lock is released.
+        let gone = self.lock().replace_plainly(slot);
+        gone.is_some()
+    }
+
+    /// Keeps room for a plain message if that is all there is to it.
     #[inline]
-    pub(crate) fn reserve_plainly(&self, size: usize) -> bool {
-        self.lock().reserve_plainly(size)
+    pub(crate) fn reserve_plainly(&self, message: &Message) -> bool {
+        self.lock().reserve_plainly(message)
     }
 
     /// Takes a copy of a message, which is plain or not, into the room that was kept; says whether
     /// it did.
     #[inline]
     pub(crate) fn admit_reserved(&self, message: &Message, plain: bool) -> bool {
-        if plain && self.lock().admit_reserved_plainly(message) {
-            return true;
+        if plain {
+            let mut state = self.lock();
+            if state.admit_reserved_plainly(message) {
+                return true;
+            }
+            let gone = state.replace_plainly_reserved(message);
+            drop(state);
+            if gone.is_some() {
+                return true;
+            }
         }
         let copy = message.clone();
         self.with(|state, after| {

@@ -33,18 +33,22 @@ impl State {
         true
     }
 
-    /// Keeps room for a [plain](Message::is_plain) message of `size` bytes if the gate is open for
-    /// it; else nothing has happened.
+    /// Keeps room for a [plain](Message::is_plain) message if the gate is open for it, or another
+    /// makes way; else nothing has happened.
     #[inline]
-    pub(crate) fn reserve_plainly(&mut self, size: usize) -> bool {
+    pub(crate) fn reserve_plainly(&mut self, message: &Message) -> bool {
+        let size = message.size();
         let is_open = self.gate.messages > 0 && size <= self.gate.bytes;
         if is_open {
             self.gate.messages -= 1;
             self.gate.bytes -= size;
+        }
+        let kept = is_open || self.makes_way_for(message);
+        if kept {
             self.reserved += 1;
             self.reserved_bytes += size;
         }
-        is_open
+        kept
     }
 
     /// Takes a copy of a plain message into the room that was kept, unless something else happened
@@ -61,11 +65,12 @@ impl State {
     }
 
     #[inline(always)]
-    fn push_plainly(&mut self, message: Message, size: usize) {
+    pub(super) fn push_plainly(&mut self, message: Message, size: usize) {
         self.books.accepted += 1;
         let position = self.next_position;
         self.next_position += 1;
-        self.lanes.push(Entry::new(message, position, 0), size);
+        let missed = std::mem::take(&mut self.missed);
+        self.lanes.push(Entry::new(message, position, missed), size);
     }
 
     /// Opens the gate for as much as there is room for, unless more is to be asked of a message
@@ -258,7 +263,7 @@ impl State {
         }
     }
 
-    fn release_reserved(&mut self, size: usize) {
+    pub(super) fn release_reserved(&mut self, size: usize) {
         self.reserved = self.reserved.saturating_sub(1);
         self.reserved_bytes = self.reserved_bytes.saturating_sub(size);
     }

@@ -66,6 +66,8 @@ pub(crate) struct State {
     recalls: bool,
     /// Nothing is asked of a message that comes in but that there is room for it.
     usual: bool,
+    /// The same, or also which one it takes the place of.
+    usual_or_latest: bool,
     gate: Gate,
     /// Whether its receiver takes runs as they are.
     takes_runs: bool,
@@ -159,6 +161,7 @@ impl State {
             ahead: (0, 0),
             recalls: false,
             usual: false,
+            usual_or_latest: false,
             gate: Gate::default(),
             takes_runs: false,
             reserved: 0,
@@ -202,13 +205,13 @@ impl State {
     /// Notes whether messages come in as they do mostly.
     fn look_at_settings(&mut self) {
         let settings = &self.settings.queue;
-        self.usual = self.ending == Ending::Open
+        self.usual_or_latest = self.ending == Ending::Open
             && settings.ttl.is_zero()
             && settings.expiry.is_zero()
             && self.keys.is_none()
             && self.seen.is_none()
-            && self.latest.is_none()
             && !self.home.planted.ignores_capacity;
+        self.usual = self.usual_or_latest && self.latest.is_none();
     }
 
     /// Something else happens: from now on messages are looked at again.

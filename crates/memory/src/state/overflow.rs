@@ -1,5 +1,6 @@
 //! What happens when there is no room: who is dropped, and who is cut off.
 
+use posthaste_core::sync::atomic::Ordering;
 use posthaste_core::{Kind, Message, Overflow};
 
 use super::State;
@@ -36,6 +37,69 @@ impl State {
         }
     }
 
+    /// Whether a copy that waits makes way for a [plain](Message::is_plain) message, and nobody waits
+    /// for one, or wants to hear of what is dropped.
+    #[inline]
+    pub(super) fn makes_way_for(&self, message: &Message) -> bool {
+        self.usual_or_latest
+            && self.idle.is_empty()
+            && self.aside.len() == 0
+            && self.lanes.are_ordinary()
+            && !self.home.hears_drops()
+            && message.size() <= self.home.payload_limit.load(Ordering::Relaxed)
+            && match self.settings.queue.overflow {
+                Overflow::DropOldest => true,
+                Overflow::LatestPerKey => self.predecessor(message).is_some(),
+                _ => false,
+            }
+    }
+
+    /// Takes a plain message in, in the place of the one that [makes way](Self::makes_way_for) for it,
+    /// which it returns, if that is all there is to it; else nothing has happened.
+    pub(crate) fn replace_plainly(&mut self, slot: &mut Option<Message>) -> Option<Message> {
+        let message = slot.as_ref()?;
+        if !self.makes_way_for(message) {
+            return None;
+        }
+        let (size, mut room) = (message.size(), self.room());
+        if let Some(position) = self.predecessor(message) {
+            let gone = self.lanes.replace(position, slot)?;
+            self.books.accepted += 1;
+            self.books.drop_copies(reason::REPLACED, 1);
+            return Some(gone);
+        }
+        if room.fits(size) {
+            return None;
+        }
+        room.messages = room.messages.saturating_sub(1);
+        room.bytes -= self.lanes.next_mut()?.message.size();
+        if !room.fits(size) {
+            return None;
+        }
+        let (oldest, message) = (self.lanes.pop()?, slot.take()?);
+        self.books.drop_copies(reason::FULL, 1);
+        self.pass_on_missed(oldest.missed.saturating_add(1));
+        self.push_plainly(message, size);
+        Some(oldest.message)
+    }
+
+    /// The same for a message for which room was kept.
+    pub(crate) fn replace_plainly_reserved(&mut self, message: &Message) -> Option<Message> {
+        let size = message.size();
+        self.release_reserved(size);
+        let gone = self.replace_plainly(&mut Some(message.clone()));
+        if gone.is_none() {
+            self.reserved += 1;
+            self.reserved_bytes += size;
+        }
+        gone
+    }
+
+    #[inline]
+    fn predecessor(&self, message: &Message) -> Option<u64> {
+        self.latest.as_ref()?.predecessor(message)
+    }
+
     /// Puts the message in the place of its predecessor, if that still waits. (Should it be the
     /// larger one, the oldest make room for it.)
     pub(super) fn replace(&mut self, slot: &mut Option<Message>, after: &mut Aftermath) -> bool {
@@ -43,8 +107,9 @@ impl State {
         if !message.delay().is_zero() {
             return false;
         }
-        let predecessor = self.latest.as_ref().and_then(|latest| latest.predecessor(message));
-        let Some(mut entry) = predecessor.and_then(|position| self.take_out(position)) else {
+        let Some(mut entry) =
+            self.predecessor(message).and_then(|position| self.take_out(position))
+        else {
             return false;
         };
         self.count_drop(&entry.message, reason::REPLACED, after);
@@ -74,9 +139,14 @@ impl State {
 
     /// Drops the copy that has waited longest; false if none waits.
     fn drop_oldest(&mut self, after: &mut Aftermath) -> bool {
-        let oldest = [self.lanes.position_after(None), self.aside.waiting_after(None)];
-        let oldest = oldest.into_iter().flatten().min();
-        let Some(entry) = oldest.and_then(|position| self.take_out(position)) else {
+        let entry = if self.aside.len() == 0 && self.lanes.are_ordinary() {
+            // The next one.
+            self.take_next()
+        } else {
+            let oldest = [self.lanes.position_after(None), self.aside.waiting_after(None)];
+            oldest.into_iter().flatten().min().and_then(|position| self.take_out(position))
+        };
+        let Some(entry) = entry else {
             return false;
         };
         let missed = entry.missed.saturating_add(1);
