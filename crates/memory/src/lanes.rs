@@ -73,6 +73,9 @@ impl Lanes {
     /// The next copy: the oldest of the highest priority.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
+        if self.len == 0 {
+            return None;
+        }
         let entry = match &mut self.urgent {
             Some(urgent) if self.in_haste > 0 => {
                 urgent.iter_mut().rev().find_map(|lane| lane.pop(&self.home))

@@ -173,6 +173,9 @@ impl MemoryReceiver {
 
     /// Hands out of what was taken in advance.
     fn hand_ahead(&mut self, limit: usize, hand: &mut impl FnMut(Delivery)) -> usize {
+        if self.ahead.is_empty() {
+            return 0;
+        }
         let (mut count, mut expired, mut now) = (0, 0, None);
         let shared = &self.shared;
         let mut is_over = |expires| shared.is_over(expires, &mut now);

@@ -12,6 +12,8 @@ use crate::{BoxReceiver, Delivery, Error, Receiver, ReceiverExt};
 
 /// How often one poll goes round before it lets the executor's other tasks run.
 const ROUNDS: usize = 32;
+/// The timer, among the children.
+const TIMER: usize = usize::MAX;
 
 /// Starts work for each delivery that comes in, up to `limit` at a time, until the receiver ends
 /// and everything that was started has finished and is settled. `start` may decline a delivery.
@@ -26,12 +28,15 @@ pub(super) async fn run<F: Future<Output = ()>>(
     let mut batch = Vec::new();
     let mut end = None;
     std::future::poll_fn(|cx| {
+        // Whether the receiver wakes the task when it has more.
+        let mut pending = false;
         for _ in 0..ROUNDS {
             while end.is_none()
+                && !pending
                 && let Some(room) = NonZeroUsize::new(crew.room())
             {
                 match receiver.poll_recv_many(cx, &mut batch, room) {
-                    Poll::Pending => break,
+                    Poll::Pending => pending = true,
                     Poll::Ready(Ok(0)) => end = Some(Ok(())),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => end = Some(Err(error)),
@@ -50,7 +55,7 @@ pub(super) async fn run<F: Future<Output = ()>>(
                 return Poll::Ready(end);
             }
             // With room again the receiver has to be asked again, or it would wake nobody.
-            if !finished {
+            if !finished || pending {
                 return Poll::Pending;
             }
         }
@@ -70,7 +75,8 @@ struct Crew<F> {
     /// Those to be polled, kept between polls for its buffer.
     due: Vec<usize>,
     limit: usize,
-    timer: Option<BoxTimer>,
+    /// The timer, which is polled when it is set anew and when it was woken.
+    timer: Option<(BoxTimer, Child)>,
     /// What the timer is set to; an earlier deadline than that there is none.
     armed: Option<Instant>,
 }
@@ -83,13 +89,14 @@ struct Member<F> {
 
 impl<F: Future<Output = ()>> Crew<F> {
     fn new(limit: usize, timer: Option<BoxTimer>) -> Self {
+        let ready = ReadySet::new();
         Self {
             members: Vec::new(),
             free: Vec::new(),
-            ready: ReadySet::new(),
+            timer: timer.map(|timer| (timer, ready.add(TIMER))),
+            ready,
             due: Vec::new(),
             limit: limit.max(1),
-            timer,
             armed: None,
         }
     }
@@ -125,19 +132,20 @@ impl<F: Future<Output = ()>> Crew<F> {
 
     /// Sets the timer if `until` is earlier than what it is set to.
     fn arm(&mut self, until: Option<Instant>) {
-        if let (Some(timer), Some(at)) = (&mut self.timer, until)
+        if let (Some((timer, _)), Some(at)) = (&mut self.timer, until)
             && self.armed.is_none_or(|armed| at < armed)
         {
             timer.as_mut().reset(at);
             self.armed = Some(at);
+            self.due.push(TIMER);
         }
     }
 
     /// Lists those whose deadline has passed. The timer stays set when work ends before its time,
     /// so that most work sets none.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        while let (Some(timer), Some(now)) = (&mut self.timer, self.armed)
-            && timer.as_mut().poll(cx).is_ready()
+    fn poll_timer(&mut self) {
+        while let (Some((timer, child)), Some(now)) = (&mut self.timer, self.armed)
+            && timer.as_mut().poll(&mut Context::from_waker(child.polling())).is_ready()
         {
             self.armed = None;
             for (index, member) in self.members.iter_mut().enumerate() {
@@ -154,11 +162,15 @@ impl<F: Future<Output = ()>> Crew<F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         // Registered first: what is woken from here on wakes the task again.
         self.ready.register(cx);
-        self.poll_timer(cx);
         self.ready.take_ready(&mut self.due);
+        if self.due.contains(&TIMER) {
+            self.poll_timer();
+        }
         let mut finished = false;
         for index in self.due.drain(..) {
-            let member = &mut self.members[index];
+            let Some(member) = self.members.get_mut(index) else {
+                continue; // the timer
+            };
             let waker = member.child.polling();
             let Some(work) = member.work.as_mut().as_pin_mut() else {
                 continue; // it finished before this wake-up

@@ -27,6 +27,8 @@ pub(super) struct Inbox {
     runtime: Option<SharedRuntime>,
     table: Arc<Table>,
     waker: Waker,
+    timer: Arc<LineWaker>,
+    timer_waker: Waker,
     /// Only ever locked by who has the turn.
     line: Mutex<Line>,
 }
@@ -53,10 +55,13 @@ enum LineState {
 impl Inbox {
     pub(super) fn new(broker: Arc<dyn Broker>, runtime: Option<SharedRuntime>) -> Self {
         let table = Arc::new(Table::new(Planted::ask(runtime.as_deref())));
+        let timer = Arc::new(LineWaker::new(&table));
         Self {
             broker,
             runtime,
-            waker: Waker::from(Arc::new(LineWaker(Arc::clone(&table)))),
+            waker: Waker::from(Arc::new(LineWaker::new(&table))),
+            timer_waker: Waker::from(Arc::clone(&timer)),
+            timer,
             table,
             line: Mutex::default(),
         }
@@ -74,13 +79,13 @@ impl Inbox {
 
     /// Ready when there is something for the request; what ends it frees its slot.
     pub(super) fn poll(&self, correlation: u64, cx: &Context<'_>) -> Poll<Heard> {
+        let mut goes_on = true;
         loop {
             match self.table.look(correlation, cx.waker()) {
                 Look::Heard(heard) => return Poll::Ready(heard),
-                Look::Waiting => return Poll::Pending,
-                Look::Due if self.drive() => {}
-                // Who was answered and who is to go on have been woken, perhaps this request.
-                Look::Due => return Poll::Pending,
+                Look::Due if goes_on => goes_on = self.drive(correlation),
+                // Who is to go on has been woken, perhaps this request.
+                Look::Due | Look::Waiting => return Poll::Pending,
             }
         }
     }
@@ -102,7 +107,7 @@ impl Inbox {
 
     /// How many replies came that nobody waited for any more.
     pub(super) fn late(&self) -> u64 {
-        self.drive();
+        self.drive(0);
         self.table.late()
     }
 
@@ -110,8 +115,9 @@ impl Inbox {
         self.table.waiting()
     }
 
-    /// Polls the inbox while it is due; whether nothing is left to do.
-    fn drive(&self) -> bool {
+    /// Polls the inbox while it is due; whether nothing is left to do. The request of that
+    /// correlation looks itself what it was told.
+    fn drive(&self, correlation: u64) -> bool {
         for _ in 0..ROUNDS {
             let Some(turn) = self.table.begin() else {
                 return true;
@@ -119,7 +125,8 @@ impl Inbox {
             let mut ending = EndOfTurn { table: &self.table, due: true };
             let mut line = lock(&self.line);
             // The line first: a reply that is there beats a deadline that has passed.
-            ending.due = self.poll_line(&mut line, turn.wanted) | self.poll_timer(&mut line, &turn);
+            ending.due = self.poll_line(&mut line, turn.wanted, correlation)
+                | self.poll_timer(&mut line, &turn);
             for waker in line.wakers.drain(..) {
                 waker.wake();
             }
@@ -138,10 +145,14 @@ impl Inbox {
             let timer = line.timer.get_or_insert_with(|| runtime.timer());
             timer.as_mut().reset(at);
         }
-        let Some(timer) = line.timer.as_mut().filter(|_| turn.armed) else {
+        // Neither set anew nor woken, it has nothing to say.
+        if !self.timer.take_woken() && turn.arm.is_none() {
+            return false;
+        }
+        let Some(timer) = line.timer.as_mut() else {
             return false;
         };
-        let fired = timer.as_mut().poll(&mut Context::from_waker(&self.waker));
+        let fired = timer.as_mut().poll(&mut Context::from_waker(&self.timer_waker));
         if fired.is_ready() {
             self.table.expire(runtime.now(), &mut line.wakers);
         }
@@ -149,7 +160,7 @@ impl Inbox {
     }
 
     /// Whether to poll again: true unless everything is pending.
-    fn poll_line(&self, line: &mut Line, wanted: bool) -> bool {
+    fn poll_line(&self, line: &mut Line, wanted: bool, correlation: u64) -> bool {
         let mut cx = Context::from_waker(&self.waker);
         // Taken out, so that a backend that panics leaves a closed line behind.
         let failed = match mem::take(&mut line.state) {
@@ -181,7 +192,7 @@ impl Inbox {
                     }
                     Poll::Ready(Ok(1..)) => {
                         line.state = LineState::Open(receiver);
-                        self.dispatch(line);
+                        self.dispatch(line, correlation);
                         return true;
                     }
                     Poll::Ready(Err(error)) if error.kind() == ErrorKind::SessionLost => {
@@ -198,12 +209,12 @@ impl Inbox {
         false
     }
 
-    fn dispatch(&self, line: &mut Line) {
+    fn dispatch(&self, line: &mut Line, correlation: u64) {
         // Settled before the table is locked: settling is the backend's code and may wake us.
         let settled = line.batch.drain(..).map(Delivery::ack_into_message);
         line.replies.extend(settled);
         let replies = line.replies.drain(..);
-        self.table.dispatch(replies, &mut line.wakers, &mut line.late);
+        self.table.dispatch(replies, correlation, &mut line.wakers, &mut line.late);
     }
 }
 

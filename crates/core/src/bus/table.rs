@@ -1,6 +1,7 @@
 //! Who waits for which reply: slots, deadlines, and whose turn it is to poll the inbox.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use super::planted::Planted;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::task::lock;
 use crate::{Error, ErrorKind, Message, Topic};
 
@@ -43,7 +45,9 @@ struct State {
     free: Vec<usize>,
     /// The slots that wait, in no order: each knows its place here.
     waiting: Vec<usize>,
-    deadlines: BTreeSet<(Instant, usize)>,
+    /// The deadlines of the slots, and some that slots no longer have: most requests are answered,
+    /// and nobody looks for theirs.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// What the timer is armed for.
     armed: Option<Instant>,
     /// Where replies go while the inbox is open.
@@ -116,14 +120,15 @@ pub(super) enum Look {
 /// The most that a slot keeps room for while it is free.
 const HEARD_KEPT: usize = 8;
 
+/// The deadlines that may be left over before they are looked through.
+const DEADLINES_KEPT: usize = 64;
+
 /// A turn at polling the inbox.
 pub(super) struct Turn {
     /// Whether anybody waits.
     pub(super) wanted: bool,
     /// What to arm the timer for, if it has to be armed anew.
     pub(super) arm: Option<Instant>,
-    /// Whether the timer is armed.
-    pub(super) armed: bool,
 }
 
 impl Table {
@@ -166,7 +171,8 @@ impl Table {
         slot.ended = false;
         state.wait(index);
         if let Some(at) = deadline {
-            state.deadlines.insert((at, index));
+            state.drop_old_deadlines();
+            state.deadlines.push(Reverse((at, index)));
             state.due |= state.armed.is_none_or(|armed| at < armed);
         }
         state.due |= state.address.is_none();
@@ -204,8 +210,8 @@ impl Table {
             return false;
         };
         state.stop_waiting(index);
-        state.forget_deadline(index);
         let slot = &mut state.slots[index];
+        slot.deadline = None;
         let (open, heard) = (!slot.ended, mem::take(&mut slot.heard));
         // Answered, and nobody looked: the answer is as late as one that comes from now on.
         let unread = heard.iter().filter(|this| matches!(this, Heard::Reply(_))).count();
@@ -236,10 +242,10 @@ impl Table {
             return None;
         }
         (state.due, state.polling) = (false, true);
-        let earliest = state.deadlines.first().map(|(at, _)| *at);
+        let earliest = state.deadlines.peek().map(|Reverse((at, _))| *at);
         let arm = earliest.filter(|at| state.armed.is_none_or(|armed| *at < armed));
         state.armed = arm.or(state.armed);
-        Some(Turn { wanted: !state.waiting.is_empty(), arm, armed: state.armed.is_some() })
+        Some(Turn { wanted: !state.waiting.is_empty(), arm })
     }
 
     /// Ends the turn. The caller looks again whether the inbox is due, or passes on.
@@ -290,10 +296,12 @@ impl Table {
         lock(&self.state).tell_all(false, || Heard::Lapsed(error.clone()), wakers);
     }
 
-    /// Gives replies to those who wait for them; the others are late.
+    /// Gives replies to those who wait for them; the others are late. The request `looking` is not
+    /// woken.
     pub(super) fn dispatch(
         &self,
         replies: impl Iterator<Item = Message>,
+        looking: u64,
         wakers: &mut Vec<Waker>,
         late: &mut Vec<Message>,
     ) {
@@ -306,7 +314,10 @@ impl Table {
             match found {
                 Some(index) if state.slots[index].has_room() => {
                     let last = matches!(state.slots[index].takes, Takes::One);
-                    wakers.extend(state.tell(index, Heard::Reply(reply), last));
+                    state.tell(index, Heard::Reply(reply), last);
+                    if state.slots[index].correlation != looking {
+                        wakers.extend(state.slots[index].waker.take());
+                    }
                 }
                 _ => {
                     state.late += 1;
@@ -321,10 +332,14 @@ impl Table {
         let mut state = lock(&self.state);
         // A timer is never early, so what it was armed for has passed whatever the clock says.
         let now = state.armed.take().map_or(now, |armed| now.max(armed));
-        while let Some((at, index)) = state.deadlines.first().copied()
+        while let Some(Reverse((at, index))) = state.deadlines.peek().copied()
             && at <= now
         {
-            wakers.extend(state.tell(index, Heard::Expired, true));
+            state.deadlines.pop();
+            if state.slots[index].deadline == Some(at) {
+                state.tell(index, Heard::Expired, true);
+                wakers.extend(state.slots[index].waker.take());
+            }
         }
     }
 
@@ -353,15 +368,12 @@ impl State {
     }
 
     /// Tells a request something, `last` if nothing more comes. It does not wait until it looks.
-    fn tell(&mut self, index: usize, heard: Heard, last: bool) -> Option<Waker> {
+    fn tell(&mut self, index: usize, heard: Heard, last: bool) {
         self.stop_waiting(index);
-        if last {
-            self.forget_deadline(index);
-        }
         let slot = &mut self.slots[index];
+        slot.deadline.take_if(|_| last);
         slot.ended |= last;
         slot.heard.push_back(heard);
-        slot.waker.take()
     }
 
     fn tell_all(&mut self, last: bool, heard: impl Fn() -> Heard, wakers: &mut Vec<Waker>) {
@@ -369,7 +381,8 @@ impl State {
             let slot = &self.slots[index];
             let knows = !last && matches!(slot.heard.back(), Some(Heard::Lapsed(_)));
             if slot.is_open() && !knows {
-                wakers.extend(self.tell(index, heard(), last));
+                self.tell(index, heard(), last);
+                wakers.extend(self.slots[index].waker.take());
             }
         }
     }
@@ -391,9 +404,11 @@ impl State {
         }
     }
 
-    fn forget_deadline(&mut self, index: usize) {
-        if let Some(at) = self.slots[index].deadline.take() {
-            self.deadlines.remove(&(at, index));
+    /// Keeps no more deadlines than a few times as many as there are requests.
+    fn drop_old_deadlines(&mut self) {
+        let Self { slots, deadlines, free, .. } = self;
+        if deadlines.len() > DEADLINES_KEPT + 2 * (slots.len() - free.len()) {
+            deadlines.retain(|Reverse((at, index))| slots[*index].deadline == Some(*at));
         }
     }
 
@@ -435,16 +450,31 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// The waker that the inbox is polled with. It owns the table and not the inbox, so that an inbox
-/// that keeps its waker keeps nothing of itself alive.
-pub(super) struct LineWaker(pub(super) Arc<Table>);
+/// The waker that the inbox is polled with, and that of the timer. It owns the table and not the
+/// inbox, so that an inbox that keeps its waker keeps nothing of itself alive.
+pub(super) struct LineWaker {
+    table: Arc<Table>,
+    woken: AtomicBool,
+}
+
+impl LineWaker {
+    pub(super) fn new(table: &Arc<Table>) -> Self {
+        Self { table: Arc::clone(table), woken: AtomicBool::new(false) }
+    }
+
+    /// Whether it was woken since this was asked last.
+    pub(super) fn take_woken(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
+    }
+}
 
 impl Wake for LineWaker {
     fn wake(self: Arc<Self>) {
-        self.0.mark_due();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.mark_due();
+        self.woken.store(true, Ordering::SeqCst);
+        self.table.mark_due();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Attributes, Kind, Message, head};
 use crate::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_CEILING};
@@ -142,7 +142,9 @@ impl MessageBuilder {
         {
             return Ok(topic.clone());
         }
-        let mut head = BytesMut::from(&topic[..]);
+        let reply_to = self.reply_to.as_ref().map_or(0, |topic| head::PROPERTY_PREFIX + topic.0.len());
+        let mut head = BytesMut::with_capacity(topic.len() + reply_to);
+        head.put_slice(topic);
         for (tag, what, value) in
             [(head::KEY, "key", &self.key), (head::ID, "message id", &self.id)]
         {

@@ -18,7 +18,7 @@ pub(super) const DELAY: u8 = 6;
 pub(super) const DEATH: u8 = 7;
 
 /// Tag and length in front of a property's value.
-const PROPERTY_PREFIX: usize = 5;
+pub(super) const PROPERTY_PREFIX: usize = 5;
 
 /// Where the topic ends. Heads are checked when they come in, so the length is in bounds;
 /// should it not be, the answer is the end.
