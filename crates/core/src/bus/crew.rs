@@ -42,10 +42,7 @@ pub(super) async fn run<F: Future<Output = ()>>(
                     Poll::Ready(Err(error)) => end = Some(Err(error)),
                 }
                 for delivery in batch.drain(..) {
-                    let until = delivery.message().deadline();
-                    if let Some(work) = start(delivery) {
-                        crew.start(work, until);
-                    }
+                    crew.start(delivery, &mut start);
                 }
             }
             let finished = crew.poll(cx);
@@ -110,8 +107,8 @@ impl<F: Future<Output = ()>> Crew<F> {
         self.free.len() == self.members.len()
     }
 
-    /// Starts `work` if there is room for it: the next [`poll`](Self::poll) polls it.
-    fn start(&mut self, work: F, until: Option<Instant>) {
+    /// Starts work for `delivery` if there is room for it: the next [`poll`](Self::poll) polls it.
+    fn start(&mut self, delivery: Delivery, start: &mut impl FnMut(Delivery) -> Option<F>) {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.members.len() < self.limit => {
@@ -124,8 +121,14 @@ impl<F: Future<Output = ()>> Crew<F> {
             }
             None => return,
         };
-        self.members[index].work.set(Some(work));
-        self.members[index].until = until;
+        let member = &mut self.members[index];
+        let until = delivery.message().deadline();
+        member.until = until;
+        // Made where it stays, for it may be large.
+        member.work.set(start(delivery));
+        if member.work.is_none() {
+            return self.free.push(index);
+        }
         self.due.push(index);
         self.arm(until);
     }

@@ -10,10 +10,11 @@ use super::planted::Planted;
 use super::table::{Address, Heard, LineWaker, Look, Table, Takes, Turn};
 use crate::runtime::BoxTimer;
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 use crate::task::lock;
 use crate::{
-    BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, ErrorKind, Message, SharedRuntime,
-    Topic,
+    BoxFuture, BoxReceiver, Broker, Capability, Delivery, Error, ErrorKind, Head, Message,
+    SharedRuntime, Topic,
 };
 
 /// How many replies are taken at a time.
@@ -31,6 +32,8 @@ pub(super) struct Inbox {
     timer_waker: Waker,
     /// Only ever locked by who has the turn.
     line: Mutex<Line>,
+    /// The head of the last request without headers: the next one's is often the same.
+    pub(super) head: Mutex<Option<Head>>,
 }
 
 #[derive(Default)]
@@ -64,6 +67,7 @@ impl Inbox {
             timer,
             table,
             line: Mutex::default(),
+            head: Mutex::default(),
         }
     }
 
@@ -119,20 +123,20 @@ impl Inbox {
     /// correlation looks itself what it was told.
     fn drive(&self, correlation: u64) -> bool {
         for _ in 0..ROUNDS {
-            let Some(turn) = self.table.begin() else {
+            let Some(turn) = self.table.begin(correlation) else {
                 return true;
             };
             let mut ending = EndOfTurn { table: &self.table, due: true };
             let mut line = lock(&self.line);
             // The line first: a reply that is there beats a deadline that has passed.
-            ending.due = self.poll_line(&mut line, turn.wanted, correlation)
-                | self.poll_timer(&mut line, &turn);
+            ending.due = self.poll_line(&mut line, turn.wanted) | self.poll_timer(&mut line, &turn);
             for waker in line.wakers.drain(..) {
                 waker.wake();
             }
             line.late.clear();
         }
-        self.table.pass_on();
+        // Who goes on takes the turn.
+        self.table.rest(0);
         false
     }
 
@@ -146,7 +150,7 @@ impl Inbox {
             timer.as_mut().reset(at);
         }
         // Neither set anew nor woken, it has nothing to say.
-        if !self.timer.take_woken() && turn.arm.is_none() {
+        if !self.timer.woken.swap(false, Ordering::SeqCst) && turn.arm.is_none() {
             return false;
         }
         let Some(timer) = line.timer.as_mut() else {
@@ -160,7 +164,7 @@ impl Inbox {
     }
 
     /// Whether to poll again: true unless everything is pending.
-    fn poll_line(&self, line: &mut Line, wanted: bool, correlation: u64) -> bool {
+    fn poll_line(&self, line: &mut Line, wanted: bool) -> bool {
         let mut cx = Context::from_waker(&self.waker);
         // Taken out, so that a backend that panics leaves a closed line behind.
         let failed = match mem::take(&mut line.state) {
@@ -192,7 +196,7 @@ impl Inbox {
                     }
                     Poll::Ready(Ok(1..)) => {
                         line.state = LineState::Open(receiver);
-                        self.dispatch(line, correlation);
+                        self.dispatch(line);
                         return true;
                     }
                     Poll::Ready(Err(error)) if error.kind() == ErrorKind::SessionLost => {
@@ -209,12 +213,12 @@ impl Inbox {
         false
     }
 
-    fn dispatch(&self, line: &mut Line, correlation: u64) {
+    fn dispatch(&self, line: &mut Line) {
         // Settled before the table is locked: settling is the backend's code and may wake us.
         let settled = line.batch.drain(..).map(Delivery::ack_into_message);
         line.replies.extend(settled);
         let replies = line.replies.drain(..);
-        self.table.dispatch(replies, correlation, &mut line.wakers, &mut line.late);
+        self.table.dispatch(replies, &mut line.wakers, &mut line.late);
     }
 }
 

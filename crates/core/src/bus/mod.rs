@@ -6,6 +6,7 @@ mod planted;
 mod pool;
 mod question;
 mod request;
+mod sending;
 mod serve;
 mod stream;
 mod survey;
@@ -24,8 +25,9 @@ pub use self::stream::{Replies, ReplyWriter};
 pub use self::survey::{Survey, Surveying};
 
 use self::inbox::Inbox;
-use self::pool::{Lease, Pool, Refusal};
+use self::pool::Pool;
 use self::question::Question;
+use self::sending::Sending;
 use self::table::Takes;
 use crate::{
     BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger,
@@ -158,7 +160,7 @@ impl Bus {
     /// # Cancel safety
     /// Dropped before the message was taken, it is unsent; dropped after that, it is sent.
     pub async fn send_message(&self, message: Message) -> Result<Receipt, SendError> {
-        let sent = self.send_once(message, None).await;
+        let sent = self.send_once(Sending::new(message)).await;
         match sent {
             Err(failed) if failed.kind() == ErrorKind::NotFound => {
                 let message = failed.message();
@@ -166,48 +168,20 @@ impl Bus {
                     return Err(failed);
                 }
                 // Opening a sender for the queue declares it.
-                let queue = message.topic();
-                self.send_once(failed.into_message(), Some(queue)).await
+                let options = SenderOptions::new().queue(message.topic());
+                self.send_once(Sending::through(self, options, failed.into_message())).await
             }
             sent => sent,
         }
     }
 
-    async fn send_once(
-        &self,
-        message: Message,
-        declare: Option<Topic>,
-    ) -> Result<Receipt, SendError> {
-        let mut slot = Some(message);
-        let (mut lease, seq) = loop {
-            let mut lease = match self.lease(declare.clone()).await {
-                Ok(lease) => lease,
-                Err(error) => return Err(hand_back(error, slot)),
-            };
-            match poll_fn(|cx| lease.poll_send(cx, &mut slot)).await {
-                Ok(seq) => break (lease, seq),
-                Err(Refusal::Stale) => {}
-                Err(Refusal::Error(error)) => return Err(hand_back(error, slot)),
-            }
-        };
-        match poll_fn(|cx| lease.poll_flush(cx, seq)).await {
+    async fn send_once(&self, mut sending: Sending) -> Result<Receipt, SendError> {
+        match poll_fn(|cx| sending.poll_outcome(cx, self, &self.0.publishers)).await {
             Ok(Ok(receipt)) => Ok(receipt),
             Ok(Err(returned)) => Err(returned.into()),
-            Err(error) => Err(hand_back(error, None)),
+            // Law S1 says that an error leaves the message in the slot; a flush that fails has none.
+            Err(error) => Err(SendError::new(error, sending.slot.unwrap_or_else(Message::lost))),
         }
-    }
-
-    async fn lease(&self, declare: Option<Topic>) -> Result<Lease, Error> {
-        let pool = &self.0.publishers;
-        let options = SenderOptions::new();
-        let options = match declare {
-            Some(queue) => options.queue(queue),
-            None => match pool.lease_idle() {
-                Some(lease) => return Ok(lease),
-                None => options,
-            },
-        };
-        Ok(pool.lease_opened(self.0.broker.sender(options).await?))
     }
 
     /// Opens a sender of your own: one FIFO order, many messages in flight.
@@ -424,18 +398,6 @@ impl Bus {
         Question::new(self.clone(), takes, topic.try_into().map_err(Error::from), payload.into())
     }
 
-    fn inbox(&self) -> &Inbox {
-        &self.0.inbox
-    }
-
-    fn publishers(&self) -> &Arc<Pool> {
-        &self.0.publishers
-    }
-
-    fn askers(&self) -> &Arc<Pool> {
-        &self.0.askers
-    }
-
     fn open_sender(&self, options: SenderOptions) -> BoxFuture<'static, Result<BoxSender, Error>> {
         let broker = Arc::clone(&self.0.broker);
         Box::pin(async move { broker.sender(options).await })
@@ -455,9 +417,4 @@ impl fmt::Debug for Bus {
 
 fn needs_clock(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what} needs a clock: give the bus a runtime"))
-}
-
-/// Law S1 says that an error leaves the message in the slot; a flush that fails has none to give.
-fn hand_back(error: Error, slot: Option<Message>) -> SendError {
-    SendError::new(error, slot.unwrap_or_else(Message::lost))
 }

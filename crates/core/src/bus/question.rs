@@ -2,18 +2,15 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::pool::{Lease, Pool, Refusal};
 use super::request::Reply;
-use super::table::{Heard, Takes};
+use super::sending::Sending;
+use super::table::{Address, Heard, Takes};
 use super::{Bus, needs_clock};
-use crate::{
-    BoxFuture, BoxSender, Cancel, Error, ErrorKind, Message, MessageBuilder, SenderOptions, Seq,
-    Status, Topic,
-};
+use crate::task::lock;
+use crate::{Cancel, Error, ErrorKind, Message, MessageBuilder, Status, Topic};
 
 /// How long a question waits unless it says otherwise, on a bus that has a clock.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -34,25 +31,21 @@ pub(super) struct Question {
     /// The slot in the table; 0 while there is none.
     correlation: u64,
     stage: Stage,
+    /// What is to be sent, until the address of the inbox is known.
+    draft: Option<MessageBuilder>,
+    sending: Sending,
     /// What to send again, if it may be.
     copy: Option<Message>,
-    /// What takes it back, once it was sent.
-    cancel: Option<Cancel>,
+    /// Whether it was sent, so that it can be taken back.
+    sent: bool,
+    to_queue: bool,
 }
 
-/// Applied to the message once the address of the inbox is known.
-type Draft = Option<MessageBuilder>;
-
 enum Stage {
-    New(Draft),
-    /// Entered in the table; waits for the address of the inbox.
-    Addressing(Draft),
-    Leasing(Message),
-    /// Opens a sender, because none is idle.
-    Opening(Message, BoxFuture<'static, Result<BoxSender, Error>>),
-    Sending(Lease, Message),
-    /// The outcome of the send; the reply may come first.
-    Confirming(Lease, Seq),
+    /// Enters the table, then waits for the address of the inbox.
+    Addressing,
+    /// Until the outcome of the send is known; the reply may come first.
+    Sending,
     Waiting,
 }
 
@@ -75,36 +68,42 @@ impl Question {
             matched: None,
             deadline: None,
             correlation: 0,
-            stage: Stage::New(draft),
+            stage: Stage::Addressing,
+            draft,
+            sending: Sending::default(),
             copy: None,
-            cancel: None,
+            sent: false,
+            to_queue: false,
         }
     }
 
     /// Changes the message before it is sent.
     pub(super) fn change(&mut self, change: impl FnOnce(MessageBuilder) -> MessageBuilder) {
-        if let Stage::New(draft) = &mut self.stage {
-            *draft = draft.take().map(change);
-        }
+        self.draft = self.draft.take().map(change);
     }
 
     /// The next reply or status, or why there will be none.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         loop {
             if self.correlation != 0
-                && let Poll::Ready(heard) = self.bus.inbox().poll(self.correlation, cx)
+                && let Poll::Ready(heard) = self.bus.0.inbox.poll(self.correlation, cx)
             {
                 match heard {
-                    Heard::Reply(reply) => return Poll::Ready(Ok(reply)),
+                    Heard::Reply(reply) => {
+                        // With its only reply a request has given its slot back.
+                        self.correlation *= u64::from(self.takes != Takes::One);
+                        return Poll::Ready(Ok(reply));
+                    }
                     Heard::Expired => return Poll::Ready(Err(self.too_late())),
                     Heard::Lost(error) => return Poll::Ready(Err(error)),
                     // Of what was not sent yet, nothing is lost.
-                    Heard::Lapsed(_) if self.cancel.is_none() => {}
+                    Heard::Lapsed(_) if !self.sent => {}
                     Heard::Lapsed(error) => self.send_again(error)?,
                 }
                 continue;
             }
             if let Err(error) = ready!(self.advance(cx)) {
+                self.rest();
                 self.send_again(error)?;
             }
         }
@@ -129,97 +128,84 @@ impl Question {
     /// Gives up what is not wanted any more: frees the slot, gives the sender back, and takes the
     /// message back if it was sent and may still be answered.
     pub(super) fn give_up(&mut self) {
-        self.stage = Stage::Waiting;
-        let cancel = self.cancel.take();
-        if self.correlation == 0 {
-            return;
-        }
-        let open = self.bus.inbox().leave(mem::take(&mut self.correlation));
-        if let Some(cancel) = cancel.filter(|_| open && !self.is_too_late()) {
-            self.bus.broker().cancel(&cancel);
+        self.rest();
+        let (correlation, sent) = (mem::take(&mut self.correlation), mem::take(&mut self.sent));
+        let inbox = &self.bus.0.inbox;
+        if correlation != 0
+            && inbox.leave(correlation)
+            && sent
+            && !self.is_too_late()
+            && let (Ok(target), Some(Address { topic, .. })) = (&self.topic, inbox.address())
+        {
+            let (target, to_queue, reply_to) = (target.clone(), self.to_queue, topic);
+            self.bus.broker().cancel(&Cancel { target, to_queue, reply_to, correlation });
         }
     }
 
     /// Gives up what has come to its end: nothing is taken back.
     pub(super) fn finish(&mut self) {
-        self.cancel = None;
+        self.sent = false;
         self.give_up();
     }
 
-    /// Goes one stage on; ready when there may be something to hear.
+    /// Gives the sender back; only what was sent before can still be heard of.
+    fn rest(&mut self) {
+        (self.stage, self.sending) = (Stage::Waiting, Sending::default());
+    }
+
+    /// Goes on; ready when there may be something to hear.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let pending = match mem::replace(&mut self.stage, Stage::Waiting) {
-            Stage::New(draft) => {
-                self.deadline = self.resolve_deadline()?;
-                self.correlation = self.bus.inbox().register(self.takes, self.deadline, cx)?;
-                self.stage = Stage::Addressing(draft);
-                return Poll::Ready(Ok(()));
-            }
-            Stage::Addressing(draft) => match self.bus.inbox().address() {
-                Some(to) => {
-                    let draft = draft.ok_or_else(|| Error::closed("the request"))?;
-                    let mut draft = draft.reply_to(to.topic, self.correlation);
-                    if let Some(at) = self.deadline.filter(|_| to.deadlines) {
-                        draft = draft.deadline(at);
-                    }
-                    let message = draft.build()?;
-                    self.copy = (self.resends > 0).then(|| message.clone());
-                    self.stage = Stage::Leasing(message);
-                    return self.advance(cx);
-                }
-                None => Stage::Addressing(draft),
-            },
-            Stage::Leasing(message) => {
-                self.stage = match self.pool().lease_idle() {
-                    Some(lease) => Stage::Sending(lease, message),
-                    None => Stage::Opening(message, self.bus.open_sender(SenderOptions::new())),
-                };
-                return self.advance(cx);
-            }
-            Stage::Opening(message, mut opening) => match opening.as_mut().poll(cx) {
-                Poll::Ready(sender) => {
-                    let lease = self.pool().lease_opened(sender?);
-                    self.stage = Stage::Sending(lease, message);
-                    return self.advance(cx);
-                }
-                Poll::Pending => Stage::Opening(message, opening),
-            },
-            Stage::Sending(mut lease, message) => {
-                let cancel = Cancel::of(&message);
-                let mut slot = Some(message);
-                match (lease.poll_send(cx, &mut slot), slot) {
-                    (Poll::Pending, Some(message)) => Stage::Sending(lease, message),
-                    (Poll::Ready(Ok(seq)), _) => {
-                        self.cancel = cancel;
-                        self.stage = Stage::Confirming(lease, seq);
-                        return self.advance(cx);
-                    }
-                    (Poll::Ready(Err(Refusal::Stale)), Some(message)) => {
-                        self.stage = Stage::Leasing(message);
-                        return self.advance(cx);
-                    }
-                    (Poll::Ready(Err(Refusal::Error(error))), _) => return Poll::Ready(Err(error)),
-                    // Law S1 says that the message is still there.
-                    (_, None) => return Poll::Ready(Err(Error::closed("the sender"))),
-                }
-            }
-            Stage::Confirming(mut lease, seq) => match lease.poll_flush(cx, seq) {
-                Poll::Ready(Ok(Ok(receipt))) => {
-                    self.matched = Some(receipt.matched);
+        loop {
+            match self.stage {
+                Stage::Addressing if self.correlation == 0 => {
+                    self.deadline = self.resolve_deadline()?;
+                    self.correlation = self.bus.0.inbox.register(self.takes, self.deadline, cx)?;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(Err(returned))) => {
-                    // What was refused is nowhere to be taken back from.
-                    self.cancel.take_if(|_| returned.error.kind() != ErrorKind::Unknown);
-                    return Poll::Ready(Err(returned.error));
+                Stage::Addressing => match self.bus.0.inbox.address() {
+                    Some(to) => self.address(to)?,
+                    None => return Poll::Pending,
+                },
+                Stage::Sending => {
+                    // Whoever counts replies needs to know how many were asked, by a receipt of
+                    // its own.
+                    let pool = match self.takes {
+                        Takes::One => &self.bus.0.askers,
+                        Takes::Many(_) => &self.bus.0.publishers,
+                    };
+                    let outcome = self.sending.poll_outcome(cx, &self.bus, pool);
+                    self.sent |= self.sending.is_taken();
+                    match ready!(outcome)? {
+                        Ok(receipt) => {
+                            self.matched = Some(receipt.matched);
+                            self.rest();
+                            return Poll::Ready(Ok(()));
+                        }
+                        Err(returned) => {
+                            // What was refused is nowhere to be taken back from.
+                            self.sent &= returned.error.kind() == ErrorKind::Unknown;
+                            return Poll::Ready(Err(returned.error));
+                        }
+                    }
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => Stage::Confirming(lease, seq),
-            },
-            Stage::Waiting => Stage::Waiting,
-        };
-        self.stage = pending;
-        Poll::Pending
+                Stage::Waiting => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Makes the message, whose reply goes to the inbox.
+    fn address(&mut self, to: Address) -> Result<(), Error> {
+        let draft = self.draft.take().ok_or_else(|| Error::closed("the request"))?;
+        let mut draft = draft.reply_to(to.topic, self.correlation);
+        if let Some(at) = self.deadline.filter(|_| to.deadlines) {
+            draft = draft.deadline(at);
+        }
+        let message = draft.build_after(&mut lock(&self.bus.0.inbox.head))?;
+        self.to_queue = message.is_to_queue();
+        self.copy = (self.resends > 0).then(|| message.clone());
+        self.sending.slot = Some(message);
+        self.stage = Stage::Sending;
+        Ok(())
     }
 
     /// Sends the message again, if it may be and that may help; else hands the error back.
@@ -230,16 +216,8 @@ impl Question {
             return Err(error);
         };
         self.resends -= 1;
-        self.stage = Stage::Leasing(message.clone());
+        (self.sending.slot, self.stage) = (Some(message.clone()), Stage::Sending);
         Ok(())
-    }
-
-    /// Whoever counts replies needs to know how many were asked, by a receipt of its own.
-    fn pool(&self) -> &Arc<Pool> {
-        match self.takes {
-            Takes::One => self.bus.askers(),
-            Takes::Many(_) => self.bus.publishers(),
-        }
     }
 
     fn resolve_deadline(&self) -> Result<Option<Instant>, Error> {
@@ -284,7 +262,7 @@ impl<T: AsMut<Question>> Drop for Resting<'_, T> {
     fn drop(&mut self) {
         let question = self.0.as_mut();
         if question.correlation != 0 {
-            question.bus.inbox().rest(question.correlation);
+            question.bus.0.inbox.rest(question.correlation);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::sending::Sending;
 use super::{Bus, crew};
 use crate::runtime::timeout_at;
 use crate::{
@@ -266,23 +267,18 @@ where
     R: Into<Bytes>,
     E: fmt::Display,
 {
-    let outcome = while_wanted(&request, handling).await;
-    match outcome {
-        Some(Ok(payload)) => {
-            let Err(error) = request.send(request.message().reply(payload)).await else {
-                request.delivery.ack();
-                return;
-            };
-            // Too large, say: the requester is told what became of its reply. Should that fail as
-            // well, dropping the request leaves it to the broker to tell.
-            let _ = request.fail(error.to_string()).await;
-        }
-        Some(Err(error)) => {
-            // Nobody is there to hand this error to; dropping the request tells the requester.
-            let _ = request.fail(error.to_string()).await;
-        }
-        None => request.drop_unwanted(),
-    }
+    let failed = match while_wanted(&request, handling).await {
+        Some(Ok(payload)) => match request.send(request.message().reply(payload)).await {
+            Ok(()) => return request.delivery.ack(),
+            // Too large, say: the requester is told what became of its reply.
+            Err(error) => error.to_string(),
+        },
+        Some(Err(error)) => error.to_string(),
+        None => return request.drop_unwanted(),
+    };
+    // Should that fail, dropping the request leaves it to the broker to tell. Boxed, so that the
+    // others are small.
+    let _ = Box::pin(request.fail(failed)).await;
 }
 
 /// What `work` comes to; `None` as soon as nobody wants the answer to the request any more, which
@@ -407,7 +403,7 @@ impl Request {
 
     async fn send(&self, answer: Option<Message>) -> Result<(), Error> {
         match answer {
-            Some(answer) => Ok(self.bus.send_message(answer).await.map(|_| ())?),
+            Some(answer) => Ok(self.bus.send_once(Sending::new(answer)).await.map(|_| ())?),
             None => Ok(()),
         }
     }

@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::pool::{Lease, Refusal};
+use super::Bus;
 use super::question::{Question, Resting};
 use super::request::{Ask, Reply};
+use super::sending::Sending;
 use super::serve::Request;
 use super::table::{Heard, Takes};
-use super::{Bus, hand_back};
-use crate::{BoxFuture, Error, ErrorKind, Message, Seq, Topic};
+use crate::{BoxFuture, Error, ErrorKind, Message, Topic};
 
 /// On a request: it takes a stream. On a reply: which one of its stream it is.
 const STREAM: &str = "_ph.stream";
@@ -216,7 +216,7 @@ impl Request {
         }
         let line = CreditLine { bus: self.bus.clone(), correlation: 0, address: None };
         let sizes = VecDeque::new();
-        Ok(ReplyWriter { request: self, line, lease: None, taken: Seq::default(), sent: 0, sizes })
+        Ok(ReplyWriter { request: self, line, sending: Sending::default(), sent: 0, sizes })
     }
 }
 
@@ -227,9 +227,7 @@ impl Request {
 pub struct ReplyWriter {
     request: Request,
     line: CreditLine,
-    lease: Option<Lease>,
-    /// The last reply that the sender took.
-    taken: Seq,
+    sending: Sending,
     /// How many replies were sent.
     sent: u64,
     /// The sizes of those that may be unread, oldest first.
@@ -323,28 +321,18 @@ impl ReplyWriter {
 
     /// Sends a message behind those before it.
     async fn put(&mut self, message: Message) -> Result<(), Error> {
-        let mut slot = Some(message);
-        loop {
-            let lease = match self.lease.take() {
-                Some(lease) => lease,
-                None => self.line.bus.lease(None).await?,
-            };
-            // Kept here while it waits, so that what comes next goes the same way.
-            let lease = self.lease.insert(lease);
-            match poll_fn(|cx| lease.poll_send(cx, &mut slot)).await {
-                Ok(seq) => {
-                    self.taken = seq;
-                    return Ok(());
-                }
-                Err(Refusal::Stale) => self.lease = None,
-                Err(Refusal::Error(error)) => return Err(hand_back(error, slot).into()),
-            }
-        }
+        let (bus, sending) = (&self.line.bus, &mut self.sending);
+        sending.slot = Some(message);
+        poll_fn(|cx| sending.poll_taken(cx, bus, &bus.0.publishers)).await.map(drop)
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        let Self { lease: Some(lease), taken, .. } = self else { return Ok(()) };
-        match poll_fn(|cx| lease.poll_flush(cx, *taken)).await? {
+        let (bus, sending) = (&self.line.bus, &mut self.sending);
+        sending.slot = None;
+        if !sending.is_taken() {
+            return Ok(());
+        }
+        match poll_fn(|cx| sending.poll_outcome(cx, bus, &bus.0.publishers)).await? {
             Ok(_) => Ok(()),
             Err(returned) => Err(returned.error),
         }
@@ -362,13 +350,11 @@ struct Waiting<'a>(&'a mut ReplyWriter);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let ReplyWriter { line, lease, .. } = &mut *self.0;
+        let ReplyWriter { line, sending, .. } = &mut *self.0;
         if line.correlation != 0 {
-            line.bus.inbox().rest(line.correlation);
+            line.bus.0.inbox.rest(line.correlation);
         }
-        if let Some(lease) = lease {
-            lease.rest();
-        }
+        sending.rest();
     }
 }
 
@@ -382,7 +368,7 @@ struct CreditLine {
 impl CreditLine {
     /// How many replies have been read, when there is news of it.
     fn poll(&mut self, request: &Request, cx: &Context<'_>) -> Result<Poll<u64>, Error> {
-        let inbox = self.bus.inbox();
+        let inbox = &self.bus.0.inbox;
         if self.correlation == 0 {
             let deadline = self.bus.runtime().and(request.deadline());
             self.correlation = inbox.register(Takes::Many(CREDITS_MAX), deadline, cx)?;
@@ -409,7 +395,7 @@ impl CreditLine {
 impl Drop for CreditLine {
     fn drop(&mut self) {
         if self.correlation != 0 {
-            self.bus.inbox().leave(self.correlation);
+            self.bus.0.inbox.leave(self.correlation);
         }
     }
 }

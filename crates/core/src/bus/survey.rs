@@ -1,6 +1,5 @@
 //! Surveys: asking everybody who matches, and knowing how many are missing.
 
-use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::mem;
 use std::pin::Pin;
@@ -60,6 +59,7 @@ impl Ask<Survey> {
 }
 
 /// A survey under way: the future of the whole, which hands out answers one by one too.
+#[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Surveying {
     question: Question,
@@ -140,14 +140,5 @@ impl Future for Surveying {
 impl AsMut<Question> for Surveying {
     fn as_mut(&mut self) -> &mut Question {
         &mut self.question
-    }
-}
-
-impl fmt::Debug for Surveying {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surveying")
-            .field("question", &self.question)
-            .field("answered", &self.answered)
-            .finish_non_exhaustive()
     }
 }

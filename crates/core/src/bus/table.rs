@@ -54,6 +54,8 @@ struct State {
     address: Option<Address>,
     due: bool,
     polling: bool,
+    /// The request that has the turn, which looks itself what it was told.
+    looking: u64,
     /// Rotates, so that one request that is never polled does not get every wake-up.
     turn: usize,
     generation: u64,
@@ -85,7 +87,7 @@ struct Slot {
 }
 
 /// How many replies a request takes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Takes {
     /// One.
     #[default]
@@ -153,10 +155,8 @@ impl Table {
                 state.slots.len() - 1
             }
             None => {
-                return Err(Error::new(
-                    ErrorKind::Limit,
-                    format!("at most {WAITING_MAX} requests of a bus wait at a time"),
-                ));
+                let text = format!("at most {WAITING_MAX} requests of a bus wait at a time");
+                return Err(Error::new(ErrorKind::Limit, text));
             }
         };
         // Counted over all slots, so no correlation comes twice; from 1, so none is 0.
@@ -219,11 +219,12 @@ impl Table {
         _dropped = (heard, state.free(index));
         let next = state.next_if_due();
         drop(state);
-        wake(next);
+        next.into_iter().for_each(Waker::wake);
         open
     }
 
-    /// The request is not being polled for now: it waits for nothing until it looks again.
+    /// The request is not being polled for now: it waits for nothing until it looks again, and
+    /// somebody is woken for the turn if the inbox is due.
     pub(super) fn rest(&self, correlation: u64) {
         let next = {
             let mut state = lock(&self.state);
@@ -232,16 +233,17 @@ impl Table {
             }
             state.next_if_due()
         };
-        wake(next);
+        next.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes the turn at polling the inbox if it is due and nobody else does.
-    pub(super) fn begin(&self) -> Option<Turn> {
+    /// Takes the turn at polling the inbox if it is due and nobody else does; the request `looking`
+    /// is not woken in it.
+    pub(super) fn begin(&self, looking: u64) -> Option<Turn> {
         let mut state = lock(&self.state);
         if !state.due || state.polling {
             return None;
         }
-        (state.due, state.polling) = (false, true);
+        (state.due, state.polling, state.looking) = (false, true, looking);
         let earliest = state.deadlines.peek().map(|Reverse((at, _))| *at);
         let arm = earliest.filter(|at| state.armed.is_none_or(|armed| *at < armed));
         state.armed = arm.or(state.armed);
@@ -255,12 +257,6 @@ impl Table {
         state.due |= due;
     }
 
-    /// Wakes somebody for the turn if the inbox is due.
-    pub(super) fn pass_on(&self) {
-        let next = lock(&self.state).next_if_due();
-        wake(next);
-    }
-
     /// The inbox's waker was woken, or there is reason to poll the inbox again.
     pub(super) fn mark_due(&self) {
         let next = {
@@ -268,7 +264,7 @@ impl Table {
             state.due = true;
             state.next_if_due()
         };
-        wake(next);
+        next.into_iter().for_each(Waker::wake);
     }
 
     /// Where replies go, once the inbox is open.
@@ -296,12 +292,10 @@ impl Table {
         lock(&self.state).tell_all(false, || Heard::Lapsed(error.clone()), wakers);
     }
 
-    /// Gives replies to those who wait for them; the others are late. The request `looking` is not
-    /// woken.
+    /// Gives replies to those who wait for them; the others are late.
     pub(super) fn dispatch(
         &self,
         replies: impl Iterator<Item = Message>,
-        looking: u64,
         wakers: &mut Vec<Waker>,
         late: &mut Vec<Message>,
     ) {
@@ -314,10 +308,7 @@ impl Table {
             match found {
                 Some(index) if state.slots[index].has_room() => {
                     let last = matches!(state.slots[index].takes, Takes::One);
-                    state.tell(index, Heard::Reply(reply), last);
-                    if state.slots[index].correlation != looking {
-                        wakers.extend(state.slots[index].waker.take());
-                    }
+                    wakers.extend(state.tell(index, Heard::Reply(reply), last));
                 }
                 _ => {
                     state.late += 1;
@@ -337,8 +328,7 @@ impl Table {
         {
             state.deadlines.pop();
             if state.slots[index].deadline == Some(at) {
-                state.tell(index, Heard::Expired, true);
-                wakers.extend(state.slots[index].waker.take());
+                wakers.extend(state.tell(index, Heard::Expired, true));
             }
         }
     }
@@ -368,12 +358,13 @@ impl State {
     }
 
     /// Tells a request something, `last` if nothing more comes. It does not wait until it looks.
-    fn tell(&mut self, index: usize, heard: Heard, last: bool) {
+    fn tell(&mut self, index: usize, heard: Heard, last: bool) -> Option<Waker> {
         self.stop_waiting(index);
         let slot = &mut self.slots[index];
         slot.deadline.take_if(|_| last);
         slot.ended |= last;
         slot.heard.push_back(heard);
+        slot.waker.take_if(|_| slot.correlation != self.looking)
     }
 
     fn tell_all(&mut self, last: bool, heard: impl Fn() -> Heard, wakers: &mut Vec<Waker>) {
@@ -381,8 +372,7 @@ impl State {
             let slot = &self.slots[index];
             let knows = !last && matches!(slot.heard.back(), Some(Heard::Lapsed(_)));
             if slot.is_open() && !knows {
-                self.tell(index, heard(), last);
-                wakers.extend(self.slots[index].waker.take());
+                wakers.extend(self.tell(index, heard(), last));
             }
         }
     }
@@ -444,27 +434,17 @@ impl Slot {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
 /// The waker that the inbox is polled with, and that of the timer. It owns the table and not the
 /// inbox, so that an inbox that keeps its waker keeps nothing of itself alive.
 pub(super) struct LineWaker {
     table: Arc<Table>,
-    woken: AtomicBool,
+    /// Whether it was woken since this was cleared.
+    pub(super) woken: AtomicBool,
 }
 
 impl LineWaker {
     pub(super) fn new(table: &Arc<Table>) -> Self {
         Self { table: Arc::clone(table), woken: AtomicBool::new(false) }
-    }
-
-    /// Whether it was woken since this was asked last.
-    pub(super) fn take_woken(&self) -> bool {
-        self.woken.swap(false, Ordering::SeqCst)
     }
 }
 

@@ -118,13 +118,17 @@ impl MessageBuilder {
     /// # Errors
     /// `TooLarge` or `InvalidArgument`, naming the part that breaks its limit.
     pub fn build(self) -> Result<Message, Error> {
+        self.build_after(&mut None)
+    }
+
+    /// The same; `last` is the head of a request like this one, which often is this one's too.
+    pub(crate) fn build_after(self, last: &mut Option<Head>) -> Result<Message, Error> {
         if self.priority > Attributes::PRIORITY_MAX {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("a priority is 0 to {}, not {}", Attributes::PRIORITY_MAX, self.priority),
-            ));
+            let (most, this) = (Attributes::PRIORITY_MAX, self.priority);
+            let text = format!("a priority is 0 to {most}, not {this}");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
-        let (head, attributes) = (self.head()?, self.attributes.with_priority(self.priority));
+        let (head, attributes) = (self.head(last)?, self.attributes.with_priority(self.priority));
         let Self { payload, deadline, correlation, .. } = self;
         let mut message = Message { head, payload, deadline, correlation };
         message.set(attributes);
@@ -132,33 +136,35 @@ impl MessageBuilder {
         Ok(message)
     }
 
-    fn head(&self) -> Result<Head, Error> {
-        let topic = &self.topic.0;
-        if self.key.is_none()
+    fn head(&self, last: &mut Option<Head>) -> Result<Head, Error> {
+        let (topic, reply_to) = (&self.topic.0, self.reply_to.as_ref().map(|topic| &topic.0));
+        let bare = self.key.is_none()
             && self.id.is_none()
-            && self.reply_to.is_none()
             && self.headers.is_empty()
-            && self.delay.is_zero()
-        {
-            return Ok(topic.clone());
+            && self.delay.is_zero();
+        match (reply_to, &*last) {
+            (None, _) if bare => return Ok(topic.clone()),
+            (Some(to), Some(last)) if bare && head::is_bare(last, topic, to) => {
+                return Ok(last.clone());
+            }
+            _ => {}
         }
-        let reply_to = self.reply_to.as_ref().map_or(0, |topic| head::PROPERTY_PREFIX + topic.0.len());
-        let mut head = BytesMut::with_capacity(topic.len() + reply_to);
+        let property = reply_to.map_or(0, |topic| head::PROPERTY_PREFIX + topic.len());
+        let mut head = BytesMut::with_capacity(topic.len() + property);
         head.put_slice(topic);
         for (tag, what, value) in
             [(head::KEY, "key", &self.key), (head::ID, "message id", &self.id)]
         {
             let Some(value) = value else { continue };
             if value.len() > KEY_BYTES_MAX {
-                return Err(Error::new(
-                    ErrorKind::TooLarge,
-                    format!("a {what} has at most {KEY_BYTES_MAX} bytes, this has {}", value.len()),
-                ));
+                let len = value.len();
+                let text = format!("a {what} has at most {KEY_BYTES_MAX} bytes, this has {len}");
+                return Err(Error::new(ErrorKind::TooLarge, text));
             }
             head::put(&mut head, tag, value.as_bytes());
         }
-        if let Some(topic) = &self.reply_to {
-            head::put(&mut head, head::REPLY_TO, &topic.0);
+        if let Some(topic) = reply_to {
+            head::put(&mut head, head::REPLY_TO, topic);
         }
         let mut headers = head::HeaderBudget::default();
         for (name, value) in &self.headers {
@@ -169,6 +175,8 @@ impl MessageBuilder {
             let micros = u64::try_from(self.delay.as_micros()).unwrap_or(u64::MAX).max(1);
             head::put(&mut head, head::DELAY, &micros.to_le_bytes());
         }
-        Ok(head.freeze().into())
+        let head = Head::from(head.freeze());
+        *last = bare.then(|| head.clone()).or(last.take());
+        Ok(head)
     }
 }

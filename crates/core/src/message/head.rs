@@ -50,6 +50,12 @@ pub(super) fn find(head: &[u8], tag: u8) -> Option<&[u8]> {
         .map(|(_, v)| v)
 }
 
+/// Whether there is nothing in `head` but that topic and that address for replies.
+pub(super) fn is_bare(head: &[u8], topic: &[u8], reply_to: &[u8]) -> bool {
+    let behind = head.strip_prefix(topic).and_then(|behind| behind.strip_suffix(reply_to));
+    behind.is_some_and(|between| between.len() == PROPERTY_PREFIX)
+}
+
 pub(super) fn header(value: &[u8]) -> Option<(&str, &str)> {
     let (length, rest) = value.split_first_chunk::<2>()?;
     let (name, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
@@ -163,22 +169,17 @@ pub(super) struct HeaderBudget {
 impl HeaderBudget {
     pub(super) fn charge(&mut self, name: &str, value: &str) -> Result<(), Error> {
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "a header's name has neither white space nor control characters and is not empty, unlike {name:?}"
-                ),
-            ));
+            let text =
+                "a header's name has neither white space nor control characters and is not empty";
+            let text = format!("{text}, unlike {name:?}");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
         self.count += 1;
         self.bytes += name.len() + value.len();
         if self.count > HEADERS_MAX || self.bytes > HEADERS_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "a message has at most {HEADERS_MAX} headers of {HEADERS_BYTES_MAX} bytes together"
-                ),
-            ));
+            let (most, bytes) = (HEADERS_MAX, HEADERS_BYTES_MAX);
+            let text = format!("a message has at most {most} headers of {bytes} bytes together");
+            return Err(Error::new(ErrorKind::TooLarge, text));
         }
         Ok(())
     }

@@ -393,7 +393,7 @@ impl Message {
         if heads.last.is_empty() || heads.last != parts.head[..] {
             head::check(&parts.head)?;
             heads.last.clear();
-            if parts.head.len() <= Heads::LONGEST {
+            if parts.head.len() <= LONGEST_KEPT {
                 heads.last.extend_from_slice(&parts.head);
             }
         }
@@ -527,10 +527,8 @@ pub struct Heads {
     last: Vec<u8>,
 }
 
-impl Heads {
-    /// A longer head is not kept: it is not likely to come again.
-    const LONGEST: usize = 256;
-}
+/// A longer head is not kept: it is not likely to come again.
+const LONGEST_KEPT: usize = 256;
 
 #[cold]
 fn too_large(len: usize, limit: usize) -> Error {
@@ -561,13 +559,7 @@ impl Attributes {
     }
 
     fn with_kind(self, kind: Kind) -> Self {
-        let bits = match kind {
-            Kind::Event => 0,
-            Kind::Request => 1,
-            Kind::Reply => 2,
-            Kind::Status => 3,
-        };
-        Self(self.0 & !Self::KIND | bits)
+        Self(self.0 & !Self::KIND | kind as u8)
     }
 
     #[inline]

@@ -1,0 +1,87 @@
+//! A message on its way: through which sender, and what has become of it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::Bus;
+use super::pool::{Lease, Pool, Refusal};
+use crate::{BoxFuture, BoxSender, Error, Message, Receipt, Returned, SenderOptions, Seq};
+
+/// Sends messages one by one through a leased sender, and keeps it.
+#[derive(Default)]
+pub(super) struct Sending {
+    lease: Option<Lease>,
+    /// Opens a sender, where none is idle.
+    opening: Option<BoxFuture<'static, Result<BoxSender, Error>>>,
+    /// What is to be sent.
+    pub(super) slot: Option<Message>,
+    /// The last message that the sender took.
+    taken: Option<Seq>,
+}
+
+impl Sending {
+    pub(super) fn new(message: Message) -> Self {
+        Self { slot: Some(message), ..Self::default() }
+    }
+
+    /// Sends through a sender that is opened for it.
+    pub(super) fn through(bus: &Bus, options: SenderOptions, message: Message) -> Self {
+        Self { opening: Some(bus.open_sender(options)), ..Self::new(message) }
+    }
+
+    /// Ready when a sender has taken what is to be sent.
+    pub(super) fn poll_taken(
+        &mut self,
+        cx: &mut Context<'_>,
+        bus: &Bus,
+        pool: &Arc<Pool>,
+    ) -> Poll<Result<Seq, Error>> {
+        loop {
+            if let Some(opening) = &mut self.opening {
+                let opened = ready!(opening.as_mut().poll(cx));
+                self.opening = None;
+                self.lease = Some(pool.lease_opened(opened?));
+            }
+            self.lease = self.lease.take().or_else(|| pool.lease_idle());
+            let Some(lease) = &mut self.lease else {
+                self.opening = Some(bus.open_sender(SenderOptions::new()));
+                continue;
+            };
+            match ready!(lease.poll_send(cx, &mut self.slot)) {
+                Ok(seq) => return Poll::Ready(Ok(*self.taken.insert(seq))),
+                Err(Refusal::Stale) => self.lease = None,
+                Err(Refusal::Error(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The outcome of the last message: its receipt, or the message itself. Sends it first, if that
+    /// is still to be done.
+    pub(super) fn poll_outcome(
+        &mut self,
+        cx: &mut Context<'_>,
+        bus: &Bus,
+        pool: &Arc<Pool>,
+    ) -> Poll<Result<Result<Receipt, Returned>, Error>> {
+        let seq = match self.taken.filter(|_| self.slot.is_none()) {
+            Some(seq) => seq,
+            None => ready!(self.poll_taken(cx, bus, pool))?,
+        };
+        match &mut self.lease {
+            Some(lease) => lease.poll_flush(cx, seq),
+            None => Poll::Ready(Err(Error::closed("the sender"))),
+        }
+    }
+
+    /// Whether the last message was taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.is_some() && self.slot.is_none()
+    }
+
+    /// It is not being polled for now: it waits for nothing.
+    pub(super) fn rest(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.rest();
+        }
+    }
+}
