@@ -245,9 +245,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // Whether the socket wakes the task when there is more to read.
+        let mut pending = false;
         for _ in 0..TURNS {
             let wrote = self.write(cx);
-            let read = self.ended.is_none() && self.read(cx);
+            let read = !pending && self.ended.is_none() && self.read(cx);
+            pending = !read;
             if wrote || read {
                 continue;
             }

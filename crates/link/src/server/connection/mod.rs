@@ -152,8 +152,11 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.ready.register(cx);
+        // Whether the socket wakes the task when there is more to read.
+        let mut pending = false;
         for _ in 0..TURNS {
-            let read = this.read(cx);
+            let read = !pending && this.read(cx);
+            pending = !read;
             let ran = this.run_children();
             if this.has_handed_over() {
                 return Poll::Ready(());
