@@ -168,8 +168,10 @@ impl Bus {
                     return Err(failed);
                 }
                 // Opening a sender for the queue declares it.
-                let options = SenderOptions::new().queue(message.topic());
-                self.send_once(Sending::through(self, options, failed.into_message())).await
+                let opening = self.open_sender(SenderOptions::new().queue(message.topic()));
+                let mut sending = Sending::new(failed.into_message());
+                sending.opening = Some(opening);
+                self.send_once(sending).await
             }
             sent => sent,
         }

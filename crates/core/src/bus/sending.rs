@@ -12,7 +12,7 @@ use crate::{BoxFuture, BoxSender, Error, Message, Receipt, Returned, SenderOptio
 pub(super) struct Sending {
     lease: Option<Lease>,
     /// Opens a sender, where none is idle.
-    opening: Option<BoxFuture<'static, Result<BoxSender, Error>>>,
+    pub(super) opening: Option<BoxFuture<'static, Result<BoxSender, Error>>>,
     /// What is to be sent.
     pub(super) slot: Option<Message>,
     /// The last message that the sender took.
@@ -22,11 +22,6 @@ pub(super) struct Sending {
 impl Sending {
     pub(super) fn new(message: Message) -> Self {
         Self { slot: Some(message), ..Self::default() }
-    }
-
-    /// Sends through a sender that is opened for it.
-    pub(super) fn through(bus: &Bus, options: SenderOptions, message: Message) -> Self {
-        Self { opening: Some(bus.open_sender(options)), ..Self::new(message) }
     }
 
     /// Ready when a sender has taken what is to be sent.
@@ -80,8 +75,6 @@ impl Sending {
 
     /// It is not being polled for now: it waits for nothing.
     pub(super) fn rest(&mut self) {
-        if let Some(lease) = &mut self.lease {
-            lease.rest();
-        }
+        self.lease.iter_mut().for_each(Lease::rest);
     }
 }

@@ -450,10 +450,6 @@ impl LineWaker {
 
 impl Wake for LineWaker {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::SeqCst);
         self.table.mark_due();
     }
