@@ -137,3 +137,44 @@ fn a_bus_without_a_clock_refuses_deadlines_and_says_what_to_do() {
     }
     assert!(mock.sent().is_empty());
 }
+
+#[test]
+fn of_many_requests_those_that_nobody_answers_expire_in_time_whatever_became_of_the_others() {
+    const NAMES: [&str; 4] = ["answered", "dropped", "expires", "answered too"];
+    let (mock, clock, bus) = timed(Mock::new());
+    let (mut times, mut tasks) = (Vec::new(), Vec::new());
+    for number in 0..400_u32 {
+        // In no order, and several at the same time.
+        let seconds = 1 + number * 7 % 100;
+        let name = NAMES[number as usize % 4];
+        let mut task = within(&bus, name, seconds * SECOND);
+        task.poll();
+        match name {
+            "expires" => {
+                times.push(seconds);
+                tasks.push(task);
+            }
+            "dropped" => task.drop_future(),
+            _ => {
+                mock.answer(name);
+                settle(&mut tasks);
+                assert_eq!(task.run(), Some(Ok(())));
+            }
+        }
+    }
+    assert!(format!("{bus:?}").contains("waiting_requests: 100"));
+    for second in 1..=100 {
+        for (moment, expired) in
+            [(SECOND - Duration::from_nanos(1), second - 1), (Duration::from_nanos(1), second)]
+        {
+            clock.advance(moment);
+            settle(&mut tasks);
+            for (task, at) in tasks.iter().zip(&times) {
+                let expected = (*at <= expired).then_some(Err(ErrorKind::DeadlineExceeded));
+                assert_eq!(task.output, expected, "second {second}");
+            }
+        }
+    }
+    assert_eq!(clock.timers(), 1);
+    assert!(format!("{bus:?}").contains("waiting_requests: 0"));
+}

@@ -224,3 +224,29 @@ fn at_most_65_536_requests_wait_and_a_free_slot_serves_again() {
     tasks.pop();
     assert_eq!(ask(&bus, "b").run(), None);
 }
+
+#[test]
+fn a_request_says_what_it_is_whatever_the_one_before_it_was() {
+    let (mock, bus) = bus();
+    let topics = ["a", "a", "a.b", "a", "ab", "a.topic.too.long.to.lie.in.place", "a"];
+    let mut tasks = Vec::new();
+    for (number, topic) in topics.into_iter().cycle().take(28).enumerate() {
+        let ask = bus.request(topic, "x");
+        tasks.push(Task::new(match number % 3 {
+            0 => ask.header("number", number.to_string()).key("k"),
+            _ => ask,
+        }));
+    }
+    settle(&mut tasks);
+    let sent = mock.sent();
+    let inbox = sent[0].reply_to().expect("a request");
+    assert_eq!(sent.len(), 28);
+    for (number, message) in sent.iter().enumerate() {
+        assert_eq!(message.topic().as_str(), topics[number % 7]);
+        assert_eq!(message.reply_to(), Some(inbox.clone()));
+        let rich = number % 3 == 0;
+        assert_eq!(message.key(), rich.then_some("k"));
+        let header = message.header("number").map(str::parse);
+        assert_eq!(header, rich.then_some(Ok(number)));
+    }
+}

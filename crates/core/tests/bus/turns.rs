@@ -268,3 +268,19 @@ fn requests_from_many_threads_are_all_answered() {
     assert!(bus.late_replies() <= 400);
     assert!(pollster::block_on(bus.ledger()).unwrap().is_balanced());
 }
+
+#[test]
+fn a_request_that_takes_its_own_reply_is_not_woken_for_it() {
+    let (mock, bus) = bus();
+    let mut tasks: Vec<_> = NAMES.iter().map(|name| ask(&bus, name)).collect();
+    settle(&mut tasks);
+    NAMES.iter().for_each(|name| mock.answer(name));
+    let leader = tasks.iter().position(Task::is_woken).expect("one was woken");
+    let wakes: Vec<_> = tasks.iter().map(Task::wakes).collect();
+    tasks[leader].poll();
+    for (index, task) in tasks.iter().enumerate() {
+        assert_eq!(task.wakes(), wakes[index] + usize::from(index != leader));
+    }
+    settle(&mut tasks);
+    assert!(tasks.iter().all(|task| task.output.is_some()));
+}
