@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
-use crate::delivery::Delivery;
-use crate::{Error, ErrorKind};
+use crate::delivery::{Delivery, Outcome};
+use crate::{Error, ErrorKind, Message};
 
 /// A boxed receiver; it is a [`Stream`] of deliveries.
 pub type BoxReceiver = Box<dyn Receiver + Send>;
@@ -72,17 +72,19 @@ pub trait Receiver: Unpin {
     /// Backends that know their responders heed it; others need not.
     fn park(&mut self, _parked: bool) {}
 
-    /// Whether what is handed out settled is counted only when [`account`](Self::account) says what
-    /// became of it, from now on: for one who passes it on to an application that is elsewhere.
-    /// Until then the broker's books show it as held. What is left when the handle is closed or
-    /// dropped counts as taken: nobody can say any more what became of it.
-    /// A delivery may be a [run](crate::Message::count) from then on, and a limit on what is handed
+    /// Whether what is handed out settled is counted only when [`account`](Self::account) and
+    /// [`write_off`](Self::write_off) say what became of it, from now on: for one who passes it on to
+    /// an application that is elsewhere. Until then the broker's books show it as held, also when the
+    /// handle is closed. What is left when it is dropped is lost: nobody can say any more what became
+    /// of it.
+    /// A request is leased all the same, because somebody waits to hear what becomes of it.
+    /// A delivery may be a [run](Message::count) from then on, and a limit on what is handed
     /// out at a time may be overstepped by the rest of one. Ask before the first delivery.
     ///
     /// A backend that cannot do that answers `false`, and counts as it hands out.
     ///
     /// ```
-    /// use posthaste_core::{Broker, Message, Receiver, ReceiverExt, Subscription, Topic};
+    /// use posthaste_core::{Broker, Message, Outcome, Receiver, ReceiverExt, Subscription, Topic};
     /// use posthaste_core::{SenderExt, SenderOptions};
     /// use posthaste_memory::Memory;
     ///
@@ -99,7 +101,8 @@ pub trait Receiver: Unpin {
     /// assert_eq!(broker.stats().await?.ledger.held, 3);
     ///
     /// // Two came to where they were passed on to, one was lost on the way.
-    /// receiver.account(2, 1);
+    /// receiver.account(2);
+    /// receiver.write_off(deliveries[2].message().clone(), Outcome::Lost);
     /// let ledger = broker.stats().await?.ledger;
     /// assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 2, 1));
     /// assert_eq!(ledger.dropped_by["connection_lost"], 1);
@@ -110,10 +113,15 @@ pub trait Receiver: Unpin {
         false
     }
 
-    /// Of what was handed out and not counted yet, `taken` have come to the application, and `lost`
-    /// never will. More than there is does nothing, as does everything unless
+    /// So many of those that were handed out and not counted yet have come to the application. More
+    /// than there are does nothing, as does everything unless
     /// [`defer_accounts`](Self::defer_accounts) said `true`.
-    fn account(&mut self, _taken: u64, _lost: u64) {}
+    fn account(&mut self, _taken: u64) {}
+
+    /// A message, or a run of them, that was handed out and not counted yet never will come to the
+    /// application: it was given back unseen (`Release`), refused (`Reject`), or is lost (anything
+    /// else).
+    fn write_off(&mut self, _message: Message, _outcome: Outcome<'_>) {}
 }
 
 crate::forward_to_box! { Receiver:
@@ -127,7 +135,8 @@ crate::forward_to_box! { Receiver:
     share_wakeup() -> ();
     park(parked: bool) -> ();
     defer_accounts() -> bool;
-    account(taken: u64, lost: u64) -> ();
+    account(taken: u64) -> ();
+    write_off(message: Message, outcome: Outcome<'_>) -> ();
 }
 
 impl Stream for dyn Receiver + Send + '_ {

@@ -101,12 +101,12 @@ impl Ahead {
         spares: &Spares,
         mut is_over: impl FnMut(Instant) -> bool,
         expired: &mut u64,
-    ) -> Option<Delivery> {
+    ) -> Option<Entry> {
         while let Some(mut entry) = self.blocks.pop(spares) {
             self.missed = self.missed.saturating_add(entry.missed);
             if !entry.expires().is_some_and(&mut is_over) {
                 entry.missed = std::mem::take(&mut self.missed);
-                return Some(deliver(entry));
+                return Some(entry);
             }
             *expired += 1;
         }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use posthaste_core::sync::Mutex;
 use posthaste_core::sync::atomic::{Ordering, fence};
 use posthaste_core::task::lock;
-use posthaste_core::{Ack, Delivery, Error, Outcome, Receiver, Settle, Subscription};
+use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
 
 use crate::ahead::{Ahead, deliver};
 use crate::blocks::Spares;
-use crate::copies::{Handed, Taken, Taking};
+use crate::copies::{Entry, Handed, Taken, Taking};
 use crate::engine::Engine;
 use crate::mailbox::Mailbox;
 use crate::wait::Ticket;
@@ -176,24 +176,30 @@ impl MemoryReceiver {
         if self.ahead.is_empty() {
             return 0;
         }
-        let (mut count, mut expired, mut now) = (0, 0, None);
+        let (mut count, mut leased, mut expired, mut now) = (0, 0, 0, None);
         let shared = &self.shared;
         let mut is_over = |expires| shared.is_over(expires, &mut now);
         while count < limit {
             let handed = self.ahead.hand_ordinary(limit - count, hand);
             count += handed;
-            if handed == 0 {
-                let next = self.ahead.pop(shared.spares(), &mut is_over, &mut expired);
-                let Some(delivery) = next else { break };
-                count += usize::try_from(delivery.message().count()).unwrap_or(usize::MAX);
-                hand(delivery);
+            if handed > 0 {
+                continue;
+            }
+            let next = self.ahead.pop(shared.spares(), &mut is_over, &mut expired);
+            let Some(entry) = next else { break };
+            count += entry.count();
+            if self.uncounted.is_some() && entry.is_request() {
+                leased += entry.count();
+                hand(shared.lease(entry, self.consumer));
+            } else {
+                hand(deliver(entry));
             }
         }
         if expired > 0 {
             self.shared.mailbox.with(|state, _| state.expired_in_advance(expired));
         }
-        if count > 0 {
-            self.count(count as u64);
+        if count > leased {
+            self.count((count - leased) as u64);
         }
         count
     }
@@ -240,13 +246,23 @@ impl MemoryReceiver {
         if !std::mem::replace(&mut self.joined, false) {
             return;
         }
-        let uncounted = self.uncounted.take().unwrap_or(0);
         let Shared { engine, mailbox, .. } = &*self.shared;
-        // Nobody says any more what became of these.
-        mailbox.handed_out(uncounted);
         mailbox.put_back(&mut self.ahead);
         let waiting = std::mem::replace(&mut self.registered, Registered::Nowhere).ticket();
         engine.unsubscribe(mailbox, self.consumer, waiting);
+    }
+}
+
+impl MemoryReceiver {
+    /// Something became of what was handed out: a drain may wait for that, and so may the end of a
+    /// mailbox that has been left.
+    fn accounted(&self) {
+        fence(Ordering::SeqCst);
+        let Shared { engine, mailbox, .. } = &*self.shared;
+        match self.uncounted {
+            Some(0) if !self.joined => engine.retire(mailbox),
+            _ => engine.wake_drain(),
+        }
     }
 }
 
@@ -319,23 +335,34 @@ impl Receiver for MemoryReceiver {
         self.uncounted.is_some()
     }
 
-    fn account(&mut self, taken: u64, lost: u64) {
+    fn account(&mut self, taken: u64) {
         let Some(uncounted) = &mut self.uncounted else { return };
-        let (taken, lost) = (taken.min(*uncounted), lost.min(*uncounted - taken.min(*uncounted)));
-        *uncounted -= taken + lost;
-        let Shared { engine, mailbox, .. } = &*self.shared;
-        mailbox.handed_out(taken);
-        if lost > 0 {
-            mailbox.with(|state, _| state.lost_on_the_way(lost));
+        let taken = taken.min(*uncounted);
+        *uncounted -= taken;
+        self.shared.mailbox.handed_out(taken);
+        self.accounted();
+    }
+
+    fn write_off(&mut self, message: Message, outcome: Outcome<'_>) {
+        let Some(uncounted) = &mut self.uncounted else { return };
+        let count = u64::from(message.count());
+        if count <= *uncounted {
+            *uncounted -= count;
+            let mailbox = &self.shared.mailbox;
+            mailbox.with(|state, after| state.write_off(message, outcome, after));
+            self.accounted();
         }
-        fence(Ordering::SeqCst);
-        engine.wake_drain();
     }
 }
 
 impl Drop for MemoryReceiver {
     fn drop(&mut self) {
         self.leave();
+        if let Some(uncounted @ 1..) = self.uncounted.replace(0) {
+            // Nobody says any more what became of these.
+            self.shared.mailbox.with(|state, _| state.lost_on_the_way(uncounted));
+            self.accounted();
+        }
     }
 }
 
@@ -357,6 +384,14 @@ impl Registered {
 }
 
 impl Shared {
+    /// Hands out what was taken in advance and is not settled with that.
+    fn lease(self: &Arc<Self>, entry: Entry, consumer: u64) -> Delivery {
+        let (message, missed) = (entry.message.clone(), u64::from(entry.missed));
+        let (tag, attempt) = self.mailbox.with(|state, _| state.lease_ahead(entry, consumer));
+        let delivery = Delivery::leased(message, attempt, Arc::clone(self) as Arc<dyn Settle>, tag);
+        delivery.with_missed(missed)
+    }
+
     fn spares(&self) -> &Spares {
         self.engine.spares()
     }

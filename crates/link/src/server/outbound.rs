@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use posthaste_core::{
-    BoxReceiver, Delivery, Error, ErrorKind, Outcome, Parts, Receiver, Runtime, Topic,
+    BoxReceiver, Delivery, Error, ErrorKind, Message, Outcome, Parts, Receiver, Runtime, Topic,
 };
 use posthaste_wire::{self as wire, Code, Hop, Link, Session, TransferError};
 
@@ -128,8 +128,15 @@ impl Outbound {
 
     /// Tells the broker what became of what it handed out settled.
     fn account(&mut self) {
-        if let Some(Accounts { taken, lost }) = self.owed.take_accounts() {
-            self.receiver.account(taken, lost);
+        let Some(Accounts { taken, written_off }) = self.owed.take_accounts() else { return };
+        if taken > 0 {
+            self.receiver.account(taken);
+        }
+        for (parts, outcome) in written_off {
+            // It was a message when the broker handed it out.
+            if let Ok(message) = Message::from_parts(parts) {
+                self.receiver.write_off(message, outcome);
+            }
         }
     }
 

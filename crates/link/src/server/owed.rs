@@ -25,12 +25,12 @@ pub(super) struct Owed {
 }
 
 /// What became of messages that the broker handed out settled.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Accounts {
     /// How many came to the application.
     pub(super) taken: u64,
-    /// How many never will.
-    pub(super) lost: u64,
+    /// Those that never will, and why.
+    pub(super) written_off: Vec<(Parts, Outcome<'static>)>,
 }
 
 /// A message, or a run of them, that was sent.
@@ -74,18 +74,16 @@ impl Sent {
         if let Some(lease) = self.lease {
             lease.settle(outcome);
         } else if let Some(accounts) = accounts {
-            accounts.add(outcome, u64::from(self.parts.count));
+            accounts.add(self.parts, outcome);
         }
     }
 
-    /// Drops the first messages of a run, of which more are left.
-    pub(super) fn drop_first(&mut self, count: u64) {
+    /// Takes the first messages off a run, of which more are left.
+    pub(super) fn take_first(&mut self, count: u64) -> Self {
         let mut payloads = Payloads::of_run(&self.parts.payload);
-        let dropped = payloads.by_ref().zip(0..count).count();
-        let rest = self.parts.payload.slice_ref(payloads.as_bytes());
-        self.parts.payload = rest;
-        self.parts.count -= u32::try_from(dropped).unwrap_or(u32::MAX);
-        self.make_one_of_the_last();
+        let taken = payloads.by_ref().zip(0..count).count();
+        let len = self.parts.payload.len() - payloads.as_bytes().len();
+        self.split_first(u32::try_from(taken).unwrap_or(u32::MAX), len)
     }
 
     /// Splits the first messages, whose payloads take up `len` bytes, off a run.
@@ -122,11 +120,17 @@ impl Sent {
 }
 
 impl Accounts {
-    fn add(&mut self, outcome: Outcome<'_>, count: u64) {
-        match outcome {
-            Outcome::Ack | Outcome::Taken => self.taken += count,
-            _ => self.lost += count,
-        }
+    fn add(&mut self, parts: Parts, outcome: Outcome<'_>) {
+        let outcome = match outcome {
+            Outcome::Ack | Outcome::Taken => {
+                self.taken += u64::from(parts.count);
+                return;
+            }
+            Outcome::Release => Outcome::Release,
+            Outcome::Reject { .. } => Outcome::Reject { why: "" },
+            _ => Outcome::Lost,
+        };
+        self.written_off.push((parts, outcome));
     }
 }
 
@@ -140,7 +144,7 @@ impl Owed {
     /// What became of messages without a lease since this was asked last.
     pub(super) fn take_accounts(&mut self) -> Option<Accounts> {
         let accounts = std::mem::take(self.accounts.as_mut()?);
-        (accounts.taken > 0 || accounts.lost > 0).then_some(accounts)
+        (accounts.taken > 0 || !accounts.written_off.is_empty()).then_some(accounts)
     }
 
     /// The next message or run; the number of its last.
@@ -263,11 +267,8 @@ impl Owed {
             if let What::Owed(sent) = &mut place.what {
                 let within = last - place.first + 1;
                 if sent.count() > within {
-                    sent.drop_first(within);
                     place.first += within;
-                    if let Some(accounts) = &mut self.accounts {
-                        accounts.add(outcome, within);
-                    }
+                    sent.take_first(within).settle(outcome, &mut self.accounts);
                     return;
                 }
             }

@@ -267,7 +267,7 @@ impl Engine {
 
     /// Folds the books of a closed mailbox into those of all that are gone, once nothing of it is
     /// out any more.
-    fn retire(&self, mailbox: &Mailbox) {
+    pub(crate) fn retire(&self, mailbox: &Mailbox) {
         let mut registry = lock(&self.registry);
         let ledger = mailbox.ledger();
         if !self.is_draining()

@@ -338,7 +338,8 @@ impl State {
         self.books.drop_copies(reason, u64::from(message.count()));
         if let Some(subscriber) = self.reports_drops() {
             let (topic, reason) = (message.topic(), reason.to_owned());
-            after.event(&self.home, Event::Dropped { subscriber, topic, reason });
+            let dropped = Event::Dropped { subscriber, topic, reason };
+            (0..message.count()).for_each(|_| after.event(&self.home, dropped.clone()));
         }
     }
 

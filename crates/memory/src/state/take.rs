@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::task::Context;
 
+use posthaste_core::{Message, Outcome};
+
 use super::{Ending, State};
 use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
@@ -170,7 +172,25 @@ impl State {
         self.books.expired += count;
     }
 
-    /// Copies of a batch went to an application elsewhere and did not come there.
+    /// A copy of a batch went to an application elsewhere, and did not come there or was not wanted.
+    pub(crate) fn write_off(
+        &mut self,
+        message: Message,
+        outcome: Outcome<'_>,
+        after: &mut Aftermath,
+    ) {
+        self.batched -= u64::from(message.count());
+        let reason = match (outcome, self.ending) {
+            (Outcome::Release, Ending::Closed(reason)) => reason,
+            (Outcome::Release, _) => reason::UNSUBSCRIBED,
+            (Outcome::Reject { .. }, _) => reason::REJECTED,
+            _ => reason::CONNECTION_LOST,
+        };
+        self.count_drop(&message, reason, after);
+        after.forget(message);
+    }
+
+    /// Nobody says any more what became of copies of a batch.
     pub(crate) fn lost_on_the_way(&mut self, count: u64) {
         self.batched -= count;
         self.books.drop_copies(reason::CONNECTION_LOST, count);
@@ -261,6 +281,17 @@ impl State {
             self.touch();
         }
         count
+    }
+
+    /// Leases a copy that was taken in advance; its tag, and which attempt this is.
+    pub(crate) fn lease_ahead(&mut self, mut entry: Entry, consumer: u64) -> (u64, u32) {
+        self.batched -= entry.count() as u64;
+        entry.attempts = entry.attempts.saturating_add(1);
+        let attempt = entry.attempts;
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
+            consumer.unsettled += 1;
+        }
+        (self.lease(entry, consumer), attempt)
     }
 
     fn lease(&mut self, entry: Entry, consumer: u64) -> u64 {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste_core::{
-    Ack, Broker, Delivery, Message, Parts, Receiver, ReceiverExt, Sender, SenderExt, Subscription,
+    Ack, Broker, Cancel, Delivery, Event, Message, Outcome, Parts, Receiver, ReceiverExt, Sender,
+    SenderExt, Subscription,
 };
 use posthaste_memory::MemoryReceiver;
 
@@ -41,6 +42,14 @@ fn take(receiver: &mut MemoryReceiver, count: usize) {
     got.into_iter().for_each(Delivery::ack);
 }
 
+/// So many came to where they were passed on to, and so many are lost.
+fn account(receiver: &mut impl Receiver, taken: u64, lost: u64) {
+    receiver.account(taken);
+    for _ in 0..lost {
+        receiver.write_off(event("a", "x"), Outcome::Lost);
+    }
+}
+
 /// What is held, taken, and dropped.
 fn books(memory: &Memory) -> (u64, u64, u64) {
     let ledger = ledger(memory);
@@ -53,13 +62,13 @@ fn what_was_handed_out_is_held_until_it_is_accounted_for() {
     let mut subscriber = deferring(&memory, 5);
     take(&mut subscriber, 3);
     assert_eq!(books(&memory), (5, 0, 0), "an ack says nothing: it is settled already");
-    subscriber.account(2, 0);
+    account(&mut subscriber, 2, 0);
     assert_eq!(books(&memory), (3, 2, 0));
-    subscriber.account(0, 1);
+    account(&mut subscriber, 0, 1);
     assert_eq!(books(&memory), (2, 2, 1));
     assert_eq!(ledger(&memory).dropped_by["connection_lost"], 1);
     take(&mut subscriber, 2);
-    subscriber.account(1, 1);
+    account(&mut subscriber, 1, 1);
     assert_eq!(books(&memory), (0, 3, 2));
     assert_eq!(ledger(&memory).dropped_by["connection_lost"], 2);
 }
@@ -72,7 +81,7 @@ fn deliveries_that_come_one_by_one_are_put_off_as_well() {
         drop(subscriber.try_recv().unwrap().expect("a message is there"));
         assert_eq!(books(&memory), (held, 0, 0));
     }
-    subscriber.account(1, 1);
+    account(&mut subscriber, 1, 1);
     assert_eq!(books(&memory), (0, 1, 1));
 }
 
@@ -80,39 +89,116 @@ fn deliveries_that_come_one_by_one_are_put_off_as_well() {
 fn more_than_was_handed_out_is_not_counted() {
     let memory = Memory::new();
     let mut subscriber = deferring(&memory, 5);
-    subscriber.account(5, 5);
+    account(&mut subscriber, 5, 5);
     assert_eq!(books(&memory), (5, 0, 0), "nothing was handed out");
     take(&mut subscriber, 3);
-    subscriber.account(2, u64::MAX);
+    account(&mut subscriber, 2, 9);
     assert_eq!(books(&memory), (2, 2, 1));
     take(&mut subscriber, 2);
-    subscriber.account(u64::MAX, 7);
+    account(&mut subscriber, u64::MAX, 7);
     assert_eq!(books(&memory), (0, 4, 1));
-    subscriber.account(u64::MAX, u64::MAX);
+    account(&mut subscriber, u64::MAX, 9);
     assert_eq!(books(&memory), (0, 4, 1));
 }
 
 #[test]
-fn a_receiver_that_is_closed_or_dropped_leaves_the_rest_as_taken() {
-    for close in [true, false] {
+fn a_receiver_that_is_dropped_leaves_the_rest_as_lost() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 5);
+    take(&mut subscriber, 3);
+    account(&mut subscriber, 1, 0);
+    drop(subscriber);
+    let ledger = ledger(&memory);
+    assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 1, 4));
+    assert_eq!(ledger.dropped_by["connection_lost"], 2);
+    assert_eq!(ledger.dropped_by["unsubscribed"], 2, "these were never handed out");
+}
+
+#[test]
+fn a_receiver_that_is_closed_can_still_say_what_became_of_the_rest() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 6);
+    take(&mut subscriber, 5);
+    pollster::block_on(subscriber.close()).unwrap();
+    assert_eq!(books(&memory), (5, 0, 1), "nobody has said anything yet");
+    account(&mut subscriber, 2, 1);
+    subscriber.write_off(event("a", "x"), Outcome::Release);
+    assert_eq!(books(&memory), (1, 2, 3));
+    account(&mut subscriber, 9, 9);
+    assert_eq!(books(&memory), (0, 3, 3));
+    drop(subscriber);
+    let ledger = ledger(&memory);
+    assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 3, 3));
+    assert_eq!(ledger.dropped_by["connection_lost"], 1);
+    assert_eq!(ledger.dropped_by["unsubscribed"], 2, "given back, and never handed out");
+}
+
+#[test]
+fn what_is_written_off_is_dropped_for_its_reason_and_told_of() {
+    let memory = Memory::new();
+    let mut events = receiver(&memory, &Subscription::topic(Event::PATTERN).unwrap());
+    let mut subscriber = deferring(&memory, 3);
+    sender(&memory).try_send_run(&mut Some(run(2))).expect("it is taken as a whole");
+    take(&mut subscriber, 4);
+    subscriber.write_off(event("a", "x"), Outcome::Release);
+    subscriber.write_off(event("a", "x"), Outcome::Reject { why: "too large" });
+    subscriber.write_off(event("a", "x"), Outcome::Lost);
+    subscriber.write_off(run(2), Outcome::Lost);
+    assert_eq!(books(&memory).2, 5);
+    for reason in
+        ["unsubscribed", "rejected", "connection_lost", "connection_lost", "connection_lost"]
+    {
+        let told = events.try_recv().unwrap().expect("every drop is told");
+        let dropped =
+            Event::Dropped { subscriber: "a".into(), topic: topic("a"), reason: reason.into() };
+        assert_eq!(Event::from_message(told.message()), Some(dropped));
+        told.ack();
+    }
+    assert!(events.try_recv().unwrap().is_none());
+}
+
+/// A request to `a`, and who waits for the answer.
+fn request(memory: &Memory) -> (Message, Box<dyn Receiver + Send>) {
+    let (address, inbox) = pollster::block_on(memory.inbox()).unwrap();
+    let request = Message::builder(topic("a")).reply_to(address, 1).build().unwrap();
+    (request, inbox)
+}
+
+#[test]
+fn a_request_is_leased_among_what_is_accounted_for() {
+    let memory = Memory::new();
+    let mut subscriber = deferring(&memory, 1);
+    let (request, _inbox) = request(&memory);
+    sender(&memory).try_send(request.clone()).unwrap();
+    put(&memory, 1);
+    let mut got = Vec::new();
+    assert_eq!(pollster::block_on(subscriber.recv_many(&mut got, 9)).unwrap(), 3);
+    assert_eq!(got.iter().map(Delivery::is_leased).collect::<Vec<_>>(), [false, true, false]);
+    let leased = got.remove(1);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(leased.poll_cancelled(&mut cx).is_pending());
+    memory.cancel(&Cancel::of(&request).unwrap());
+    assert!(leased.poll_cancelled(&mut cx).is_ready());
+    assert_eq!(books(&memory), (3, 0, 0));
+    account(&mut subscriber, 9, 9);
+    assert_eq!(books(&memory), (1, 2, 0));
+    leased.into_parts().lease.unwrap().settle(Outcome::Taken);
+    assert_eq!(books(&memory), (0, 3, 0));
+}
+
+#[test]
+fn who_asks_is_told_when_a_request_is_lost_with_its_link_or_given_back() {
+    for outcome in [Outcome::Lost, Outcome::Release] {
         let memory = Memory::new();
-        let mut subscriber = deferring(&memory, 5);
-        take(&mut subscriber, 3);
-        subscriber.account(0, 1);
-        if close {
-            pollster::block_on(subscriber.close()).unwrap();
-            let ledger = ledger(&memory);
-            assert_eq!((ledger.held, ledger.auto), (0, 2));
-            // It is too late for accounts, and for putting them off.
-            subscriber.account(1, 1);
-            assert!(!subscriber.defer_accounts());
-        } else {
-            drop(subscriber);
-        }
-        let ledger = ledger(&memory);
-        assert_eq!((ledger.held, ledger.auto, ledger.dropped), (0, 2, 3));
-        assert_eq!(ledger.dropped_by["connection_lost"], 1);
-        assert_eq!(ledger.dropped_by["unsubscribed"], 2, "these were never handed out");
+        let mut subscriber = deferring(&memory, 0);
+        let (request, mut inbox) = request(&memory);
+        sender(&memory).try_send(request).unwrap();
+        let delivery = subscriber.try_recv().unwrap().expect("it is there");
+        drop(subscriber);
+        assert!(inbox.try_recv().unwrap().is_none(), "nobody knows yet");
+        delivery.into_parts().lease.unwrap().settle(outcome);
+        let answer = inbox.try_recv().unwrap().expect("it is told");
+        assert!(answer.message().status().is_some());
     }
 }
 
@@ -130,8 +216,8 @@ fn accounts_are_put_off_from_the_beginning_or_not_at_all() {
     take(&mut late, 1);
     assert!(!late.defer_accounts(), "something was handed out and counted");
     take(&mut late, 1);
-    late.account(0, 1);
-    assert_eq!(books(&memory), (0, 4, 0));
+    account(&mut late, 0, 1);
+    assert_eq!(books(&memory), (0, 2, 2));
 }
 
 #[test]
@@ -143,7 +229,7 @@ fn accounts_reach_the_books_through_a_box() {
     put(&memory, 2);
     let mut got = Vec::new();
     assert_eq!(pollster::block_on(boxed.recv_many(&mut got, 2)).unwrap(), 2);
-    boxed.account(1, 1);
+    account(&mut boxed, 1, 1);
     assert_eq!(books(&memory), (0, 1, 1));
 }
 
@@ -177,13 +263,13 @@ fn who_cannot_put_accounts_off_counts_as_it_hands_out() {
     assert!(!consumer.defer_accounts());
     take(&mut consumer, 1);
     assert_eq!(books(&memory), (0, 1, 0));
-    consumer.account(1, 1);
+    account(&mut consumer, 1, 1);
     assert_eq!(books(&memory), (0, 1, 0));
     // And so does one that could, and was not asked.
     let mut subscriber = receiver(&memory, &Subscription::topic("a").unwrap());
     put(&memory, 1);
     take(&mut subscriber, 1);
-    subscriber.account(1, 1);
+    account(&mut subscriber, 1, 1);
     assert_eq!(books(&memory), (0, 2, 0));
 }
 
@@ -199,7 +285,7 @@ fn what_expires_before_it_is_handed_out_is_no_matter_of_accounts() {
     }
     take(&mut subscriber, 2);
     assert_eq!((books(&memory), ledger(&memory).expired), ((2, 0, 0), 1));
-    subscriber.account(2, 1);
+    account(&mut subscriber, 2, 1);
     assert_eq!((books(&memory), ledger(&memory).expired), ((0, 2, 0), 1));
 }
 
@@ -216,10 +302,10 @@ fn a_drain_waits_until_all_is_accounted_for() {
     assert!(pollster::block_on(subscriber.recv()).unwrap().is_none(), "that was the end");
     woken.take();
     assert!(drain.as_mut().poll(&mut cx).is_pending(), "three are on their way");
-    subscriber.account(1, 0);
+    account(&mut subscriber, 1, 0);
     assert!(woken.take(), "it has to look again");
     assert!(drain.as_mut().poll(&mut cx).is_pending());
-    subscriber.account(1, 1);
+    account(&mut subscriber, 1, 1);
     assert!(woken.take());
     let Poll::Ready(Ok(report)) = drain.as_mut().poll(&mut cx) else { panic!("all is said") };
     assert_eq!((report.abandoned, report.held), (0, 0));
@@ -239,7 +325,7 @@ fn a_drain_is_told_by_a_subscriber_that_goes_without_accounts() {
     drop(subscriber);
     assert!(woken.take(), "nobody says any more what became of them");
     assert!(drain.as_mut().poll(&mut cx).is_ready());
-    assert_eq!(books(&memory), (0, 2, 0));
+    assert_eq!(books(&memory), (0, 0, 2));
 }
 
 #[test]
@@ -249,7 +335,7 @@ fn a_drain_ends_in_time_although_accounts_are_outstanding() {
     take(&mut subscriber, 2);
     let report = pollster::block_on(memory.drain(Duration::ZERO)).unwrap();
     assert_eq!((report.finished, report.held), (0, 2));
-    subscriber.account(1, 1);
+    account(&mut subscriber, 1, 1);
     assert_eq!(books(&memory), (0, 1, 1), "what is said after it counts all the same");
     let mut cx = Context::from_waker(Waker::noop());
     assert!(pin!(subscriber.recv()).poll(&mut cx).is_ready());
@@ -282,9 +368,9 @@ fn a_run_is_accounted_for_message_by_message() {
     assert_eq!(pollster::block_on(subscriber.recv_many(&mut got, 2)).unwrap(), 6);
     assert_eq!(got.iter().map(|it| it.message().count()).collect::<Vec<_>>(), [1, 5]);
     assert_eq!(books(&memory), (6, 0, 0));
-    subscriber.account(2, 1);
+    account(&mut subscriber, 2, 1);
     assert_eq!(books(&memory), (3, 2, 1));
-    subscriber.account(1, 9);
+    account(&mut subscriber, 1, 9);
     assert_eq!(books(&memory), (0, 3, 3));
 }
 
@@ -307,7 +393,7 @@ fn who_does_not_put_accounts_off_gets_the_messages_of_a_run_one_by_one() {
     assert_eq!(counts(&mut whole, 1), [3]);
     assert_eq!(counts(&mut each, 9), [1, 1, 1]);
     assert_eq!(counts(&mut lossy, 9), [1, 1], "the newest had no room");
-    whole.account(3, 0);
+    account(&mut whole, 3, 0);
     assert_eq!(books(&memory), (0, 8, 1));
 }
 
