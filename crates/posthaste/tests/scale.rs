@@ -2,6 +2,7 @@
 //! many requesters over two responders, one of which is lost.
 #![expect(clippy::disallowed_methods, reason = "a test drives tokio itself")]
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
@@ -9,6 +10,7 @@ use posthaste::prelude::*;
 use posthaste::{BoxReceiver, Memory, Server, SharedRuntime};
 use posthaste_conformance::Books;
 use posthaste_tokio::Tokio;
+use tokio::task::JoinHandle;
 
 const SUBSCRIBERS: usize = 1_000;
 const MESSAGES: usize = 1_000;
@@ -132,6 +134,44 @@ async fn many_requesters_over_two_responders_each_get_their_own_reply() {
     for done in join_all(asking).await {
         done.unwrap();
     }
+}
+
+/// Waits until so many requests wait for somebody to answer them, whom `asking` asked.
+async fn until_held<T>(world: &World, counts: RangeInclusive<u64>, asking: &JoinHandle<T>) {
+    while !counts.contains(&world.broker.stats().await.unwrap().ledger.held) {
+        assert!(!asking.is_finished(), "a request has failed");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_requests_are_in_flight_on_one_bus_than_a_connection_has_links() {
+    const REQUESTS: u64 = 12_000;
+    let world = World::at("tcp://127.0.0.1:0").await;
+    let answering = world.connect().await;
+    let responder = answering.serve("double").concurrency(1).open().await.unwrap();
+    let bus = world.connect().await;
+    let ask = |number: u64| {
+        let asking = bus.request("double", number.to_string()).within(Duration::from_secs(600));
+        async move {
+            let reply = asking.await.unwrap();
+            assert_eq!(reply.payload(), (2 * number).to_string().as_str());
+        }
+    };
+    // Whoever gives up leaves nothing behind that others miss.
+    let given_up = tokio::spawn(join_all((0..REQUESTS).map(ask)));
+    until_held(&world, 100..=REQUESTS, &given_up).await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let asked = tokio::spawn(join_all((0..REQUESTS).map(ask)));
+    // One that was given up may be in the responder's hands.
+    until_held(&world, REQUESTS..=REQUESTS + 1, &asked).await;
+    let answered = tokio::spawn(responder.run(|request| async move {
+        let number: u64 = std::str::from_utf8(request.payload()).unwrap().parse().unwrap();
+        Ok::<_, std::convert::Infallible>((2 * number).to_string())
+    }));
+    asked.await.unwrap();
+    answered.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,8 +30,8 @@ use self::question::Question;
 use self::sending::Sending;
 use self::table::Takes;
 use crate::{
-    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger,
-    Message, Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime, Stats,
+    BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger, Message,
+    Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime, Stats,
     Subscription, Topic,
 };
 
@@ -168,9 +168,10 @@ impl Bus {
                     return Err(failed);
                 }
                 // Opening a sender for the queue declares it.
-                let opening = self.open_sender(SenderOptions::new().queue(message.topic()));
+                let options = SenderOptions::new().queue(message.topic());
+                let opening = self.0.publishers.lease_new(&self.0.broker, options);
                 let mut sending = Sending::new(failed.into_message());
-                sending.opening = Some(opening);
+                sending.leasing = Some(opening);
                 self.send_once(sending).await
             }
             sent => sent,
@@ -399,11 +400,6 @@ impl Bus {
     {
         Question::new(self.clone(), takes, topic.try_into().map_err(Error::from), payload.into())
     }
-
-    fn open_sender(&self, options: SenderOptions) -> BoxFuture<'static, Result<BoxSender, Error>> {
-        let broker = Arc::clone(&self.0.broker);
-        Box::pin(async move { broker.sender(options).await })
-    }
 }
 
 impl fmt::Debug for Bus {
@@ -411,7 +407,6 @@ impl fmt::Debug for Bus {
         f.debug_struct("Bus")
             .field("broker", &self.capabilities().backend())
             .field("clock", &self.runtime().is_some())
-            .field("idle_senders", &self.0.publishers.idle())
             .field("waiting_requests", &self.0.inbox.waiting())
             .finish_non_exhaustive()
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::Bus;
-use super::pool::{Lease, Pool, Refusal};
-use crate::{BoxFuture, BoxSender, Error, Message, Receipt, Returned, SenderOptions, Seq};
+use super::pool::{Lease, Leasing, Pool, Refusal};
+use crate::{Error, Message, Receipt, Returned, Seq};
 
 /// Sends messages one by one through a leased sender, and keeps it.
 #[derive(Default)]
 pub(super) struct Sending {
     lease: Option<Lease>,
-    /// Opens a sender, where none is idle.
-    pub(super) opening: Option<BoxFuture<'static, Result<BoxSender, Error>>>,
+    /// Waits for a sender, where none is idle.
+    pub(super) leasing: Option<Leasing>,
     /// What is to be sent.
     pub(super) slot: Option<Message>,
     /// The last message that the sender took.
@@ -32,14 +32,14 @@ impl Sending {
         pool: &Arc<Pool>,
     ) -> Poll<Result<Seq, Error>> {
         loop {
-            if let Some(opening) = &mut self.opening {
-                let opened = ready!(opening.as_mut().poll(cx));
-                self.opening = None;
-                self.lease = Some(pool.lease_opened(opened?));
+            if let Some(leasing) = &mut self.leasing {
+                let leased = ready!(leasing.as_mut().poll(cx));
+                self.leasing = None;
+                self.lease = Some(leased?);
             }
             self.lease = self.lease.take().or_else(|| pool.lease_idle());
             let Some(lease) = &mut self.lease else {
-                self.opening = Some(bus.open_sender(SenderOptions::new()));
+                self.leasing = Some(pool.lease_next(&bus.0.broker));
                 continue;
             };
             match ready!(lease.poll_send(cx, &mut self.slot)) {

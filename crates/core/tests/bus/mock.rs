@@ -26,6 +26,8 @@ struct Script {
     hold_taking: bool,
     hold_confirming: bool,
     hold_opening: bool,
+    hold_senders: bool,
+    senders_asked_for: usize,
     refuse_inbox: Option<Error>,
     refusals: VecDeque<Error>,
     returns: VecDeque<Error>,
@@ -115,6 +117,15 @@ impl Mock {
         self.change(|script| script.hold_opening = hold);
     }
 
+    /// Whether senders that are asked for are not opened yet.
+    pub(crate) fn hold_senders(&self, hold: bool) {
+        self.change(|script| script.hold_senders = hold);
+    }
+
+    pub(crate) fn senders_asked_for(&self) -> usize {
+        lock(&self.0).senders_asked_for
+    }
+
     fn change(&self, change: impl FnOnce(&mut Script)) {
         let wakers = {
             let mut script = lock(&self.0);
@@ -145,6 +156,16 @@ impl Mock {
 #[async_trait]
 impl Broker for Mock {
     async fn sender(&self, _options: SenderOptions) -> Result<BoxSender, Error> {
+        lock(&self.0).senders_asked_for += 1;
+        std::future::poll_fn(|cx| {
+            let mut script = lock(&self.0);
+            if !script.hold_senders {
+                return Poll::Ready(());
+            }
+            script.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
         let mut script = lock(&self.0);
         script.senders_opened += 1;
         script.senders_alive += 1;

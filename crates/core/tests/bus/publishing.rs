@@ -3,7 +3,8 @@
 use posthaste_core::{Bus, Error, ErrorKind, Message, SenderOptions, Topic};
 
 use crate::mock::Mock;
-use crate::tasks::Task;
+use crate::requests::ask;
+use crate::tasks::{Task, settle};
 
 fn bus() -> (Mock, Bus) {
     let mock = Mock::new();
@@ -55,6 +56,68 @@ fn at_most_64_idle_senders_are_kept() {
         assert_eq!(task.run(), Some(Ok(1)));
     }
     assert_eq!((mock.senders_opened(), mock.senders_alive()), (70, 64));
+}
+
+#[test]
+fn at_most_64_senders_are_opened_at_a_time() {
+    let (mock, bus) = bus();
+    mock.hold_senders(true);
+    let mut publishing: Vec<_> = (0..200).map(|_| publish(&bus)).collect();
+    settle(&mut publishing);
+    assert_eq!(mock.senders_asked_for(), 64);
+    let mut asking: Vec<_> = (0..200).map(|_| ask(&bus, "x")).collect();
+    settle(&mut asking);
+    assert_eq!(mock.senders_asked_for(), 128);
+    mock.hold_senders(false);
+    settle(&mut publishing);
+    settle(&mut asking);
+    assert!(publishing.iter().all(|task| task.output == Some(Ok(1))));
+    assert_eq!(mock.sent().len(), 400);
+    assert!(mock.senders_opened() < 400, "what came back was used again");
+    drop(asking);
+    assert_eq!(mock.senders_alive(), 128);
+}
+
+#[test]
+fn a_sender_that_comes_back_goes_to_who_has_waited_longest() {
+    let (mock, bus) = bus();
+    assert_eq!(publish(&bus).run(), Some(Ok(1)));
+    mock.hold_confirming(true);
+    let mut first = publish(&bus);
+    assert_eq!(first.run(), None);
+    mock.hold_senders(true);
+    let mut opening: Vec<_> = (0..64).map(|_| publish(&bus)).collect();
+    settle(&mut opening);
+    let mut waiting: Vec<_> = (0..3).map(|_| publish(&bus)).collect();
+    settle(&mut waiting);
+    waiting[0].drop_future();
+    mock.hold_confirming(false);
+    assert_eq!(first.run(), Some(Ok(1)));
+    assert_eq!(waiting[2].run(), None, "it is not its turn");
+    assert_eq!(waiting[1].run(), Some(Ok(1)));
+    assert_eq!(waiting[2].run(), Some(Ok(1)));
+    assert_eq!((mock.senders_opened(), mock.sent().len()), (1, 4));
+}
+
+#[test]
+fn who_gives_up_while_it_waits_for_a_sender_passes_its_turn_on() {
+    let (mock, bus) = bus();
+    mock.hold_senders(true);
+    let mut tasks: Vec<_> = (0..70).map(|_| publish(&bus)).collect();
+    settle(&mut tasks);
+    for dropped in [0, 64, 1] {
+        tasks[dropped].drop_future();
+    }
+    settle(&mut tasks);
+    assert_eq!(mock.senders_asked_for(), 66, "two turns were passed on, and one was waited for");
+    // One that has a turn and does not know yet gives it back as well.
+    tasks[2].drop_future();
+    tasks[67].drop_future();
+    settle(&mut tasks);
+    assert_eq!(mock.senders_asked_for(), 67);
+    mock.hold_senders(false);
+    settle(&mut tasks);
+    assert_eq!((mock.sent().len(), mock.senders_alive()), (65, 64));
 }
 
 #[test]
