@@ -30,13 +30,16 @@ pub(crate) struct Books {
     pub(crate) expired: u64,
     pub(crate) returned: u64,
     pub(crate) duplicates: u64,
-    dropped: BTreeMap<&'static str, u64>,
+    /// By reason; there are few.
+    dropped: Vec<(&'static str, u64)>,
 }
 
 impl Books {
     pub(crate) fn drop_copies(&mut self, reason: &'static str, count: u64) {
-        if count > 0 {
-            *self.dropped.entry(reason).or_default() += count;
+        match self.dropped.iter_mut().find(|(why, _)| *why == reason) {
+            Some((_, dropped)) => *dropped += count,
+            None if count > 0 => self.dropped.push((reason, count)),
+            None => {}
         }
     }
 

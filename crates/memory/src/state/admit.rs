@@ -43,7 +43,7 @@ impl State {
             self.gate.messages -= 1;
             self.gate.bytes -= size;
         }
-        let kept = is_open || self.makes_way_for(message);
+        let kept = is_open || self.way_of(message).is_some();
         if kept {
             self.reserved += 1;
             self.reserved_bytes += size;

@@ -12,6 +12,17 @@ use crate::home::later;
 use crate::mailbox::Role;
 use crate::room::Room;
 
+/// Who is dropped when a full mailbox takes a message in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The one that goes out next.
+    Oldest,
+    /// The one at this position, whose place the message takes.
+    Predecessor(u64),
+    /// The message itself.
+    Newest,
+}
+
 impl State {
     /// Makes room as the policy says; an answer means that none was made.
     pub(super) fn make_room(
@@ -37,32 +48,30 @@ impl State {
         }
     }
 
-    /// Whether a copy that waits makes way for a [plain](Message::is_plain) message, and nobody waits
-    /// for one, or wants to hear of what is dropped.
+    /// How a full mailbox takes a [plain](Message::is_plain) message in without more ado: nobody
+    /// waits for one, or wants to hear of what is dropped.
     #[inline]
-    pub(super) fn makes_way_for(&self, message: &Message) -> bool {
-        self.usual_or_latest
+    pub(super) fn way_of(&self, message: &Message) -> Option<Way> {
+        let plain = self.usual_or_latest
             && self.idle.is_empty()
             && self.aside.len() == 0
             && self.lanes.are_ordinary()
             && !self.home.hears_drops()
-            && message.size() <= self.home.payload_limit.load(Ordering::Relaxed)
-            && match self.settings.queue.overflow {
-                Overflow::DropOldest => true,
-                Overflow::LatestPerKey => self.predecessor(message).is_some(),
-                _ => false,
-            }
+            && message.size() <= self.home.payload_limit.load(Ordering::Relaxed);
+        match self.settings.queue.overflow {
+            Overflow::DropOldest if plain => Some(Way::Oldest),
+            Overflow::DropNewest if plain => Some(Way::Newest),
+            Overflow::LatestPerKey if plain => self.predecessor(message).map(Way::Predecessor),
+            _ => None,
+        }
     }
 
-    /// Takes a plain message in, in the place of the one that [makes way](Self::makes_way_for) for it,
-    /// which it returns, if that is all there is to it; else nothing has happened.
+    /// Takes a plain message in [its way](Self::way_of) and returns the one that is dropped for it, if
+    /// that is all there is to it; else nothing has happened.
     pub(crate) fn replace_plainly(&mut self, slot: &mut Option<Message>) -> Option<Message> {
         let message = slot.as_ref()?;
-        if !self.makes_way_for(message) {
-            return None;
-        }
-        let (size, mut room) = (message.size(), self.room());
-        if let Some(position) = self.predecessor(message) {
+        let (way, size, mut room) = (self.way_of(message)?, message.size(), self.room());
+        if let Way::Predecessor(position) = way {
             let gone = self.lanes.replace(position, slot)?;
             self.books.accepted += 1;
             self.books.drop_copies(reason::REPLACED, 1);
@@ -70,6 +79,12 @@ impl State {
         }
         if room.fits(size) {
             return None;
+        }
+        if way == Way::Newest {
+            self.books.accepted += 1;
+            self.missed = self.missed.saturating_add(1);
+            self.books.drop_copies(reason::FULL, 1);
+            return slot.take();
         }
         room.messages = room.messages.saturating_sub(1);
         room.bytes -= self.lanes.next_mut()?.message.size();
