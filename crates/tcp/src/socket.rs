@@ -60,10 +60,17 @@ pub(crate) fn listening(at: SocketAddr, options: &Options) -> io::Result<TcpList
     Ok(socket.into())
 }
 
+/// How many bytes the kernel holds that it has not sent: what is written later does not wait behind
+/// more than these. Windows of the network are not bounded by it.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// Sets the options of a connection.
 pub(crate) fn apply<'s>(options: &Options, socket: impl Into<SockRef<'s>>) -> io::Result<()> {
     let socket = socket.into();
     socket.set_tcp_nodelay(options.nodelay)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if let Some(idle) = options.keepalive {
         // Three probes, spread over as much as half the idle time again, decide.
         let idle = idle.clamp(Duration::from_secs(1), Duration::from_secs(32_767));

@@ -144,6 +144,9 @@ impl Spy {
     fn look(&self, socket: &StdSocket) {
         let StdSocket::Tcp(socket) = socket else { panic!("{socket:?} is no TCP socket") };
         let socket = socket2::SockRef::from(socket);
+        // So that what is written later does not wait behind megabytes in the kernel.
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 256 << 10);
         let keepalive = socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap());
         self.seen.lock().unwrap().push((socket.tcp_nodelay().unwrap(), keepalive));
     }
