@@ -128,13 +128,13 @@ impl Mailbox {
     /// Takes a plain message out of `slot` if that is all there is to it.
     #[inline(always)]
     pub(crate) fn admit_plainly(&self, slot: &mut Option<Message>) -> bool {
-        self.lock().admit_plainly(slot) || self.replace_plainly(slot)
-    }
-
-    #[cold]
-    fn replace_plainly(&self, slot: &mut Option<Message>) -> bool {
+        let mut state = self.lock();
+        if state.admit_plainly(slot) {
+            return true;
+        }
         // What is taken out is dropped once the lock is released.
-        let gone = self.lock().replace_plainly(slot);
+        let gone = state.replace_plainly(slot);
+        drop(state);
         gone.is_some()
     }
 
@@ -268,6 +268,11 @@ impl Mailbox {
         if !ahead.is_empty() {
             self.with(|state, after| state.put_back(ahead, after));
         }
+    }
+
+    /// Drops everything that is not handed out, and says how much that was.
+    pub(crate) fn purge(&self) -> u64 {
+        self.with(|state, after| state.purge(self.handed(), after))
     }
 
     /// Settles a lease.

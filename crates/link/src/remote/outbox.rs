@@ -430,6 +430,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_the_link_carried_last_is_gone_on_from() {
+        let message = |topic: &str| Message::new(Topic::new(topic).expect("a good topic"), "y");
+        let mut sender = sender(100, 1);
+        assert!(sender.goes_on(&message("a")) && !sender.goes_on(&message("b")));
+        // On a new connection nothing has been carried yet, and what is sent again may end with a
+        // stand-in for what has come back.
+        sender.disconnected();
+        assert!(!sender.goes_on(&message("a")));
+        sender.took(message("a"));
+        assert!(sender.goes_on(&message("a")));
+        sender.lost();
+        assert!(!sender.goes_on(&message("a")));
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "a test has no runtime to ask")]
     fn no_more_than_a_window_goes_again_before_the_first_outcomes_come() {
         let now = Instant::now();

@@ -73,10 +73,6 @@ impl Sender for RemoteSender {
         // Only messages with a deadline pay for a look at the clock.
         let now = message.deadline().map(|_| shared.runtime.now());
         let mut state = shared.lock();
-        if let Some(seq) = take_like_last(&mut state, self.key, slot) {
-            shared.unlock(state);
-            return Poll::Ready(Ok(seq));
-        }
         let taken = take(&mut state, self.key, slot, now);
         match &taken {
             Poll::Ready(_) => shared.unlock(state),
@@ -104,9 +100,6 @@ impl Sender for RemoteSender {
         let mut outcome = Poll::Ready(Ok(()));
         while let Some(message) = messages.pop_front() {
             let mut slot = Some(message);
-            if take_like_last(&mut state, self.key, &mut slot).is_some() {
-                continue;
-            }
             outcome = take(&mut state, self.key, &mut slot, now).map_ok(|_| ());
             if let Some(message) = slot {
                 messages.push_front(message);
@@ -187,6 +180,20 @@ impl Drop for RemoteSender {
     }
 }
 
+/// Takes the message out of the slot, if there is room for it now.
+#[inline]
+fn take(
+    state: &mut State,
+    key: Key,
+    slot: &mut Option<Message>,
+    now: Option<Instant>,
+) -> Poll<Result<Seq, Error>> {
+    match take_like_last(state, key, slot) {
+        Some(seq) => Poll::Ready(Ok(seq)),
+        None => take_anew(state, key, slot, now),
+    }
+}
+
 /// Takes the message out of the slot, if it is like the last one and can simply follow it.
 #[inline]
 fn take_like_last(state: &mut State, key: Key, slot: &mut Option<Message>) -> Option<Seq> {
@@ -207,9 +214,9 @@ fn take_like_last(state: &mut State, key: Key, slot: &mut Option<Message>) -> Op
     Some(Seq::new(sender.took_like_last(message)))
 }
 
-/// Takes the message out of the slot, if there is room for it now.
+/// Takes the message out of the slot, if there is room for it now, whatever came before it.
 #[inline(never)]
-fn take(
+fn take_anew(
     state: &mut State,
     key: Key,
     slot: &mut Option<Message>,

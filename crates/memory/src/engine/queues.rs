@@ -70,7 +70,7 @@ impl Engine {
     }
 
     pub(crate) fn purge(&self, name: &Topic) -> Result<u64, Error> {
-        Ok(self.find_queue(name)?.with(State::purge))
+        Ok(self.find_queue(name)?.purge())
     }
 
     pub(crate) fn browse(

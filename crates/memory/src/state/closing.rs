@@ -38,10 +38,16 @@ impl State {
         self.wake_everybody(after);
     }
 
-    /// Drops everything that is not handed out, and says how much that was.
-    pub(crate) fn purge(&mut self, after: &mut Aftermath) -> u64 {
+    /// Drops everything that is not handed out, and says how much that was. What a consumer has taken
+    /// in advance, of which it has handed out `handed`, is dropped as soon as it puts that back.
+    pub(crate) fn purge(&mut self, handed: u64, after: &mut Aftermath) -> u64 {
         self.touch();
-        let count = self.drop_waiting(reason::PURGED, after);
+        let ahead = self.unhanded(handed);
+        if ahead > 0 {
+            self.ahead_is_purged = true;
+            self.recall();
+        }
+        let count = ahead + self.drop_waiting(reason::PURGED, after);
         if let Some(keys) = &mut self.keys {
             keys.clear();
             for lease in self.leases.iter() {

@@ -90,7 +90,7 @@ impl State {
         bytes * unhanded / count.max(1)
     }
 
-    fn unhanded(&self, handed: u64) -> u64 {
+    pub(super) fn unhanded(&self, handed: u64) -> u64 {
         self.batched.saturating_sub(handed)
     }
 }

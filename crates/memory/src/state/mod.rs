@@ -64,6 +64,8 @@ pub(crate) struct State {
     ahead: (usize, usize),
     /// It is to put back what it still has of these.
     recalls: bool,
+    /// What it puts back was purged meanwhile.
+    ahead_is_purged: bool,
     /// Nothing is asked of a message that comes in but that there is room for it.
     usual: bool,
     /// The same, or also which one it takes the place of.
@@ -160,6 +162,7 @@ impl State {
             batched: 0,
             ahead: (0, 0),
             recalls: false,
+            ahead_is_purged: false,
             usual: false,
             usual_or_latest: false,
             gate: Gate::default(),

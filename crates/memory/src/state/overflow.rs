@@ -68,6 +68,7 @@ impl State {
 
     /// Takes a plain message in [its way](Self::way_of) and returns the one that is dropped for it, if
     /// that is all there is to it; else nothing has happened.
+    #[cold]
     pub(crate) fn replace_plainly(&mut self, slot: &mut Option<Message>) -> Option<Message> {
         let message = slot.as_ref()?;
         let (way, size, mut room) = (self.way_of(message)?, message.size(), self.room());

@@ -149,6 +149,7 @@ impl State {
             return None;
         };
         if count > 0 {
+            self.ahead_is_purged = false;
             self.batched += count as u64;
             self.room_was_freed(after);
             self.touch();
@@ -203,9 +204,11 @@ impl State {
             self.batched -= entry.count() as u64;
             match self.ending {
                 Ending::Closed(reason) => self.drop_copy(entry, reason, after),
+                _ if self.ahead_is_purged => self.drop_copy(entry, reason::PURGED, after),
                 Ending::Open | Ending::Draining => self.lanes.put(entry),
             }
         }
+        self.ahead_is_purged = false;
         if let Ending::Closed(_) = self.ending {
             self.errand(Errand::Retire, after);
         }

@@ -338,6 +338,52 @@ fn deleting_a_queue_ends_its_consumers_and_drops_what_it_held() {
 }
 
 #[test]
+fn emptying_a_queue_drops_also_what_its_consumer_has_taken_in_advance() {
+    let memory = Memory::new();
+    let mut consumer = receiver(&memory, &Subscription::queue("q").unwrap().ack(Ack::Auto));
+    let mut sending = sender(&memory);
+    for _ in 0..20 {
+        sending.try_send(job("q", "old")).unwrap();
+    }
+    // One after the other, so that it takes more and more in advance.
+    (0..4).for_each(|_| assert_eq!(now(&mut consumer, payload), "old"));
+    assert_eq!(pollster::block_on(memory.purge(&topic("q"))).unwrap(), 16);
+    sending.try_send(job("q", "new")).unwrap();
+    assert_eq!(now(&mut consumer, payload), "new");
+    assert!(consumer.try_recv().unwrap().is_none());
+    let ledger = ledger(&memory);
+    assert_eq!((ledger.auto, ledger.held, ledger.dropped_by["purged"]), (5, 0, 16));
+    // What comes after that is taken in advance as before, and put back where it was.
+    for _ in 0..9 {
+        sending.try_send(job("q", "later")).unwrap();
+    }
+    assert_eq!(now(&mut consumer, payload), "later");
+    drop(consumer);
+    let held = pollster::block_on(memory.stats()).unwrap().ledger.held;
+    assert_eq!(held, 8);
+}
+
+#[test]
+fn what_a_consumer_has_taken_in_advance_is_there_for_another_that_comes() {
+    let memory = Memory::new();
+    let consumer = Subscription::queue("q").unwrap().ack(Ack::Auto);
+    let mut first = receiver(&memory, &consumer);
+    let mut sending = sender(&memory);
+    for nth in 0..7 {
+        sending.try_send(Message::to_queue(topic("q"), vec![nth])).unwrap();
+    }
+    let number = |delivery: Delivery| delivery.payload()[0];
+    (0..4).for_each(|nth| assert_eq!(now(&mut first, number), nth));
+    let mut second = receiver(&memory, &consumer);
+    // The first one puts the rest back when it asks next, and takes one at a time from now on.
+    assert_eq!(now(&mut first, number), 4);
+    assert_eq!(now(&mut second, number), 5);
+    drop(first);
+    assert_eq!(now(&mut second, number), 6);
+    assert_eq!((ledger(&memory).auto, ledger(&memory).held), (7, 0));
+}
+
+#[test]
 fn a_lowered_capacity_holds_from_then_on_and_a_raised_one_lets_senders_go_on() {
     let memory = Memory::new();
     let declare = |capacity| {
