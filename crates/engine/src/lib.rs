@@ -29,9 +29,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::{
-    BoxFuture, Capabilities, Error, Level, Message, Sends, SharedRuntime,
-};
+use posthaste_core::{BoxFuture, Capabilities, Error, Level, Message, Sends, SharedRuntime};
 
 use crate::books::Books;
 
@@ -136,6 +134,11 @@ pub struct Confirmed {
 pub trait Consume: Send + 'static {
     /// What it takes to settle an arrival.
     type Token: Send + 'static;
+
+    /// Whether what is not taken in yet waits at the engine. Where it does not, arrivals are taken
+    /// in all the time, and what happens at the bound of the receiver is what its policy says; a
+    /// receiver that is to block is cut off, because its senders cannot be held up.
+    const HOLDS: bool = true;
 
     /// The next arrival; `None` at the end (the queue is gone, say).
     ///

@@ -75,8 +75,17 @@ impl MessageBuilder {
         self
     }
 
-    /// Makes this an answer to the request of that correlation.
-    pub(crate) fn answers(mut self, correlation: u64) -> Self {
+    /// Makes this an answer to the request of that correlation: for backends that put together
+    /// what came in. Whoever answers a request calls [`Message::reply`].
+    ///
+    /// ```
+    /// use posthaste_core::{Kind, Message, Topic};
+    ///
+    /// let reply = Message::builder(Topic::new("me")?).answers(7).build()?;
+    /// assert_eq!((reply.kind(), reply.correlation()), (Kind::Reply, 7));
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
+    pub fn answers(mut self, correlation: u64) -> Self {
         self.correlation = correlation;
         self.attributes = self.attributes.with_kind(Kind::Reply);
         self

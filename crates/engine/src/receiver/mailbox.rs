@@ -1,0 +1,459 @@
+//! What has arrived and is not handed out, what is handed out and not settled, and what is settled
+//! and not told.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Waker};
+
+use posthaste_core::task::remember;
+use posthaste_core::{
+    Ack, Error, ErrorKind, Kind, Message, Outcome, Overflow, Source, Status, Subscription,
+};
+
+use crate::{Arrival, Settled, Verdict};
+
+/// The state of a receiver.
+pub(crate) struct Mailbox<T> {
+    arrivals: VecDeque<Waiting<T>>,
+    /// The bytes of what waits.
+    bytes: usize,
+    leases: HashMap<u64, Lease<T>>,
+    next_tag: u64,
+    /// Settled, and to be told to the engine, in order.
+    verdicts: Vec<Settled<T>>,
+    /// Answers to be given on behalf of applications that gave requests up.
+    answers: Vec<Message>,
+    /// The task is telling verdicts or giving answers.
+    telling: bool,
+    rules: Rules,
+    /// How many may still be handed out, and how many may still be taken in.
+    left: u64,
+    wanted: u64,
+    /// Told in order: an interruption, or why this is the end.
+    errors: VecDeque<Error>,
+    /// Nothing comes any more.
+    ended: bool,
+    /// Nothing is wanted any more.
+    pub(super) closed: bool,
+    /// The first settlement that could not be done as asked.
+    failure: Option<Error>,
+    /// Dropped since the last that was taken in.
+    missed: u64,
+    /// The number of the front of `arrivals`, and where the newest of each key waits.
+    first: u64,
+    latest: HashMap<String, u64>,
+    /// The task has stopped taking in.
+    stopped: bool,
+    /// Who waits for deliveries.
+    pub(super) receiver: Option<Waker>,
+    /// Who waits for settlements.
+    pub(super) settler: Option<Waker>,
+    /// The task, while it has nothing to do but to wait for arrivals.
+    pub(super) task: Option<Waker>,
+    /// Something has changed for whom a waker waits.
+    arrived: bool,
+    told: bool,
+    due: bool,
+}
+
+/// How a mailbox behaves.
+struct Rules {
+    manual: bool,
+    /// Whether this is a live subscription, and no queue.
+    live: bool,
+    /// Whether what is not taken in waits at the engine.
+    holds: bool,
+    unsettled_max: usize,
+    messages_max: usize,
+    bytes_max: usize,
+    overflow: Overflow,
+}
+
+struct Waiting<T> {
+    arrival: Arrival<T>,
+    missed: u64,
+}
+
+struct Lease<T> {
+    message: Message,
+    attempt: u32,
+    token: Option<T>,
+}
+
+/// What is handed out next.
+pub(crate) struct Next {
+    pub(super) message: Message,
+    pub(super) attempt: u32,
+    pub(super) tag: Option<u64>,
+    pub(super) missed: u64,
+}
+
+/// What the task is to do next.
+pub(crate) enum Duty<T> {
+    /// To tell these to the engine, and to give these answers.
+    Tell(Vec<Settled<T>>, Vec<Message>),
+    /// To take nothing in any more.
+    Stop,
+    /// To take in what comes, so much of it at a time.
+    Take(Room),
+    /// To wait.
+    Wait,
+    /// To end: nothing is left to be done.
+    End,
+}
+
+/// How much is taken in at a time: the bytes may be overdrawn by one message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// How many are taken in at a time at most.
+const BATCH: usize = 64;
+
+impl<T> Mailbox<T> {
+    pub(super) fn new(subscription: &Subscription, holds: bool) -> Self {
+        let manual = subscription.ack == Ack::Manual;
+        let prefetch = subscription.prefetch.unwrap_or(usize::MAX).max(1);
+        let limit = subscription.limit.unwrap_or(u64::MAX);
+        let rules = Rules {
+            manual,
+            live: !matches!(subscription.source, Source::Queue(_)),
+            holds,
+            unsettled_max: if manual { prefetch } else { usize::MAX },
+            messages_max: subscription.capacity_messages,
+            bytes_max: subscription.capacity_bytes,
+            overflow: subscription.overflow,
+        };
+        Self {
+            arrivals: VecDeque::new(),
+            bytes: 0,
+            leases: HashMap::new(),
+            next_tag: 0,
+            verdicts: Vec::new(),
+            answers: Vec::new(),
+            telling: false,
+            rules,
+            left: limit,
+            wanted: limit,
+            errors: VecDeque::new(),
+            ended: false,
+            closed: limit == 0,
+            failure: None,
+            missed: 0,
+            first: 0,
+            latest: HashMap::new(),
+            stopped: false,
+            receiver: None,
+            settler: None,
+            task: None,
+            arrived: false,
+            told: false,
+            due: false,
+        }
+    }
+
+    // ---- The handle's side
+
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrivals.is_empty() && self.left > 0
+    }
+
+    /// The next delivery, the end, or an error; `None` if there is nothing to say now.
+    pub(super) fn next(&mut self) -> Option<Result<Option<Next>, Error>> {
+        if self.left == 0 {
+            return Some(Ok(None));
+        }
+        if let Some(waiting) = self.pop() {
+            return Some(Ok(Some(self.hand_out(waiting))));
+        }
+        if let Some(error) = self.errors.pop_front() {
+            return Some(Err(error));
+        }
+        (self.ended || self.closed).then_some(Ok(None))
+    }
+
+    /// Takes the oldest out.
+    fn pop(&mut self) -> Option<Waiting<T>> {
+        // The task waits for room, if there is none.
+        self.due |= !self.has_room();
+        let waiting = self.arrivals.pop_front()?;
+        self.bytes -= waiting.arrival.message.size();
+        if !self.latest.is_empty() {
+            let key = key_of(&waiting.arrival.message);
+            if self.latest.get(&key) == Some(&self.first) {
+                self.latest.remove(&key);
+            }
+        }
+        self.first += 1;
+        Some(waiting)
+    }
+
+    fn hand_out(&mut self, waiting: Waiting<T>) -> Next {
+        let Waiting { arrival: Arrival { message, attempt, token }, missed } = waiting;
+        self.left -= 1;
+        if self.left == 0 {
+            self.close();
+        }
+        let is_leased = self.rules.manual || self.is_answered(&message);
+        if !is_leased {
+            if let Some(token) = token {
+                self.due = true;
+                let message = message.clone();
+                self.verdicts.push(Settled { message, attempt, token, verdict: Verdict::Taken });
+            }
+            return Next { message, attempt, tag: None, missed };
+        }
+        self.next_tag += 1;
+        self.leases.insert(self.next_tag, Lease { message: message.clone(), attempt, token });
+        Next { message, attempt, tag: Some(self.next_tag), missed }
+    }
+
+    /// Whether this is a request whose sender is told if it is given up: one that does not wait for
+    /// somebody else to answer it.
+    fn is_answered(&self, message: &Message) -> bool {
+        message.kind() == Kind::Request && (self.rules.live || !message.waits())
+    }
+
+    /// Leaves no waker behind if there was something to say, else one.
+    pub(super) fn wait_unless(&mut self, ready: bool, cx: &Context<'_>) {
+        match ready {
+            true => self.receiver = None,
+            false => remember(&mut self.receiver, cx),
+        }
+    }
+
+    pub(super) fn settle(&mut self, tag: u64, outcome: Outcome<'_>) {
+        let Some(Lease { message, attempt, token }) = self.leases.remove(&tag) else { return };
+        self.due = true;
+        let verdict = match outcome {
+            Outcome::Ack => Verdict::Ack,
+            Outcome::Taken => Verdict::Taken,
+            Outcome::Retry { after, why } => Verdict::Retry { after, why: why.to_owned() },
+            Outcome::Reject { why } => Verdict::Reject { why: why.to_owned() },
+            Outcome::Release => Verdict::Release,
+            Outcome::Lost | Outcome::Dropped => Verdict::Dropped,
+        };
+        self.conclude(message, attempt, token, verdict);
+    }
+
+    /// Tells the engine what became of a message, and its requester if nobody answers it any more.
+    fn conclude(&mut self, message: Message, attempt: u32, token: Option<T>, mut verdict: Verdict) {
+        let is_over = match &verdict {
+            Verdict::Ack | Verdict::Taken => false,
+            // Work that was begun is not begun again for one who may have gone.
+            Verdict::Reject { .. } | Verdict::Dropped => true,
+            // Another may have it, where the engine can hand it to one.
+            Verdict::Retry { .. } | Verdict::Release | Verdict::Unseen => token.is_none(),
+        };
+        if is_over
+            && self.is_answered(&message)
+            && let Some(answer) = message.status_reply(Status::NoResponders, LOST)
+        {
+            self.answers.push(answer);
+            verdict = Verdict::Ack;
+        }
+        if let Some(token) = token {
+            self.verdicts.push(Settled { message, attempt, token, verdict });
+        }
+    }
+
+    /// Whether everything that was settled so far has been told, and once closed everything that
+    /// was not handed out.
+    pub(super) fn is_settled(&self) -> bool {
+        let told = self.verdicts.is_empty() && self.answers.is_empty() && !self.telling;
+        told && (self.stopped || !self.closed)
+    }
+
+    pub(super) fn take_failure(&mut self) -> Result<(), Error> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Wants nothing more; what was not handed out goes back.
+    pub(super) fn close(&mut self) {
+        self.due = true;
+        self.closed = true;
+        self.bytes = 0;
+        self.latest.clear();
+        for Waiting { arrival: Arrival { message, attempt, token }, .. } in
+            std::mem::take(&mut self.arrivals)
+        {
+            self.conclude(message, attempt, token, Verdict::Unseen);
+        }
+    }
+
+    // ---- The task's side
+
+    /// What the task is to do next.
+    pub(super) fn duty(&mut self) -> Duty<T> {
+        self.due = false;
+        if !self.verdicts.is_empty() || !self.answers.is_empty() {
+            self.telling = true;
+            let (verdicts, answers) = (&mut self.verdicts, &mut self.answers);
+            return Duty::Tell(std::mem::take(verdicts), std::mem::take(answers));
+        }
+        if !self.stopped {
+            return match self.closed || self.ended {
+                true => Duty::Stop,
+                false if self.has_room() => Duty::Take(self.room()),
+                false => Duty::Wait,
+            };
+        }
+        match self.leases.is_empty() && (self.closed || self.arrivals.is_empty()) {
+            true => Duty::End,
+            false => Duty::Wait,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let room = self.room();
+        room.messages > 0 && room.bytes > 0
+    }
+
+    fn room(&self) -> Room {
+        let rules = &self.rules;
+        let wanted = usize::try_from(self.wanted).unwrap_or(usize::MAX).min(BATCH);
+        let unsettled = self.arrivals.len() + self.leases.len();
+        let messages = wanted.min(rules.unsettled_max.saturating_sub(unsettled));
+        match rules.holds {
+            false => Room { messages, bytes: rules.bytes_max },
+            true => Room {
+                messages: messages.min(rules.messages_max.saturating_sub(self.arrivals.len())),
+                bytes: rules.bytes_max.saturating_sub(self.bytes),
+            },
+        }
+    }
+
+    /// Whether the task has anything to do but to take in.
+    pub(super) fn is_due(&mut self) -> bool {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Takes an arrival in, or what happens at the bound happens.
+    pub(super) fn put(&mut self, arrival: Arrival<T>) {
+        if self.closed {
+            let Arrival { message, attempt, token } = arrival;
+            return self.conclude(message, attempt, token, Verdict::Unseen);
+        }
+        let size = arrival.message.size();
+        let latest = self.rules.overflow == Overflow::LatestPerKey && !self.rules.holds;
+        let Some(arrival) = (if latest { self.replace(arrival) } else { Some(arrival) }) else {
+            return;
+        };
+        let full = !self.arrivals.is_empty()
+            && (self.arrivals.len() >= self.rules.messages_max
+                || self.bytes + size > self.rules.bytes_max);
+        if full && !self.rules.holds && !self.make_room() {
+            return;
+        }
+        self.wanted = self.wanted.saturating_sub(1);
+        self.bytes += size;
+        let missed = std::mem::take(&mut self.missed);
+        if latest {
+            let number = self.first + self.arrivals.len() as u64;
+            self.latest.insert(key_of(&arrival.message), number);
+        }
+        self.arrivals.push_back(Waiting { arrival, missed });
+        self.arrived = true;
+    }
+
+    /// Puts an arrival in the place of the one of its key that waits; if none does, it is left.
+    fn replace(&mut self, arrival: Arrival<T>) -> Option<Arrival<T>> {
+        let number = self.latest.get(&key_of(&arrival.message));
+        let at = number.and_then(|number| number.checked_sub(self.first));
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let Some(waiting) = at.and_then(|at| self.arrivals.get_mut(at)) else {
+            return Some(arrival);
+        };
+        self.bytes = self.bytes - waiting.arrival.message.size() + arrival.message.size();
+        waiting.missed += 1;
+        waiting.arrival = arrival;
+        None
+    }
+
+    /// Drops what the policy says; whether there is room for the arrival then.
+    fn make_room(&mut self) -> bool {
+        match self.rules.overflow {
+            Overflow::DropNewest => {
+                self.missed += 1;
+                false
+            }
+            Overflow::DropOldest | Overflow::LatestPerKey => {
+                let missed = self.pop().map_or(0, |oldest| oldest.missed + 1);
+                match self.arrivals.front_mut() {
+                    Some(next) => next.missed += missed,
+                    None => self.missed += missed,
+                }
+                true
+            }
+            // The engine cannot hold its senders up, and nothing is lost in silence.
+            Overflow::Block | Overflow::Reject | Overflow::Disconnect => {
+                let text = format!(
+                    "this subscription is full with {} messages and was cut off; take them faster, \
+                     or choose a policy that drops",
+                    self.arrivals.len()
+                );
+                self.fail(Error::new(ErrorKind::SlowConsumer, text));
+                false
+            }
+        }
+    }
+
+    /// Tells the application of an error; unless a session was lost, this is the end.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.ended |= error.kind() != ErrorKind::SessionLost;
+        self.errors.push_back(error);
+        self.arrived = true;
+        self.due = true;
+    }
+
+    /// The task has stopped taking in.
+    pub(super) fn stop(&mut self) {
+        (self.stopped, self.told) = (true, true);
+    }
+
+    /// Nobody is left who could tell anything.
+    pub(super) fn abandon(&mut self) {
+        self.end();
+        self.stop();
+        self.leases.clear();
+        self.verdicts.clear();
+        self.answers.clear();
+        self.telling = false;
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&mut self) {
+        (self.ended, self.arrived, self.due) = (true, true, true);
+    }
+
+    /// What was to be told has been told.
+    pub(super) fn told(&mut self, failed: Option<Error>) {
+        self.telling = false;
+        self.told = true;
+        self.failure = self.failure.take().or(failed);
+    }
+
+    /// Who has to be woken for what has changed.
+    pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 3] {
+        let receiver =
+            self.arrived && (!self.arrivals.is_empty() || self.ended || !self.errors.is_empty());
+        self.arrived = false;
+        let told = std::mem::take(&mut self.told) && self.is_settled();
+        [
+            if receiver { self.receiver.take() } else { None },
+            if told { self.settler.take() } else { None },
+            if self.due { self.task.take() } else { None },
+        ]
+    }
+}
+
+/// What a message is the latest of: its key, or its topic if it has none.
+fn key_of(message: &Message) -> String {
+    match message.key() {
+        Some(key) => format!("k{key}"),
+        None => format!("t{}", message.topic()),
+    }
+}
+
+const LOST: &str = "who was to answer gave the request up; ask again";
