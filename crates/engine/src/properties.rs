@@ -130,7 +130,7 @@ const ORDER: &str = "ph-order";
 /// # Ok::<(), posthaste_core::Error>(())
 /// ```
 pub fn encode(message: &Message, rules: &Rules, runtime: &dyn Runtime) -> Vec<Header> {
-    if message.is_plain() {
+    if message.is_plain() && message.kind() == Kind::Event && message.correlation() == 0 {
         return Vec::new();
     }
     let mut headers = Vec::new();
@@ -218,6 +218,10 @@ pub fn decode<'a>(
     let mut read = Read { key, id, reply_to, correlation, priority, ..Read::default() };
     for (name, value) in headers {
         if !is_ours(name) {
+            // Others may name headers as Posthaste does not.
+            if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                continue;
+            }
             read.own.push((name, value));
         } else if read.header(name, value).is_none() {
             let text = format!("the header {name} of a message that came in cannot be read");
@@ -272,7 +276,7 @@ impl Read<'_> {
             PRIORITY => self.priority = value.parse().ok()?,
             DELAY => self.delay = Duration::from_micros(value.parse().ok()?),
             ORDER => {
-                self.order = value.split('+').map(|at| at.parse().ok()).collect::<Option<_>>()?
+                self.order = value.split('+').map(|at| at.parse().ok()).collect::<Option<_>>()?;
             }
             _ => {
                 if let Some(at) = name.strip_prefix(DEATH) {
@@ -421,8 +425,8 @@ mod tests {
     fn through(message: &Message, rules: &Rules) -> Message {
         let runtime = Smol::global();
         let mut headers = encode(message, rules, &runtime);
-        // Engines forget the order.
-        headers.reverse();
+        // Engines forget the order of names.
+        headers.sort_by(|one, other| other.0.cmp(&one.0));
         let draft = Message::builder(message.topic()).payload(message.payload().clone());
         let draft = if message.is_to_queue() { draft.to_queue() } else { draft };
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
