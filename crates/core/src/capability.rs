@@ -79,6 +79,18 @@ capabilities! {
     Events = "events",
     /// Sessions that are resumed after a lost connection.
     Sessions = "sessions",
+    /// A queue or a subscription that is full and blocks holds its senders up.
+    BackPressure = "back-pressure",
+    /// Receipts tell when a message matched nobody.
+    Unroutable = "unroutable",
+    /// Receipts tell how many a message was handed to.
+    MatchCount = "match-count",
+    /// What a lost member of a group had not seen goes to the others.
+    HandOver = "hand-over",
+    /// A queue tells how many messages wait in it, and how many consumers it has.
+    QueueDepth = "queue-depth",
+    /// Topics and queues may have any valid name, up to the longest.
+    AnyName = "any-name",
 }
 
 impl Capability {

@@ -1,0 +1,197 @@
+//! Tests that need a server, as `cargo test` runs and reports them.
+//!
+//! A test target with `harness = false` gathers its trials and gives them to [`main`]:
+//!
+//! ```no_run
+//! use posthaste_servers::harness::{self, Trials};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     let mut trials = Trials::default();
+//!     trials.needing("nats", "a_server_is_there", |server| {
+//!         assert!(server.url().starts_with("nats://"));
+//!     });
+//!     harness::main(trials)
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use posthaste_conformance::{
+    BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, Verdict, run_broker_case,
+};
+use posthaste_core::{BoxFuture, Error, SharedRuntime};
+
+use crate::executors::{OnSmol, OnTokio};
+use crate::{Missing, Server};
+
+/// The tests of a target.
+#[derive(Default)]
+pub struct Trials {
+    trials: Vec<Trial>,
+    servers: Arc<Servers>,
+}
+
+impl std::fmt::Debug for Trials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trials").field("count", &self.trials.len()).finish_non_exhaustive()
+    }
+}
+
+/// The servers that the tests of a target share; one of each name.
+#[derive(Default)]
+struct Servers(Mutex<BTreeMap<&'static str, Result<Arc<Server>, Missing>>>);
+
+impl Servers {
+    fn get(&self, name: &'static str) -> Result<Arc<Server>, Missing> {
+        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.entry(name).or_insert_with(|| Server::start(name).map(Arc::new)).clone()
+    }
+}
+
+impl Trials {
+    /// A test that needs nothing.
+    pub fn plain(&mut self, name: impl Into<String>, test: impl FnOnce() + Send + 'static) {
+        self.trials.push(Trial::test(name, || caught(test)));
+    }
+
+    /// A test with a server that it shares with others: what it does there begins with a
+    /// [`space`] of its own.
+    pub fn needing(
+        &mut self,
+        server: &'static str,
+        name: impl Into<String>,
+        test: impl FnOnce(&Server) + Send + 'static,
+    ) {
+        let servers = Arc::clone(&self.servers);
+        self.push(name, move || servers.get(server), move |server| done(|| test(&server)));
+    }
+
+    /// A test with a server of its own, which it may stop, kill and pause.
+    pub fn owning(
+        &mut self,
+        server: &'static str,
+        name: impl Into<String>,
+        test: impl FnOnce(Server) + Send + 'static,
+    ) {
+        self.push(name, move || Server::start(server), move |server| done(|| test(server)));
+    }
+
+    /// Every case of the kit, on tokio with one thread and with two, and on smol, with the broker
+    /// that `open` opens; a case that is not applicable is reported as ignored.
+    pub fn kit<O>(&mut self, server: &'static str, suite: &str, open: O)
+    where
+        O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
+        O: Clone + Send + Sync + 'static,
+    {
+        self.kit_on(server, &format!("{suite}_on_tokio"), OnTokio::current, open.clone());
+        self.kit_on(server, &format!("{suite}_on_tokio_threads"), OnTokio::threads, open.clone());
+        self.kit_on(server, &format!("{suite}_on_smol"), OnSmol::default, open);
+    }
+
+    fn kit_on<E, O>(&mut self, server: &'static str, suite: &str, executor: fn() -> E, open: O)
+    where
+        E: Executor + 'static,
+        O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
+        O: Clone + Send + Sync + 'static,
+    {
+        for case in BROKER_CASES {
+            let (servers, open) = (Arc::clone(&self.servers), open.clone());
+            let of = move |server: Arc<Server>| {
+                let url = server.url().to_owned();
+                let subject = Subject { executor: executor(), open, url };
+                match run_broker_case(&subject, case) {
+                    Verdict::Passed => Ok(Completion::Completed),
+                    skipped @ Verdict::NotApplicable(_) => Ok(Completion::ignored_with(skipped)),
+                    Verdict::Failed(failure) => {
+                        let law = failure.law().unwrap_or(case.law);
+                        Err(format!("{law} is broken: {failure}\n  {law} says: {}", law.text())
+                            .into())
+                    }
+                }
+            };
+            self.push(format!("{suite}::{}", case.name), move || servers.get(server), of);
+        }
+    }
+
+    fn push<S>(
+        &mut self,
+        name: impl Into<String>,
+        server: impl FnOnce() -> Result<S, Missing> + Send + 'static,
+        test: impl FnOnce(S) -> Result<Completion, Failed> + Send + 'static,
+    ) {
+        self.trials.push(Trial::ignorable_test(name, move || match server() {
+            Ok(server) => test(server),
+            // On a build server nothing may be left out.
+            Err(missing) if std::env::var_os("CI").is_some() => Err(missing.to_string().into()),
+            Err(missing) => Ok(Completion::ignored_with(missing)),
+        }));
+    }
+}
+
+/// Runs the tests, ends the servers, and says how it went.
+pub fn main(trials: Trials) -> ExitCode {
+    let Trials { trials, servers } = trials;
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    drop(servers);
+    conclusion.exit_code()
+}
+
+/// Names that nobody else uses, in this process or in any other.
+#[must_use]
+pub fn space() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // Every hasher of a process has another seed.
+    let random = RandomState::new().build_hasher().finish();
+    format!("kit{:x}.{random:x}.{count}", std::process::id())
+}
+
+fn done(test: impl FnOnce()) -> Result<Completion, Failed> {
+    caught(test).map(|()| Completion::Completed)
+}
+
+/// A panic is how a test fails.
+fn caught(test: impl FnOnce()) -> Result<(), Failed> {
+    catch_unwind(AssertUnwindSafe(test)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("it panicked").into()
+    })
+}
+
+/// What is put to the test: a broker over the server, opened by a function.
+struct Subject<E, O> {
+    executor: E,
+    open: O,
+    url: String,
+}
+
+impl<E: Executor, O: Sync> Executor for Subject<E, O> {
+    fn runtime(&self) -> Option<SharedRuntime> {
+        self.executor.runtime()
+    }
+
+    fn block_on(&self, case: LocalFuture<'_, ()>) {
+        self.executor.block_on(case);
+    }
+}
+
+impl<E, O> BrokerSubject for Subject<E, O>
+where
+    E: Executor,
+    O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>> + Sync,
+{
+    fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
+        let runtime = self.executor.runtime();
+        Box::pin(async {
+            let runtime = runtime.ok_or_else(|| Error::closed("the runtime"))?;
+            Ok((self.open)(runtime, self.url.clone()).await?.pushes().shared(space()))
+        })
+    }
+}
