@@ -103,6 +103,10 @@ pub(crate) mod needs {
     pub(crate) const CONSUMER_TIMEOUT: Need = Need::Has(Capability::ConsumerTimeout);
     pub(crate) const CANCELLATION: Need = Need::Has(Capability::Cancellation);
     pub(crate) const EVENTS: Need = Need::Has(Capability::Events);
+    pub(crate) const BACK_PRESSURE: Need = Need::Has(Capability::BackPressure);
+    pub(crate) const MATCH_COUNT: Need = Need::Has(Capability::MatchCount);
+    pub(crate) const HAND_OVER: Need = Need::Has(Capability::HandOver);
+    pub(crate) const ANY_NAME: Need = Need::Has(Capability::AnyName);
     pub(crate) const CLOCK: Need = Need::Clock;
     pub(crate) const ALONE: Need = Need::Alone;
     pub(crate) const PULL: Need = Need::Pull;

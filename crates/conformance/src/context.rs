@@ -85,6 +85,16 @@ impl Context {
         self.broker().capabilities().has(capability)
     }
 
+    /// Checks how many a message was handed to, as far as receipts tell.
+    pub(crate) fn check_matched(&self, matched: u64, expected: u64, what: &str) -> Outcome {
+        if self.has(Capability::MatchCount) {
+            check_eq!(matched, expected, "{what}");
+        } else if self.has(Capability::Unroutable) {
+            check_eq!(matched == 0, expected == 0, "whether there are none of: {what}");
+        }
+        Ok(())
+    }
+
     /// Whether the broker hands out to polls, not ahead of them.
     pub(crate) fn is_pulled(&self) -> bool {
         !self.0.fixture.pushes

@@ -216,6 +216,12 @@ impl Broker for Memory {
             Capability::Overflow,
             Capability::Cancellation,
             Capability::Events,
+            Capability::BackPressure,
+            Capability::Unroutable,
+            Capability::MatchCount,
+            Capability::HandOver,
+            Capability::QueueDepth,
+            Capability::AnyName,
         ]);
         if !self.engine.has_clock() {
             return card;

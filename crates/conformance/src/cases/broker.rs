@@ -117,7 +117,11 @@ pub(crate) async fn b2_a_subscription_is_live_once_it_resolves(cx: Context) -> O
         let receipt = sender.flush().await?;
         check!(receipt.matched <= 1, "{} subscriptions matched", receipt.matched);
         let receipt = sender.send(numbered(&topic, 1)).await?;
-        check_eq!(receipt.matched, 1, "subscriptions that are live in round {round}");
+        cx.check_matched(
+            receipt.matched,
+            1,
+            &format!("subscriptions that are live in round {round}"),
+        )?;
         // The one before may have been seen or not; this one is.
         let delivery = next(&mut subscriber).await?;
         if number_of(&delivery)? == 0 {
@@ -134,10 +138,13 @@ pub(crate) async fn b2_a_group_member_is_live_once_it_resolves(cx: Context) -> O
         let of = Subscription::shared(&topic, &group)?;
         let mut member = cx.receiver(of).await?;
         let receipt = sender.send(numbered(&topic, round)).await?;
-        check_eq!(receipt.matched, 1, "groups that are live in round {round}");
+        cx.check_matched(receipt.matched, 1, &format!("groups that are live in round {round}"))?;
         expect(&mut member, round, "what was published to a live group").await?;
         member.close().await?;
         drop(member);
+        if !cx.has(Capability::Unroutable) {
+            continue;
+        }
         cx.until("the group is gone", async || {
             Ok(sender.send(numbered(&topic, 77)).await?.matched == 0)
         })
@@ -150,7 +157,7 @@ pub(crate) async fn b2_a_subscription_sees_nothing_from_before(cx: Context) -> O
     let topic = cx.topic("news")?;
     let mut sender = cx.sender().await?;
     let receipt = sender.send(numbered(&topic, 1)).await?;
-    check_eq!(receipt.matched, 0, "subscriptions before there is one");
+    cx.check_matched(receipt.matched, 0, "subscriptions before there is one")?;
     let mut subscriber = cx.subscriber("news").await?;
     sender.send(numbered(&topic, 2)).await?;
     expect(&mut subscriber, 2, "the first message of a new subscription").await
@@ -173,7 +180,7 @@ pub(crate) async fn b2_opening_a_handle_declares_its_queue(cx: Context) -> Outco
     let options = SenderOptions::new().queue(one.clone());
     let mut sender = cx.broker().sender(options).await?;
     let receipt = sender.send(numbered_to(&one, 1)).await?;
-    check_eq!(receipt.matched, 1, "queues that a sender had declared");
+    cx.check_matched(receipt.matched, 1, "queues that a sender had declared")?;
     let mut consumer = cx.consumer(&other).await?;
     sender.send(numbered_to(&other, 2)).await?;
     expect(&mut consumer, 2, "what came through a queue that its consumer had declared").await?;

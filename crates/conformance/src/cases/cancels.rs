@@ -152,7 +152,7 @@ pub(crate) async fn q1_many_answers_come_to_one_inbox(cx: Context) -> Outcome {
     let mut sender = cx.sender().await?;
     let asking = async {
         let receipt = sender.send(request(&topic, &inbox, 5)?.0).await?;
-        check_eq!(receipt.matched, RESPONDERS, "who was asked");
+        cx.check_matched(receipt.matched, RESPONDERS, "who was asked")?;
         let mut numbers = Vec::new();
         for _ in 0..RESPONDERS {
             let answer = next(&mut answers).await?;

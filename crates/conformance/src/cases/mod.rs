@@ -39,21 +39,23 @@ pub(crate) use runtime::has_sockets;
 macro_rules! __broker_cases {
     ($then:ident $($args:tt)*) => {
         $crate::$then! { [$($args)*]
-            S1 sender s1_pending_leaves_the_slot_full [QUEUES];
-            S1 sender s1_trying_hands_the_message_back_when_there_is_no_room [QUEUES];
+            S1 sender s1_pending_leaves_the_slot_full [QUEUES, BACK_PRESSURE];
+            S1 sender s1_trying_hands_the_message_back_when_there_is_no_room
+                [QUEUES, BACK_PRESSURE];
             S1 sender s1_an_error_leaves_the_slot_full [];
-            S1 batches s1_a_batch_waits_at_the_first_that_finds_no_room [QUEUES];
+            S1 batches s1_a_batch_waits_at_the_first_that_finds_no_room [QUEUES, BACK_PRESSURE];
             S2 sender s2_taken_messages_are_numbered_from_one [];
             S2 sender s2_a_taken_message_leaves_the_slot_empty [];
             S2 sender s2_an_empty_slot_is_an_invalid_argument [];
             S2 batches s2_a_batch_is_numbered_as_single_messages_are [QUEUES];
-            S3 sender s3_a_dropped_wait_leaves_the_message_unsent [QUEUES];
-            S3 sender s3_a_dropped_send_is_sent_wholly_or_not_at_all [QUEUES];
-            S3 batches s3_a_dropped_batch_is_sent_up_to_where_it_was_taken [QUEUES];
-            S3 dropped_sends s3_a_send_may_be_given_up_at_every_poll [QUEUES];
-            S3 dropped_sends s3_a_feed_may_be_given_up_at_every_poll [QUEUES];
-            S3 dropped_sends s3_a_slot_is_full_until_its_message_is_taken [QUEUES];
-            S3 dropped_sends s3_sends_given_up_at_random_lose_and_double_nothing [QUEUES];
+            S3 sender s3_a_dropped_wait_leaves_the_message_unsent [QUEUES, BACK_PRESSURE];
+            S3 sender s3_a_dropped_send_is_sent_wholly_or_not_at_all [QUEUES, BACK_PRESSURE];
+            S3 batches s3_a_dropped_batch_is_sent_up_to_where_it_was_taken [QUEUES, BACK_PRESSURE];
+            S3 dropped_sends s3_a_send_may_be_given_up_at_every_poll [QUEUES, BACK_PRESSURE];
+            S3 dropped_sends s3_a_feed_may_be_given_up_at_every_poll [QUEUES, BACK_PRESSURE];
+            S3 dropped_sends s3_a_slot_is_full_until_its_message_is_taken [QUEUES, BACK_PRESSURE];
+            S3 dropped_sends s3_sends_given_up_at_random_lose_and_double_nothing
+                [QUEUES, BACK_PRESSURE];
             S3 dropped_patterns s3_a_publish_may_be_given_up_at_every_poll [TOPICS];
             S3 dropped_patterns s3_a_send_to_a_queue_may_be_given_up_at_every_poll [QUEUES];
             S3 dropped_patterns s3_a_send_of_a_message_may_be_given_up_at_every_poll [QUEUES];
@@ -62,7 +64,7 @@ macro_rules! __broker_cases {
             S4 batches s4_a_flush_accounts_for_every_message_of_a_batch
                 [QUEUES, TOPICS, BINDINGS, INSPECTION];
             S4 sender s4_a_dropped_flush_loses_no_outcome [QUEUES];
-            S4 dropped_sends s4_a_flush_may_be_given_up_at_every_poll [QUEUES];
+            S4 dropped_sends s4_a_flush_may_be_given_up_at_every_poll [QUEUES, BACK_PRESSURE];
             S4 sender s4_a_refused_message_comes_back_with_its_reason [QUEUES, INSPECTION];
             S4 sender s4_refused_and_confirmed_messages_are_told_apart [QUEUES, INSPECTION];
             S4 sender s4_a_receipt_claims_no_more_than_was_reached [QUEUES, INSPECTION];
@@ -71,13 +73,16 @@ macro_rules! __broker_cases {
             S5 batches s5_a_closed_sender_takes_nothing_of_a_batch [];
             S5 sender s5_closing_flushes_what_was_taken [QUEUES, INSPECTION];
             S5 dropped_sends s5_a_close_may_be_given_up_at_every_poll [QUEUES];
-            S6 flow s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION];
-            S6 flow s6_a_stalled_subscriber_stops_the_sender [TOPICS];
-            S6 flow s6_bounds_in_bytes_stop_the_sender_too [QUEUES, INSPECTION, BYTE_LIMITS];
-            S6 flow s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too [TOPICS, BYTE_LIMITS];
-            S6 flow s6_an_empty_queue_admits_one_larger_message [QUEUES, INSPECTION, BYTE_LIMITS];
-            S6 flow s6_room_wakes_the_waiting_sender [QUEUES];
-            S6 batches s6_a_batch_that_waits_goes_on_when_there_is_room [QUEUES];
+            S6 flow s6_a_stalled_consumer_stops_the_sender [QUEUES, INSPECTION, BACK_PRESSURE];
+            S6 flow s6_a_stalled_subscriber_stops_the_sender [TOPICS, BACK_PRESSURE];
+            S6 flow s6_bounds_in_bytes_stop_the_sender_too
+                [QUEUES, INSPECTION, BYTE_LIMITS, BACK_PRESSURE];
+            S6 flow s6_a_subscriptions_bounds_in_bytes_stop_the_sender_too
+                [TOPICS, BYTE_LIMITS, BACK_PRESSURE];
+            S6 flow s6_an_empty_queue_admits_one_larger_message
+                [QUEUES, INSPECTION, BYTE_LIMITS, BACK_PRESSURE];
+            S6 flow s6_room_wakes_the_waiting_sender [QUEUES, BACK_PRESSURE];
+            S6 batches s6_a_batch_that_waits_goes_on_when_there_is_room [QUEUES, BACK_PRESSURE];
             S7 settings s7_what_was_taken_is_confirmed_returned_or_pending [QUEUES, ALONE];
             S7 settings s7_what_was_refused_is_not_confirmed [QUEUES, OVERFLOW, ALONE];
             R1 receiver r1_a_dropped_receive_loses_nothing [QUEUES];
@@ -87,8 +92,7 @@ macro_rules! __broker_cases {
             R1 dropped_receives r1_a_wait_for_the_next_may_be_given_up_at_every_poll [QUEUES];
             R1 dropped_receives r1_a_batch_may_be_given_up_at_every_poll [QUEUES];
             R1 dropped_receives r1_receives_given_up_at_random_lose_nothing [QUEUES];
-            R1 dropped_receives r1_a_subscribers_receives_given_up_at_random_lose_nothing
-                [TOPICS];
+            R1 dropped_receives r1_a_subscribers_receives_given_up_at_random_lose_nothing [TOPICS];
             R1 receiver r1_a_dropped_receiver_loses_nothing_of_its_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_queue [QUEUES];
             R2 receiver r2_order_per_sender_through_a_topic [TOPICS];
@@ -116,7 +120,7 @@ macro_rules! __broker_cases {
             R4 receiver r4_a_closed_receiver_has_ended [TOPICS];
             R4 dropped_receives r4_a_close_of_a_receiver_may_be_given_up_at_every_poll
                 [QUEUES, REDELIVERY, INSPECTION];
-            R5 flow r5_a_dropped_waiting_sender_passes_its_wakeup_on [QUEUES];
+            R5 flow r5_a_dropped_waiting_sender_passes_its_wakeup_on [QUEUES, BACK_PRESSURE];
             R5 wakeups r5_who_gave_up_waiting_is_not_woken_for_others [QUEUES, PULL];
             R5 wakeups r5_a_wakeup_that_came_too_late_is_passed_on [QUEUES, PULL];
             R5 wakeups r5_a_dropped_handle_gives_its_wakeup_back [QUEUES];
@@ -130,8 +134,10 @@ macro_rules! __broker_cases {
             R7 times r7_what_is_extended_stays_with_its_consumer
                 [QUEUES, REDELIVERY, CONSUMER_TIMEOUT, CLOCK, INSPECTION];
             R8 bounds r8_who_is_cut_off_for_being_full_is_told_once [TOPICS, OVERFLOW];
-            R8 bounds r8_who_blocks_for_too_long_is_cut_off [TOPICS, OVERFLOW, CLOCK];
-            R8 bounds r8_who_takes_what_comes_is_never_cut_off [TOPICS, OVERFLOW, CLOCK];
+            R8 bounds r8_who_blocks_for_too_long_is_cut_off
+                [TOPICS, OVERFLOW, CLOCK, BACK_PRESSURE];
+            R8 bounds r8_who_takes_what_comes_is_never_cut_off
+                [TOPICS, OVERFLOW, CLOCK, BACK_PRESSURE];
             B1 broker b1_what_is_lacking_is_unsupported_at_the_call [];
             B1 settings b1_what_needs_a_clock_says_so_without_one [QUEUES, DEAD_LETTERS];
             B2 broker b2_a_subscription_is_live_once_it_resolves [TOPICS];
@@ -141,21 +147,22 @@ macro_rules! __broker_cases {
             B2 broker b2_opening_a_handle_declares_its_queue [QUEUES, INSPECTION];
             B3 broker b3_competing_consumers_get_each_message_once [QUEUES, INSPECTION];
             B3 broker b3_a_group_gets_each_message_once [GROUPS];
-            B3 broker b3_what_a_lost_member_had_not_seen_goes_to_the_others [GROUPS];
+            B3 broker b3_what_a_lost_member_had_not_seen_goes_to_the_others [GROUPS, HAND_OVER];
             B4 fanout b4_every_subscription_gets_its_own_copy [TOPICS];
             B4 fanout b4_every_group_gets_one_copy [GROUPS];
             B4 fanout b4_a_queue_gets_one_copy_however_many_bindings_match
                 [QUEUES, TOPICS, BINDINGS, INSPECTION];
             B4 fanout b4_a_message_to_a_queue_goes_there_alone
                 [QUEUES, TOPICS, BINDINGS, INSPECTION];
-            B4 fanout b4_publishing_is_all_or_nothing [QUEUES, TOPICS, BINDINGS];
+            B4 fanout b4_publishing_is_all_or_nothing [QUEUES, TOPICS, BINDINGS, BACK_PRESSURE];
             B4 batches b4_a_batch_is_published_to_all_or_to_nobody
-                [QUEUES, TOPICS, BINDINGS, INSPECTION];
+                [QUEUES, TOPICS, BINDINGS, INSPECTION, BACK_PRESSURE];
             B4 fanout b4_patterns_match_as_they_are_defined [TOPICS];
             B4 fanout b4_leading_wildcards_leave_reserved_topics_alone [TOPICS, ALONE];
             B4 fanout b4_a_subscription_that_drops_holds_nobody_up [TOPICS];
             B5 fanout b5_a_subscription_that_drops_says_what_it_missed [TOPICS];
-            B5 queues b5_a_queue_tells_what_it_holds [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
+            B5 queues b5_a_queue_tells_what_it_holds
+                [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS, BACK_PRESSURE];
             B5 queues b5_every_copy_is_accounted_for [QUEUES, TOPICS, BINDINGS, INSPECTION, ALONE];
             B5 queues b5_unmatched_messages_are_counted_beside_the_balance [INSPECTION, ALONE];
             B5 queues b5_what_a_subscription_leaves_behind_is_dropped_and_counted
@@ -173,33 +180,34 @@ macro_rules! __broker_cases {
             B5 queues b5_expired_messages_are_not_handed_out [QUEUES, INSPECTION, DEADLINES, CLOCK];
             B6 broker b6_a_dropped_pending_receiver_leaves_nothing_behind
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
-            B6 broker b6_a_dropped_declare_declared_or_did_not [QUEUES];
-            B6 dropped_calls b6_opening_a_sender_may_be_given_up_at_every_poll
-                [QUEUES, INSPECTION];
+            B6 broker b6_a_dropped_declare_declared_or_did_not [QUEUES, BACK_PRESSURE];
+            B6 dropped_calls b6_opening_a_sender_may_be_given_up_at_every_poll [QUEUES, INSPECTION];
             B6 dropped_calls b6_opening_a_receiver_may_be_given_up_at_every_poll
                 [QUEUES, TOPICS, GROUPS, INSPECTION];
             B6 dropped_calls b6_opening_a_consumer_may_be_given_up_at_every_poll
                 [QUEUES, INSPECTION];
             B6 dropped_calls b6_opening_an_inbox_may_be_given_up_at_every_poll
                 [INBOXES, INSPECTION, ALONE];
-            B6 dropped_calls b6_a_declaration_may_be_given_up_at_every_poll [QUEUES, INSPECTION];
+            B6 dropped_calls b6_a_declaration_may_be_given_up_at_every_poll
+                [QUEUES, INSPECTION, BACK_PRESSURE];
             B6 dropped_calls b6_deleting_may_be_given_up_at_every_poll [QUEUES, INSPECTION];
             B6 dropped_patterns b6_subscribing_may_be_given_up_at_every_poll
                 [QUEUES, TOPICS, GROUPS, INSPECTION];
-            B6 hostile b6_a_queue_may_come_and_go_under_load [QUEUES, INSPECTION];
+            B6 hostile b6_a_queue_may_come_and_go_under_load [QUEUES, INSPECTION, BACK_PRESSURE];
             B6 hostile b6_a_bound_queue_may_be_published_to_while_it_goes
-                [QUEUES, TOPICS, BINDINGS];
+                [QUEUES, TOPICS, BINDINGS, BACK_PRESSURE];
             B7 queues b7_declaring_again_keeps_what_is_not_named
-                [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS];
-            B7 queues b7_a_larger_capacity_lets_waiting_senders_go_on [QUEUES];
-            B7 queues b7_deleting_lets_waiting_senders_go_on [QUEUES, BINDINGS];
+                [QUEUES, BINDINGS, INSPECTION, BYTE_LIMITS, BACK_PRESSURE];
+            B7 queues b7_a_larger_capacity_lets_waiting_senders_go_on [QUEUES, BACK_PRESSURE];
+            B7 queues b7_deleting_lets_waiting_senders_go_on [QUEUES, BINDINGS, BACK_PRESSURE];
             B7 queues b7_a_queue_that_is_not_there_is_not_found [QUEUES];
             B7 queues b7_a_name_can_be_used_again_after_deleting [QUEUES, INSPECTION];
-            B7 settings b7_a_queue_tells_every_setting [QUEUES, INSPECTION, DEAD_LETTERS];
+            B7 settings b7_a_queue_tells_every_setting
+                [QUEUES, INSPECTION, DEAD_LETTERS, BACK_PRESSURE];
             B7 settings b7_a_time_of_zero_switches_its_setting_off
                 [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS];
             B7 settings b7_a_conflict_names_the_field_and_changes_nothing
-                [QUEUES, INSPECTION, KEYED_ORDER];
+                [QUEUES, INSPECTION, KEYED_ORDER, BACK_PRESSURE];
             B7 settings b7_a_declaration_that_makes_no_sense_is_refused
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B7 times b7_a_queue_that_nobody_uses_goes_at_its_expiry
@@ -216,16 +224,15 @@ macro_rules! __broker_cases {
             B8 letters b8_a_letter_never_goes_where_it_died_before
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B8 letters b8_a_full_dead_letter_queue_holds_letters_at_their_source
-                [QUEUES, INSPECTION, DEAD_LETTERS];
+                [QUEUES, INSPECTION, DEAD_LETTERS, BACK_PRESSURE];
             B8 letters b8_a_topics_copy_dies_alone [QUEUES, TOPICS, BINDINGS, DEAD_LETTERS];
-            B8 letters b8_a_poisoned_message_holds_up_no_other
-                [QUEUES, INSPECTION, DEAD_LETTERS];
+            B8 letters b8_a_poisoned_message_holds_up_no_other [QUEUES, INSPECTION, DEAD_LETTERS];
             B9 times b9_what_outlives_its_queues_time_goes_without_a_consumer
                 [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
             B9 times b9_the_earlier_of_deadline_and_time_to_live_counts
                 [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
             B9 times b9_what_expires_makes_room
-                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
+                [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK, BACK_PRESSURE];
             B9 times b9_what_was_handed_out_in_time_can_be_settled
                 [QUEUES, INSPECTION, DEADLINES, DEAD_LETTERS, CLOCK];
             B10 times b10_a_delayed_message_waits_its_time_in_a_queue
@@ -239,14 +246,14 @@ macro_rules! __broker_cases {
             B11 order b11_what_comes_again_keeps_its_priority_and_place
                 [QUEUES, INSPECTION, PRIORITY];
             B11 order b11_keyed_queues_know_no_priorities [QUEUES, PRIORITY, KEYED_ORDER];
-            B12 order b12_a_known_id_is_confirmed_and_not_taken
-                [QUEUES, INSPECTION, DEDUPLICATION];
+            B12 order b12_a_known_id_is_confirmed_and_not_taken [QUEUES, INSPECTION, DEDUPLICATION];
             B12 order b12_without_an_id_nothing_is_a_duplicate [QUEUES, INSPECTION, DEDUPLICATION];
             B12 order b12_each_queue_remembers_for_itself
                 [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION];
             B12 order b12_an_id_is_forgotten_after_its_window
                 [QUEUES, INSPECTION, DEDUPLICATION, CLOCK];
-            B12 order b12_a_full_queue_confirms_what_it_knows [QUEUES, INSPECTION, DEDUPLICATION];
+            B12 order b12_a_full_queue_confirms_what_it_knows
+                [QUEUES, INSPECTION, DEDUPLICATION, BACK_PRESSURE];
             B12 order b12_full_queues_that_reject_confirm_what_all_of_them_know
                 [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION, OVERFLOW];
             B13 order b13_each_key_comes_in_order_and_one_at_a_time
@@ -269,8 +276,7 @@ macro_rules! __broker_cases {
             B14 bounds b14_what_is_handed_out_is_never_dropped [QUEUES, INSPECTION, OVERFLOW];
             B14 bounds b14_a_subscription_drops_its_newest [TOPICS, OVERFLOW];
             B14 bounds b14_a_subscription_drops_its_oldest [TOPICS, OVERFLOW];
-            B14 bounds b14_the_latest_of_each_key_takes_its_predecessors_place
-                [TOPICS, OVERFLOW];
+            B14 bounds b14_the_latest_of_each_key_takes_its_predecessors_place [TOPICS, OVERFLOW];
             B14 bounds b14_without_a_key_the_topic_is_the_key [TOPICS, OVERFLOW];
             B14 bounds b14_what_subscriptions_drop_is_booked [TOPICS, INSPECTION, OVERFLOW, ALONE];
             B14 bounds b14_a_policy_that_does_not_suit_is_refused [QUEUES, TOPICS, OVERFLOW];
@@ -282,14 +288,14 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 desk b17_browsing_cuts_what_is_large [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 desk b17_purging_drops_what_is_not_handed_out [QUEUES, INSPECTION, DEAD_LETTERS];
-            B17 desk b17_purging_lets_waiting_senders_go_on [QUEUES, INSPECTION, DEAD_LETTERS];
+            B17 desk b17_purging_lets_waiting_senders_go_on
+                [QUEUES, INSPECTION, DEAD_LETTERS, BACK_PRESSURE];
             B17 desk b17_replaying_puts_dead_letters_back [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 desk b17_what_cannot_be_replayed_stays_and_says_why
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 desk b17_a_full_queue_takes_no_more_letters_than_it_may
-                [QUEUES, INSPECTION, DEAD_LETTERS];
-            B17 desk b17_a_queue_that_is_not_there_is_not_found
-                [QUEUES, INSPECTION, DEAD_LETTERS];
+                [QUEUES, INSPECTION, DEAD_LETTERS, BACK_PRESSURE];
+            B17 desk b17_a_queue_that_is_not_there_is_not_found [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 dropped_calls b17_looking_may_be_given_up_at_every_poll
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 dropped_calls b17_purging_may_be_given_up_at_every_poll
@@ -299,7 +305,7 @@ macro_rules! __broker_cases {
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];
-            D1 drops d1_pending_futures_may_be_dropped_outside_any_runtime [QUEUES];
+            D1 drops d1_pending_futures_may_be_dropped_outside_any_runtime [QUEUES, BACK_PRESSURE];
             D1 drops d1_deliveries_may_be_settled_outside_any_runtime [QUEUES, REDELIVERY];
             D1 drops d1_handles_outlive_the_broker_value [QUEUES, TOPICS];
             D1 drops d1_a_closed_handle_may_be_used_and_closed_again [QUEUES];
@@ -313,16 +319,16 @@ macro_rules! __broker_cases {
             D2 messages d2_one_byte_more_is_too_large [QUEUES];
             D2 messages d2_large_and_small_messages_keep_their_order [QUEUES];
             D2 messages d2_properties_arrive_as_they_were_sent [QUEUES, TOPICS];
-            D2 messages d2_the_most_headers_and_the_longest_topic_pass [QUEUES, TOPICS];
+            D2 messages d2_the_most_headers_and_the_longest_topic_pass [QUEUES, TOPICS, ANY_NAME];
             D2 messages d2_invalid_addresses_are_refused_before_they_travel [TOPICS];
-            D2 messages d2_a_queue_may_have_any_valid_name [QUEUES];
-            D3 settings d3_an_error_is_one_sentence [QUEUES, TOPICS, INSPECTION];
-            D4 settings d4_numbers_beyond_all_sense_are_limits [QUEUES, TOPICS, REDELIVERY];
+            D2 messages d2_a_queue_may_have_any_valid_name [QUEUES, ANY_NAME];
+            D3 settings d3_an_error_is_one_sentence [QUEUES, TOPICS, INSPECTION, BACK_PRESSURE];
+            D4 settings d4_numbers_beyond_all_sense_are_limits
+                [QUEUES, TOPICS, REDELIVERY, BACK_PRESSURE];
             D4 settings d4_times_beyond_all_sense_are_limits
-                [TOPICS, GROUPS, INBOXES, DRAIN, CLOCK, ALONE];
+                [TOPICS, GROUPS, INBOXES, DRAIN, CLOCK, ALONE, BACK_PRESSURE];
             D4 settings d4_an_opened_limit_of_zero_has_ended [QUEUES];
-            D4 settings d4_an_operators_numbers_are_limits_too
-                [QUEUES, INSPECTION, DEAD_LETTERS];
+            D4 settings d4_an_operators_numbers_are_limits_too [QUEUES, INSPECTION, DEAD_LETTERS];
             Q1 requests q1_every_reply_finds_its_requester [GROUPS, INBOXES];
             Q1 requests q1_a_failed_request_has_its_responders_words [GROUPS, INBOXES];
             Q1 requests q1_a_dropped_request_frees_its_slot [GROUPS, INBOXES];
@@ -355,22 +361,18 @@ macro_rules! __broker_cases {
             Q3 cancels q3_who_works_on_it_is_told
                 [QUEUES, GROUPS, INBOXES, INSPECTION, CANCELLATION];
             Q3 cancels q3_cancelling_one_leaves_the_others_alone [QUEUES, INBOXES, CANCELLATION];
-            Q3 cancels q3_a_request_that_is_dropped_is_cancelled
-                [GROUPS, INBOXES, CANCELLATION];
+            Q3 cancels q3_a_request_that_is_dropped_is_cancelled [GROUPS, INBOXES, CANCELLATION];
             Q4 surveys q4_a_survey_tells_every_answer_and_who_is_missing
-                [GROUPS, INBOXES, NO_RESPONDERS];
-            Q4 surveys q4_a_survey_of_nobody_has_no_answers [INBOXES, NO_RESPONDERS];
-            Q4 surveys q4_a_survey_ends_at_its_deadline [GROUPS, INBOXES, CLOCK];
+                [GROUPS, INBOXES, NO_RESPONDERS, MATCH_COUNT];
+            Q4 surveys q4_a_survey_of_nobody_has_no_answers [INBOXES, NO_RESPONDERS, MATCH_COUNT];
+            Q4 surveys q4_a_survey_ends_at_its_deadline [GROUPS, INBOXES, CLOCK, MATCH_COUNT];
             Q4 surveys q4_a_survey_may_be_given_up_at_every_poll
-                [GROUPS, INBOXES, NO_RESPONDERS];
+                [GROUPS, INBOXES, NO_RESPONDERS, MATCH_COUNT];
             Q5 replies q5_a_stream_comes_whole_and_in_order [GROUPS, INBOXES];
             Q5 replies q5_a_stream_comes_no_faster_than_it_is_read [GROUPS, INBOXES];
-            Q5 replies q5_a_stream_that_is_dropped_tells_who_asked
-                [GROUPS, INBOXES, NO_RESPONDERS];
-            Q5 replies q5_who_drops_a_stream_stops_who_writes_it
-                [GROUPS, INBOXES, CANCELLATION];
-            Q5 replies q5_reading_may_be_given_up_at_every_poll
-                [GROUPS, INBOXES, NO_RESPONDERS];
+            Q5 replies q5_a_stream_that_is_dropped_tells_who_asked [GROUPS, INBOXES, NO_RESPONDERS];
+            Q5 replies q5_who_drops_a_stream_stops_who_writes_it [GROUPS, INBOXES, CANCELLATION];
+            Q5 replies q5_reading_may_be_given_up_at_every_poll [GROUPS, INBOXES, NO_RESPONDERS];
             Q5 replies q5_writing_may_be_given_up_at_every_poll [GROUPS, INBOXES];
         }
     };

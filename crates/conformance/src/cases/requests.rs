@@ -5,8 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use posthaste_core::{
-    Broker, Delivery, ErrorKind, Kind, Message, ReceiverExt, Request, Responder, SenderExt, Serve,
-    Status, Subscription, Topic,
+    Broker, Capability, Delivery, ErrorKind, Kind, Message, ReceiverExt, Request, Responder,
+    SenderExt, Serve, Status, Subscription, Topic,
 };
 
 use crate::Context;
@@ -29,7 +29,7 @@ pub(crate) async fn q2_a_request_to_nobody_is_answered_at_once(cx: Context) -> O
             .payload("anyone?")
             .build()?;
         let receipt = sender.send(request).await?;
-        check_eq!(receipt.matched, 0, "responders that a request to nobody matched");
+        cx.check_matched(receipt.matched, 0, "responders that a request to nobody matched")?;
         let reply = next(&mut inbox).await?;
         check_eq!(reply.message().kind(), Kind::Status, "the kind of the answer");
         check_eq!(reply.message().status(), Some(Status::NoResponders), "the status");
@@ -357,10 +357,10 @@ pub(crate) async fn q1_inboxes_have_addresses_of_their_own(cx: Context) -> Outco
     let mut sender = cx.sender().await?;
     for (address, number) in [(&one, 1), (&other, 2)] {
         let receipt = sender.send(numbered(address, number)).await?;
+        let matched = receipt.matched;
         check!(
-            (1..=2).contains(&receipt.matched),
-            "an inbox was matched {} times",
-            receipt.matched
+            (1..=2).contains(&matched) || !cx.has(Capability::MatchCount),
+            "an inbox was matched {matched} times"
         );
     }
     expect(&mut mine, 1, "what came to the first inbox").await?;

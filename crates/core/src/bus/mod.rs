@@ -30,9 +30,9 @@ use self::question::Question;
 use self::sending::Sending;
 use self::table::Takes;
 use crate::{
-    BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Ledger, Message,
-    Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime, Stats,
-    Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, ErrorKind,
+    Ledger, Message, Pattern, Queue, QueueInfo, Receipt, SendError, SenderOptions, SharedRuntime,
+    Stats, Subscription, Topic,
 };
 
 /// What an application holds: publish-subscribe, queues and request-reply over any broker.
@@ -356,13 +356,18 @@ impl Bus {
     /// Asks everybody who matches; awaiting the [`Ask`] resolves with the [`Survey`], at once when
     /// everybody has answered or is lost, else at the deadline (30 s unless it says otherwise).
     /// Nobody being there is no error. A responder that shares its requests is asked as one with
-    /// its group: those who are to answer each serve [alone](Serve::alone).
+    /// its group: those who are to answer each serve [alone](Serve::alone). `Unsupported` where
+    /// receipts do not tell how many were asked ([`Capability::MatchCount`]).
     pub fn survey<T>(&self, topic: T, payload: impl Into<Bytes>) -> Ask<Survey>
     where
         T: TryInto<Topic>,
         Error: From<T::Error>,
     {
-        Ask::new(self.question(Takes::Many(survey::UNREAD_MAX), topic, payload))
+        // Whoever does not know how many were asked does not know who is missing.
+        let known = self.capabilities().require(Capability::MatchCount);
+        let topic = known.and_then(|()| topic.try_into().map_err(Error::from));
+        let takes = Takes::Many(survey::UNREAD_MAX);
+        Ask::new(Question::new(self.clone(), takes, topic, payload.into()))
     }
 
     /// Asks for many replies, which come in order and no faster than they are read;
