@@ -163,6 +163,15 @@ pub trait Consume: Send + 'static {
     /// [`next`](Self::next) goes back to the engine. What is handed out can still be settled.
     fn stop(&mut self) -> impl Future<Output = ()> + Send;
 
+    /// What there is to do while nothing is taken in, such as telling the engine that what was
+    /// handed out is still being worked on. It need not end.
+    ///
+    /// # Cancel safety
+    /// Has to be cancel safe, as [`next`](Self::next), which does the same beside its waiting.
+    fn keep(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Sends an answer on behalf of a request that was taken and that nobody answers any more.
     fn answer(&mut self, message: Message) -> impl Future<Output = ()> + Send;
 }
@@ -216,4 +225,6 @@ pub enum Verdict {
     Dropped,
     /// Never handed to the application: to be delivered again, without counting as an attempt.
     Unseen,
+    /// Too late to be handed to the application: it is over.
+    Expired,
 }

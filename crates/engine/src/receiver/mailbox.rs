@@ -6,13 +6,15 @@ use std::task::{Context, Waker};
 
 use posthaste_core::task::remember;
 use posthaste_core::{
-    Ack, Error, ErrorKind, Kind, Message, Outcome, Overflow, Source, Status, Subscription,
+    Ack, Error, ErrorKind, Kind, Message, Outcome, Overflow, SharedRuntime, Source, Status,
+    Subscription,
 };
 
 use crate::{Arrival, Settled, Verdict};
 
 /// The state of a receiver.
 pub(crate) struct Mailbox<T> {
+    runtime: SharedRuntime,
     arrivals: VecDeque<Waiting<T>>,
     /// The bytes of what waits.
     bytes: usize,
@@ -112,7 +114,7 @@ pub(crate) struct Room {
 const BATCH: usize = 64;
 
 impl<T> Mailbox<T> {
-    pub(super) fn new(subscription: &Subscription, holds: bool) -> Self {
+    pub(super) fn new(subscription: &Subscription, holds: bool, runtime: SharedRuntime) -> Self {
         let manual = subscription.ack == Ack::Manual;
         let prefetch = subscription.prefetch.unwrap_or(usize::MAX).max(1);
         let limit = subscription.limit.unwrap_or(u64::MAX);
@@ -126,6 +128,7 @@ impl<T> Mailbox<T> {
             overflow: subscription.overflow,
         };
         Self {
+            runtime,
             arrivals: VecDeque::new(),
             bytes: 0,
             leases: HashMap::new(),
@@ -164,7 +167,14 @@ impl<T> Mailbox<T> {
         if self.left == 0 {
             return Some(Ok(None));
         }
-        if let Some(waiting) = self.pop() {
+        while let Some(waiting) = self.pop() {
+            let deadline = waiting.arrival.message.deadline();
+            if deadline.is_some_and(|deadline| deadline <= self.runtime.now()) {
+                self.due = true;
+                let Arrival { message, attempt, token } = waiting.arrival;
+                self.conclude(message, attempt, token, Verdict::Expired);
+                continue;
+            }
             return Some(Ok(Some(self.hand_out(waiting))));
         }
         if let Some(error) = self.errors.pop_front() {
@@ -240,7 +250,7 @@ impl<T> Mailbox<T> {
     /// Tells the engine what became of a message, and its requester if nobody answers it any more.
     fn conclude(&mut self, message: Message, attempt: u32, token: Option<T>, mut verdict: Verdict) {
         let is_over = match &verdict {
-            Verdict::Ack | Verdict::Taken => false,
+            Verdict::Ack | Verdict::Taken | Verdict::Expired => false,
             // Work that was begun is not begun again for one who may have gone.
             Verdict::Reject { .. } | Verdict::Dropped => true,
             // Another may have it, where the engine can hand it to one.

@@ -21,7 +21,8 @@ impl Engine {
     /// The prefetch, the limit, the policy for a full mailbox and the settling of what is settled
     /// by itself are the receiver's; which of them the engine is told as well is the consumer's.
     pub fn receiver<C: Consume>(&self, subscription: &Subscription, consumer: C) -> BoxReceiver {
-        let mailbox = Mutex::new(Mailbox::new(subscription, C::HOLDS));
+        let runtime = self.runtime.clone();
+        let mailbox = Mutex::new(Mailbox::new(subscription, C::HOLDS, runtime));
         let shared = Arc::new(Shared { mailbox });
         self.runtime.spawn(Box::pin(task::run(Arc::clone(&shared), consumer)));
         Box::new(EngineReceiver { shared })

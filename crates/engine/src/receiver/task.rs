@@ -47,7 +47,11 @@ pub(super) async fn run<C: Consume>(shared: Arc<Shared<C::Token>>, mut consumer:
                 });
             }
             Duty::Wait => {
-                let _due = unless_due(shared, std::future::pending::<()>()).await;
+                let keeping = async {
+                    consumer.keep().await;
+                    std::future::pending::<()>().await;
+                };
+                let _due = unless_due(shared, keeping).await;
             }
             Duty::End => break,
         }
