@@ -15,7 +15,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +24,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use posthaste_conformance::{
     BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, Verdict, run_broker_case,
 };
-use posthaste_core::{BoxFuture, Error, SharedRuntime};
+use posthaste_core::{BoxFuture, Error, Runtime, SharedRuntime};
+use posthaste_smol::Smol;
 
 use crate::executors::{OnSmol, OnTokio};
 use crate::{Missing, Server};
@@ -147,8 +147,9 @@ pub fn main(trials: Trials) -> ExitCode {
 pub fn space() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    // Every hasher of a process has another seed.
-    let random = RandomState::new().build_hasher().finish();
+    let mut random = [0; 8];
+    Smol::global().fill_random(&mut random);
+    let random = u64::from_le_bytes(random);
     format!("kit{:x}.{random:x}.{count}", std::process::id())
 }
 

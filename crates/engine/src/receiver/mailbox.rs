@@ -1,7 +1,7 @@
 //! What has arrived and is not handed out, what is handed out and not settled, and what is settled
 //! and not told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Waker};
 
 use posthaste_core::task::remember;
@@ -18,7 +18,7 @@ pub(crate) struct Mailbox<T> {
     arrivals: VecDeque<Waiting<T>>,
     /// The bytes of what waits.
     bytes: usize,
-    leases: HashMap<u64, Lease<T>>,
+    leases: BTreeMap<u64, Lease<T>>,
     next_tag: u64,
     /// Settled, and to be told to the engine, in order.
     verdicts: Vec<Settled<T>>,
@@ -42,7 +42,7 @@ pub(crate) struct Mailbox<T> {
     missed: u64,
     /// The number of the front of `arrivals`, and where the newest of each key waits.
     first: u64,
-    latest: HashMap<String, u64>,
+    latest: BTreeMap<String, u64>,
     /// The task has stopped taking in.
     stopped: bool,
     /// Who waits for deliveries.
@@ -131,7 +131,7 @@ impl<T> Mailbox<T> {
             runtime,
             arrivals: VecDeque::new(),
             bytes: 0,
-            leases: HashMap::new(),
+            leases: BTreeMap::new(),
             next_tag: 0,
             verdicts: Vec::new(),
             answers: Vec::new(),
@@ -145,7 +145,7 @@ impl<T> Mailbox<T> {
             failure: None,
             missed: 0,
             first: 0,
-            latest: HashMap::new(),
+            latest: BTreeMap::new(),
             stopped: false,
             receiver: None,
             settler: None,

@@ -1,0 +1,181 @@
+//! Publishing: to subjects, which confirm nothing, and to streams, which do.
+
+use std::sync::Arc;
+
+use async_compat::Compat;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use posthaste_core::{Error, ErrorKind, Message, Overflow, Topic};
+use posthaste_engine::{Confirmation, Confirmed, Publish};
+
+use crate::broker::Link;
+use crate::messages;
+use crate::names;
+use crate::streams::{Entry, api_error};
+
+/// What it takes to say that a core subject has a message: it is on its way.
+const SENT: Confirmed = Confirmed { matched: 0, level: posthaste_core::Level::Sent, nodes: 0 };
+
+/// How a sender's messages go out.
+pub(crate) struct Publisher {
+    link: Arc<Link>,
+    /// Something was handed to the client and may still be in its buffer.
+    unflushed: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link, unflushed: false }
+    }
+}
+
+impl Publish for Publisher {
+    async fn publish(&mut self, message: &Message) -> Result<Confirmation, Error> {
+        if message.is_to_queue() {
+            let ack = Compat::new(self.link.send_to_queue(message)).await?;
+            return Ok(Confirmation::Later(Box::pin(Compat::new(ack.confirmed()))));
+        }
+        self.unflushed = true;
+        Compat::new(self.link.publish(message)).await?;
+        Ok(Confirmation::Now(SENT))
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.unflushed) {
+            return Ok(());
+        }
+        Compat::new(self.link.flush()).await
+    }
+}
+
+/// What is awaited of a message to a queue.
+pub(crate) struct Awaited {
+    ack: PublishAckFuture,
+    queue: Topic,
+    entry: Arc<Entry>,
+}
+
+impl Awaited {
+    pub(crate) async fn confirmed(self) -> Result<Confirmed, Error> {
+        let Self { ack, queue, entry } = self;
+        match ack.await {
+            Ok(_) => Ok(entry.confirmed()),
+            Err(error) if is_full(&error) && entry.overflow() == Overflow::DropNewest => {
+                Ok(Confirmed { matched: 0, ..entry.confirmed() })
+            }
+            Err(error) => Err(refusal(&error, &queue)),
+        }
+    }
+}
+
+impl Link {
+    /// Publishes to a subject.
+    pub(crate) async fn publish(&self, message: &Message) -> Result<(), Error> {
+        self.up().await?;
+        let (subject, reply) = messages::subjects(message)?;
+        let headers = messages::headers(message, &**self.runtime());
+        self.check_size(message, headers.as_ref())?;
+        let (client, payload) = (self.client(), message.payload().clone());
+        let published = match (reply, headers) {
+            (None, None) => client.publish(subject, payload).await,
+            (None, Some(headers)) => client.publish_with_headers(subject, headers, payload).await,
+            (Some(reply), None) => client.publish_with_reply(subject, reply, payload).await,
+            (Some(reply), Some(headers)) => {
+                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
+        };
+        published.map_err(|error| {
+            Error::new(ErrorKind::Disconnected, format!("NATS did not take the message: {error}"))
+        })
+    }
+
+    /// Lets what was published go out.
+    pub(crate) async fn flush(&self) -> Result<(), Error> {
+        self.client().flush().await.map_err(|error| {
+            let text = format!("the connection to NATS was lost before this went out: {error}");
+            Error::new(ErrorKind::Unknown, text)
+        })
+    }
+
+    /// Hands a message to the stream of its queue.
+    pub(crate) async fn send_to_queue(&self, message: &Message) -> Result<Awaited, Error> {
+        self.send_into(&message.topic(), message).await
+    }
+
+    /// Hands a message to the stream of a queue.
+    pub(crate) async fn send_into(
+        &self,
+        queue: &Topic,
+        message: &Message,
+    ) -> Result<Awaited, Error> {
+        self.up().await?;
+        let entry = self.entry(queue).await?;
+        let headers = messages::headers(message, &**self.runtime());
+        self.check_size(message, headers.as_ref())?;
+        let mut publish = PublishMessage::build().payload(message.payload().clone());
+        if let Some(headers) = headers {
+            publish = publish.headers(headers);
+        }
+        if let Some(id) = message.id().filter(|_| entry.deduplicates()) {
+            publish = publish.message_id(id);
+        }
+        let ack = self.jetstream().send_publish(names::queue_subject(queue), publish).await;
+        let ack = ack.map_err(|error| refusal(&error, queue))?;
+        Ok(Awaited { ack, queue: queue.clone(), entry })
+    }
+
+    /// The server cuts off who sends what it does not take.
+    fn check_size(
+        &self,
+        message: &Message,
+        headers: Option<&async_nats::HeaderMap>,
+    ) -> Result<(), Error> {
+        let headers = headers.map_or(0, |headers| {
+            let pairs = headers.iter().flat_map(|(name, values)| {
+                values
+                    .iter()
+                    .map(move |value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4)
+            });
+            pairs.sum::<usize>() + 12
+        });
+        let (size, most) = (message.payload().len() + headers, self.client().max_payload());
+        if size <= most {
+            return Ok(());
+        }
+        let text = format!(
+            "this NATS server takes messages of at most {most} bytes with their headers, this has \
+             {size}; raise its max_payload or send it in pieces"
+        );
+        Err(Error::new(ErrorKind::TooLarge, text))
+    }
+}
+
+/// The stream has as much as it may have.
+fn is_full(error: &PublishError) -> bool {
+    let source = std::error::Error::source(error);
+    let of = source.and_then(|error| error.downcast_ref::<async_nats::jetstream::Error>());
+    of.is_some_and(|error| error.to_string().contains("maximum"))
+}
+
+/// Why a message comes back.
+fn refusal(error: &PublishError, queue: &Topic) -> Error {
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => {
+            let text = format!("there is no queue {queue}; declare it, or open a sender for it");
+            Error::new(ErrorKind::NotFound, text)
+        }
+        PublishErrorKind::MaxPayloadExceeded => {
+            Error::new(ErrorKind::TooLarge, "the NATS server does not take messages of this size")
+        }
+        _ if is_full(error) => {
+            let text = format!("the queue {queue} is full; take messages out of it, or send later");
+            Error::new(ErrorKind::Full, text)
+        }
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+            let text =
+                format!("NATS did not say in time whether the queue {queue} has the message");
+            Error::new(ErrorKind::Unknown, text)
+        }
+        _ => api_error(error),
+    }
+}

@@ -1,0 +1,136 @@
+//! Subscribing to subjects: topics, groups and inboxes.
+
+use std::sync::Arc;
+
+use async_compat::Compat;
+use async_nats::Subscriber;
+use futures::StreamExt;
+use futures::future::{Either, select};
+use posthaste_core::{Error, ErrorKind, Message, Pattern, Status};
+use posthaste_engine::{Arrival, Consume, Settled};
+use tokio::sync::watch;
+
+use crate::broker::Link;
+use crate::events::Condition;
+use crate::messages;
+
+/// How the messages of a subject come in.
+pub(crate) struct Subscribed {
+    link: Arc<Link>,
+    subscriber: Subscriber,
+    watch: watch::Receiver<Condition>,
+    losses: u64,
+    /// What may come; an inbox takes whatever answers come.
+    pattern: Option<Pattern>,
+}
+
+impl Subscribed {
+    /// Subscribes; it is live once this resolves.
+    pub(crate) async fn open(
+        link: Arc<Link>,
+        subject: String,
+        group: Option<String>,
+        pattern: Option<Pattern>,
+    ) -> Result<Self, Error> {
+        Compat::new(async {
+            link.up().await?;
+            let mut watch = link.events().watch();
+            let losses = watch.borrow_and_update().losses;
+            let subscriber = match group {
+                None => link.client().subscribe(subject).await,
+                Some(group) => link.client().queue_subscribe(subject, group).await,
+            };
+            let subscriber = subscriber.map_err(|error| {
+                let text = format!("NATS did not take the subscription: {error}");
+                Error::new(ErrorKind::InvalidTopic, text)
+            })?;
+            link.round_trip().await?;
+            Ok(Self { link: Arc::clone(&link), subscriber, watch, losses, pattern })
+        })
+        .await
+    }
+
+    fn read(&self, message: &async_nats::Message) -> Option<Result<Message, Error>> {
+        let runtime = &**self.link.runtime();
+        let Some(pattern) = &self.pattern else { return messages::from_inbox(message, runtime) };
+        let wild = matches!(pattern.words().next(), Some("*" | ">"));
+        if wild && (message.subject.starts_with('$') || message.subject.starts_with("_INBOX.")) {
+            return None;
+        }
+        let message = messages::from_topic(message, runtime)?;
+        match &message {
+            Ok(this) if !pattern.matches(&this.topic()) => None,
+            _ => Some(message),
+        }
+    }
+}
+
+impl Consume for Subscribed {
+    type Token = ();
+
+    // Core NATS holds nothing: what is not read is dropped by the client, or by the server together
+    // with the connection.
+    const HOLDS: bool = false;
+
+    async fn next(&mut self) -> Result<Option<Arrival<()>>, Error> {
+        loop {
+            let event = {
+                let changed = std::pin::pin!(self.watch.changed());
+                match select(self.subscriber.next(), changed).await {
+                    Either::Left((message, _)) => Ok(message),
+                    Either::Right((changed, _)) => Err(changed.is_ok()),
+                }
+            };
+            let message = match event {
+                Ok(Some(message)) => message,
+                Ok(None) | Err(false) => return Ok(None),
+                Err(true) => {
+                    let losses = self.watch.borrow_and_update().losses;
+                    if std::mem::replace(&mut self.losses, losses) != losses {
+                        return Err(missed());
+                    }
+                    continue;
+                }
+            };
+            // What nobody can read is over for NATS.
+            if let Some(Ok(message)) = self.read(&message) {
+                return Ok(Some(Arrival { message, attempt: 1, token: None }));
+            }
+        }
+    }
+
+    async fn settle(&mut self, _settled: Vec<Settled<()>>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn stop(&mut self) {
+        // A connection that is gone has no subscriptions.
+        if Compat::new(self.subscriber.drain()).await.is_err() {
+            return;
+        }
+        while let Some(message) = Compat::new(self.subscriber.next()).await {
+            // Events that were on their way are missed, as by any subscription that ends; whoever
+            // asks is told.
+            let nobody = self.read(&message).and_then(Result::ok).and_then(|request| {
+                request.status_reply(Status::NoResponders, "who was to answer has gone; ask again")
+            });
+            if let Some(nobody) = nobody {
+                self.answer(nobody).await;
+            }
+        }
+    }
+
+    async fn answer(&mut self, message: Message) {
+        // Should this fail, the requester waits until its deadline.
+        let _ = Compat::new(async {
+            self.link.publish(&message).await?;
+            self.link.flush().await
+        })
+        .await;
+    }
+}
+
+fn missed() -> Error {
+    let text = "the connection to NATS was lost, and what was published meanwhile was missed";
+    Error::new(ErrorKind::SessionLost, text)
+}
