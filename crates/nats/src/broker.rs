@@ -76,13 +76,17 @@ impl Nats {
         let target = Target::parse(url.as_ref(), options)?;
         let options = target.options.clone();
         let events = Events::new();
-        let client = Compat::new(connect(&runtime, target, &events)).await?;
-        let jetstream = ContextBuilder::new()
-            .timeout(ANSWER_WITHIN)
-            .ack_timeout(ANSWER_WITHIN)
-            .max_ack_inflight(UNCONFIRMED_MAX)
-            .backpressure_on_inflight(true)
-            .build(client.clone());
+        let (client, jetstream) = Compat::new(async {
+            let client = connect(&runtime, target, &events).await?;
+            let jetstream = ContextBuilder::new()
+                .timeout(ANSWER_WITHIN)
+                .ack_timeout(ANSWER_WITHIN)
+                .max_ack_inflight(UNCONFIRMED_MAX)
+                .backpressure_on_inflight(true)
+                .build(client.clone());
+            Ok::<_, Error>((client, jetstream))
+        })
+        .await?;
         let engine = Engine::new(runtime, card(&options));
         let queues = Mutex::default();
         Ok(Self(Arc::new(Link { engine, client, jetstream, options, events, queues })))

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
+use futures::future::join_all;
 use posthaste_core::{Death, Error, ErrorKind, Message, Topic};
 use posthaste_engine::Verdict;
 
@@ -81,10 +82,6 @@ impl Link {
         leased: &Leased,
     ) -> Result<(), Error> {
         let (after, why) = match verdict {
-            Verdict::Release | Verdict::Unseen => {
-                self.give_back_unseen(queue, leased).await;
-                return Ok(());
-            }
             Verdict::Reject { why } => {
                 return self.bury(queue, entry, message, attempt, &why, leased).await;
             }
@@ -99,20 +96,13 @@ impl Link {
     }
 
     /// Gives a delivery back, to be delivered again after a while.
-    async fn refuse(&self, leased: &Leased, after: Duration) {
+    pub(crate) async fn refuse(&self, leased: &Leased, after: Duration) {
         // Longer than anything lives.
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX).min(1 << 62);
         match nanos {
             0 => self.tell(leased, "-NAK").await,
             nanos => self.tell(leased, &format!(r#"-NAK {{"delay":{nanos}}}"#)).await,
         }
-    }
-
-    /// Gives a delivery back that does not count.
-    pub(crate) async fn give_back_unseen(&self, queue: &Topic, leased: &Leased) {
-        // Should the note not be taken, the delivery counts: better too many than too few.
-        let _ = self.note_uncounted(queue, leased).await;
-        self.refuse(leased, Duration::ZERO).await;
     }
 
     /// Puts a message where dead letters go, and then takes it from where it died. Where it cannot
@@ -172,6 +162,17 @@ impl Link {
             }
         }
         leased
+    }
+
+    /// Notes that deliveries do not count, which are to be given back.
+    pub(crate) async fn note_all_uncounted(
+        &self,
+        queue: &Topic,
+        leased: impl IntoIterator<Item = &Leased>,
+    ) {
+        let notes = leased.into_iter().map(|leased| self.note_uncounted(queue, leased));
+        // Should a note not be taken, the delivery counts: better too many than too few.
+        let _ = join_all(notes).await;
     }
 
     async fn note_uncounted(&self, queue: &Topic, leased: &Leased) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_compat::Compat;
 use async_nats::{StatusCode, Subscriber};
@@ -251,16 +252,31 @@ impl Consuming {
             }
         }
         let (link, queue, entry) = (&self.link, &self.queue, &self.entry);
-        let slow = slow.into_iter().map(|(message, attempt, leased, verdict)| async move {
-            link.give_back(queue, entry, &message, attempt, verdict, &leased).await
-        });
-        let failed = join_all(slow).await.into_iter().find_map(Result::err);
+        let uncounted = slow.iter().filter(|(.., verdict)| !counts(verdict));
+        link.note_all_uncounted(queue, uncounted.map(|(_, _, leased, _)| leased)).await;
+        let mut failed = None;
+        // In order, because what is given back comes again in the order in which that is heard.
+        for (message, attempt, leased, verdict) in slow {
+            let given = match counts(&verdict) {
+                true => link.give_back(queue, entry, &message, attempt, verdict, &leased).await,
+                false => {
+                    link.refuse(&leased, Duration::ZERO).await;
+                    Ok(())
+                }
+            };
+            failed = failed.or(given.err());
+        }
         if let Some(last) = last {
             // They are taken in in order, so what is said of the last holds for all.
             self.link.acknowledge_surely(&self.queue, &last).await?;
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// Whether a delivery that comes again counts as an attempt.
+fn counts(verdict: &Verdict) -> bool {
+    !matches!(verdict, Verdict::Release | Verdict::Unseen)
 }
 
 enum Event {
@@ -290,11 +306,12 @@ impl Consume for Consuming {
                 }
             }
             let (link, queue) = (&self.link, &self.queue);
-            let unseen = unseen.iter().filter_map(Leased::of).map(|leased| async move {
-                let leased = link.counted(queue, leased).await;
-                link.give_back_unseen(queue, &leased).await;
-            });
-            join_all(unseen).await;
+            let leased = unseen.iter().filter_map(Leased::of);
+            let leased = join_all(leased.map(|leased| link.counted(queue, leased))).await;
+            link.note_all_uncounted(queue, &leased).await;
+            for leased in &leased {
+                link.refuse(leased, Duration::ZERO).await;
+            }
         })
         .await;
     }

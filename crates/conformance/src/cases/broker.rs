@@ -160,7 +160,13 @@ pub(crate) async fn b2_a_subscription_sees_nothing_from_before(cx: Context) -> O
     cx.check_matched(receipt.matched, 0, "subscriptions before there is one")?;
     let mut subscriber = cx.subscriber("news").await?;
     sender.send(numbered(&topic, 2)).await?;
-    expect(&mut subscriber, 2, "the first message of a new subscription").await
+    let mut first = number_of(&next(&mut subscriber).await?)?;
+    // What no broker has confirmed may still have been on its way.
+    if first == 1 && receipt.level == Level::Sent {
+        first = number_of(&next(&mut subscriber).await?)?;
+    }
+    check_eq!(first, 2, "the first message of a new subscription");
+    Ok(())
 }
 
 pub(crate) async fn b2_a_queue_holds_while_nobody_listens(cx: Context) -> Outcome {

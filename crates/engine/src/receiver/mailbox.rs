@@ -341,7 +341,7 @@ impl<T> Mailbox<T> {
 
     /// Takes an arrival in, or what happens at the bound happens.
     pub(super) fn put(&mut self, arrival: Arrival<T>) {
-        if self.closed {
+        if self.closed || self.ended {
             let Arrival { message, attempt, token } = arrival;
             return self.conclude(message, attempt, token, Verdict::Unseen);
         }
