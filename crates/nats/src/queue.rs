@@ -299,6 +299,15 @@ impl Consume for Consuming {
     async fn stop(&mut self) {
         Compat::new(async {
             let mut unseen: Vec<_> = self.current.take().into_iter().collect();
+            // What is on its way comes before the answer, and is not lost when the client drops
+            // what it has for a subscription that ends.
+            let echo = self.link.round_trip();
+            let mut echo = std::pin::pin!(echo);
+            while let Either::Left((Some(message), _)) =
+                select(self.subscriber.next(), echo.as_mut()).await
+            {
+                unseen.push(message);
+            }
             // A connection that is gone gives everything back by itself.
             if self.subscriber.drain().await.is_ok() {
                 while let Some(message) = self.subscriber.next().await {

@@ -205,8 +205,7 @@ impl<T> Mailbox<T> {
         if self.left == 0 {
             self.close();
         }
-        let is_leased = self.rules.manual || self.is_answered(&message);
-        if !is_leased {
+        if !self.rules.manual {
             if let Some(token) = token {
                 self.due = true;
                 let message = message.clone();
@@ -297,15 +296,18 @@ impl<T> Mailbox<T> {
     /// What the task is to do next.
     pub(super) fn duty(&mut self) -> Duty<T> {
         self.due = false;
+        // First, so that nothing of what is given back comes again to here.
+        if (self.closed || self.ended) && !self.stopped {
+            return Duty::Stop;
+        }
         if !self.verdicts.is_empty() || !self.answers.is_empty() {
             self.telling = true;
             let (verdicts, answers) = (&mut self.verdicts, &mut self.answers);
             return Duty::Tell(std::mem::take(verdicts), std::mem::take(answers));
         }
         if !self.stopped {
-            return match self.closed || self.ended {
-                true => Duty::Stop,
-                false if self.has_room() => Duty::Take(self.room()),
+            return match self.has_room() {
+                true => Duty::Take(self.room()),
                 false => Duty::Wait,
             };
         }
