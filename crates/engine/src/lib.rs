@@ -21,6 +21,7 @@
 //! engines, so that a program of another kind reads them as its own.
 
 mod books;
+mod drain;
 pub mod properties;
 mod receiver;
 mod sender;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use posthaste_core::{BoxFuture, Capabilities, Error, Level, Message, Sends, SharedRuntime};
 
 use crate::books::Books;
+use crate::drain::Handles;
 
 /// What the handles of one client share: the runtime, the capability card and the books.
 #[derive(Clone)]
@@ -39,13 +41,14 @@ pub struct Engine {
     runtime: SharedRuntime,
     card: Arc<Capabilities>,
     books: Arc<Books>,
+    handles: Arc<Handles>,
 }
 
 impl Engine {
     /// What the handles of a client with this card share.
     #[must_use]
     pub fn new(runtime: SharedRuntime, card: Capabilities) -> Self {
-        Self { runtime, card: Arc::new(card), books: Arc::default() }
+        Self { runtime, card: Arc::new(card), books: Arc::default(), handles: Arc::default() }
     }
 
     /// The runtime.

@@ -243,7 +243,12 @@ fn card(options: &NatsOptions) -> Capabilities {
             Capability::Deduplication,
             Capability::QueueDepth,
         ])
-        .emulated(&[Capability::Deadlines, Capability::DeadLetters, Capability::Overflow]);
+        .emulated(&[
+            Capability::Deadlines,
+            Capability::DeadLetters,
+            Capability::Overflow,
+            Capability::Drain,
+        ]);
     match options.memory {
         true => card,
         false => card.native(&[Capability::Durability]),
@@ -301,8 +306,8 @@ impl Broker for Nats {
         Err(Error::unsupported(Capability::Inspection, "NATS"))
     }
 
-    async fn drain(&self, _within: Duration) -> Result<DrainReport, Error> {
-        Err(Error::unsupported(Capability::Drain, "NATS"))
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.0.engine.drain(within).await
     }
 
     fn sends(&self) -> Option<Sends> {

@@ -8,6 +8,7 @@ use posthaste_core::transport::Endpoint;
 use posthaste_core::{BoxFuture, Bus, Capability, Error, ErrorKind, SharedRuntime};
 use posthaste_link::{Reconnect, Remote, RemoteOptions};
 
+use crate::engine::Terms;
 use crate::url::Transports;
 
 /// Connects to the broker that `url` names; awaiting the answer gives a [`Bus`].
@@ -17,6 +18,7 @@ use crate::url::Transports;
 /// | `memory:` | a new one in this process; clone the bus to share it |
 /// | `tcp://HOST:PORT` | one behind a TCP connection |
 /// | `unix:/PATH`, `unix:///PATH` | one behind a Unix socket |
+/// | `nats://HOST:PORT` | a NATS server, with the feature `nats`; see the crate `posthaste-nats` |
 /// | `URL,URL,...` | whichever of these can be had; they stand in for each other |
 ///
 /// ```
@@ -44,7 +46,8 @@ pub fn connect(runtime: impl Into<SharedRuntime>, url: impl AsRef<str>) -> Conne
         runtime: runtime.into(),
         endpoints: crate::endpoints(url.as_ref()),
         needs: Vec::new(),
-        options: RemoteOptions::default(),
+        connect_timeout: Duration::from_secs(5),
+        reconnect: Reconnect::default(),
     }
 }
 
@@ -54,21 +57,22 @@ pub struct Connect {
     runtime: SharedRuntime,
     endpoints: Result<Vec<Endpoint>, Error>,
     needs: Vec<Capability>,
-    options: RemoteOptions,
+    connect_timeout: Duration,
+    reconnect: Reconnect,
 }
 
 impl Connect {
     /// How long the first connection may take, attempts that were refused included (5 s unless
     /// told otherwise). A broker in this process takes none.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.options = self.options.connect_timeout(time);
+        self.connect_timeout = time;
         self
     }
 
     /// What happens when the connection is lost later on: for ever, for a while, or no
     /// reconnection.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
-        self.options = self.options.reconnect(reconnect);
+        self.reconnect = reconnect;
         self
     }
 
@@ -83,11 +87,18 @@ impl Connect {
         let first = endpoints
             .next()
             .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "there is no URL"))?;
+        let (connect_timeout, reconnect) = (self.connect_timeout, self.reconnect);
         let bus = match crate::url::in_process(&runtime, &first) {
             Some(broker) => Bus::with_runtime(broker, runtime),
+            None if crate::url::is_engine(&first) => {
+                let terms = Terms { runtime: runtime.clone(), connect_timeout, reconnect };
+                Bus::with_runtime(terms.connect(&first).await?, runtime)
+            }
             None => {
                 let transport = Transports::new(runtime.clone());
-                let options = endpoints.fold(self.options, RemoteOptions::fallback);
+                let options = RemoteOptions::default();
+                let options = options.connect_timeout(connect_timeout).reconnect(reconnect);
+                let options = endpoints.fold(options, RemoteOptions::fallback);
                 let connecting = Remote::connect(runtime.clone(), transport, first, options);
                 Bus::with_runtime(connecting.await?, runtime)
             }
@@ -109,8 +120,12 @@ impl IntoFuture for Connect {
 
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An engine's URL may have a password in it.
+        let schemes = |all: &Vec<Endpoint>| -> Vec<String> {
+            all.iter().map(|endpoint| endpoint.scheme().to_owned()).collect()
+        };
         f.debug_struct("Connect")
-            .field("endpoints", &self.endpoints)
+            .field("schemes", &self.endpoints.as_ref().map(schemes))
             .field("needs", &self.needs)
             .finish_non_exhaustive()
     }

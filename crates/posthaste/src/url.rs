@@ -15,6 +15,8 @@ const KNOWN: &[&str] = &[
     "tcp://HOST:PORT",
     #[cfg(all(unix, feature = "unix"))]
     "unix:/PATH",
+    #[cfg(feature = "nats")]
+    "nats://HOST:PORT",
 ];
 
 /// Reads a URL whose scheme this build knows.
@@ -64,6 +66,12 @@ pub fn endpoints(urls: &str) -> Result<Vec<Endpoint>, Error> {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
             "memory: is a broker of its own in this process; name it alone, without others",
+        ));
+    }
+    if endpoints.len() > 1 && endpoints.iter().any(is_engine) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "an engine stands in for no other broker; name it alone, with all of its hosts in one URL",
         ));
     }
     Ok(endpoints)
@@ -116,6 +124,14 @@ pub fn transport(
             ErrorKind::InvalidArgument,
             "memory: is inside one process; nobody can connect to it",
         )),
+        _ if is_engine(endpoint) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "{}: is an engine that others connect to as it is; to have it behind a socket of \
+                 Posthaste's, serve its broker there",
+                endpoint.scheme()
+            ),
+        )),
         _ => Err(unknown(endpoint)),
     }
 }
@@ -145,6 +161,11 @@ impl Transport for Transports {
     async fn bind(&self, at: &Endpoint) -> io::Result<BoxListener> {
         self.of(at)?.bind(at).await
     }
+}
+
+/// Whether another engine than Posthaste's is behind an endpoint.
+pub(crate) fn is_engine(endpoint: &Endpoint) -> bool {
+    is_known(endpoint.scheme()) && !matches!(endpoint.scheme(), "memory" | "tcp" | "unix")
 }
 
 /// A new broker in this process, if that is what the endpoint names.

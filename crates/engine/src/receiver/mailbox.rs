@@ -49,6 +49,8 @@ pub(crate) struct Mailbox<T> {
     pub(super) receiver: Option<Waker>,
     /// Who waits for settlements.
     pub(super) settler: Option<Waker>,
+    /// Who waits for the end of everything.
+    pub(super) drainer: Option<Waker>,
     /// The task, while it has nothing to do but to wait for arrivals.
     pub(super) task: Option<Waker>,
     /// Something has changed for whom a waker waits.
@@ -149,6 +151,7 @@ impl<T> Mailbox<T> {
             stopped: false,
             receiver: None,
             settler: None,
+            drainer: None,
             task: None,
             arrived: false,
             told: false,
@@ -234,7 +237,8 @@ impl<T> Mailbox<T> {
 
     pub(super) fn settle(&mut self, tag: u64, outcome: Outcome<'_>) {
         let Some(Lease { message, attempt, token }) = self.leases.remove(&tag) else { return };
-        self.due = true;
+        // Somebody may wait for nothing to be handed out any more.
+        (self.due, self.told) = (true, true);
         let verdict = match outcome {
             Outcome::Ack => Verdict::Ack,
             Outcome::Taken => Verdict::Taken,
@@ -278,9 +282,10 @@ impl<T> Mailbox<T> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Wants nothing more; what was not handed out goes back.
-    pub(super) fn close(&mut self) {
+    /// Wants nothing more; what was not handed out goes back, and this is how much.
+    pub(super) fn close(&mut self) -> u64 {
         self.due = true;
+        let unseen = self.arrivals.len() as u64;
         self.closed = true;
         self.bytes = 0;
         self.latest.clear();
@@ -289,6 +294,12 @@ impl<T> Mailbox<T> {
         {
             self.conclude(message, attempt, token, Verdict::Unseen);
         }
+        unseen
+    }
+
+    /// How many are handed out and not settled.
+    pub(super) fn leased(&self) -> u64 {
+        self.leases.len() as u64
     }
 
     // ---- The task's side
@@ -447,7 +458,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Who has to be woken for what has changed.
-    pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 3] {
+    pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 4] {
         let receiver =
             self.arrived && (!self.arrivals.is_empty() || self.ended || !self.errors.is_empty());
         self.arrived = false;
@@ -455,6 +466,7 @@ impl<T> Mailbox<T> {
         [
             if receiver { self.receiver.take() } else { None },
             if told { self.settler.take() } else { None },
+            if told { self.drainer.take() } else { None },
             if self.due { self.task.take() } else { None },
         ]
     }

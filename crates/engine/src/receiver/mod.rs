@@ -12,6 +12,7 @@ use posthaste_core::task::{lock, remember};
 use posthaste_core::{BoxReceiver, Delivery, Error, Outcome, Receiver, Settle, Subscription};
 
 use self::mailbox::{Mailbox, Next};
+use crate::drain::Drains;
 use crate::{Consume, Engine};
 
 impl Engine {
@@ -24,6 +25,7 @@ impl Engine {
         let runtime = self.runtime.clone();
         let mailbox = Mutex::new(Mailbox::new(subscription, C::HOLDS, runtime));
         let shared = Arc::new(Shared { mailbox });
+        self.handles.add(&shared);
         self.runtime.spawn(Box::pin(task::run(Arc::clone(&shared), consumer)));
         Box::new(EngineReceiver { shared })
     }
@@ -39,12 +41,35 @@ impl<T> Shared<T> {
     fn with<R>(&self, change: impl FnOnce(&mut Mailbox<T>) -> R) -> R {
         let mut mailbox = lock(&self.mailbox);
         let changed = change(&mut mailbox);
-        let wakers: [Option<Waker>; 3] = mailbox.due_wakers();
+        let wakers: [Option<Waker>; 4] = mailbox.due_wakers();
         drop(mailbox);
         for waker in wakers.into_iter().flatten() {
             waker.wake();
         }
         changed
+    }
+}
+
+impl<T: Send> Drains for Shared<T> {
+    fn begin(&self) -> (u64, u64) {
+        self.with(|mailbox| {
+            let leased = mailbox.leased();
+            (mailbox.close(), leased)
+        })
+    }
+
+    fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|mailbox| {
+            if mailbox.is_settled() && mailbox.leased() == 0 {
+                return Poll::Ready(());
+            }
+            remember(&mut mailbox.drainer, cx);
+            Poll::Pending
+        })
+    }
+
+    fn leased(&self) -> u64 {
+        lock(&self.mailbox).leased()
     }
 }
 

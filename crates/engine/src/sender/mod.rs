@@ -15,6 +15,7 @@ use posthaste_core::{
 
 use self::window::Window;
 use crate::books::Books;
+use crate::drain::Drains;
 use crate::{Engine, Publish};
 
 impl Engine {
@@ -24,6 +25,7 @@ impl Engine {
         let window = Window::new(options);
         let shared =
             Arc::new(Shared { window: Mutex::new(window), books: Arc::clone(&self.books) });
+        self.handles.add(&shared);
         self.runtime.spawn(Box::pin(task::run(Arc::clone(&shared), publisher)));
         Box::new(EngineSender { shared, card: Arc::clone(&self.card), closed: false })
     }
@@ -46,6 +48,27 @@ impl Shared {
             waker.wake();
         }
         changed
+    }
+}
+
+impl Drains for Shared {
+    fn begin(&self) -> (u64, u64) {
+        self.with(|window| window.draining = true);
+        (0, 0)
+    }
+
+    fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|window| {
+            if window.is_decided(Seq::new(u64::MAX)) {
+                return Poll::Ready(());
+            }
+            remember(&mut window.drainer, cx);
+            Poll::Pending
+        })
+    }
+
+    fn leased(&self) -> u64 {
+        0
     }
 }
 

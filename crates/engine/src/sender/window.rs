@@ -23,12 +23,16 @@ pub(crate) struct Window {
     returned: VecDeque<Returned>,
     /// The sender is gone, or takes nothing any more.
     pub(super) closed: bool,
+    /// The client takes nothing any more.
+    pub(super) draining: bool,
     /// Why the task ended before its time.
     failed: Option<Error>,
     /// Who waits for room.
     pub(super) sender: Option<Waker>,
     /// Who waits for outcomes.
     pub(super) flusher: Option<Waker>,
+    /// Who waits for the end of everything.
+    pub(super) drainer: Option<Waker>,
     /// The task, while it waits for messages.
     pub(super) task: Option<Waker>,
     /// Outcomes came in since wakers were looked at.
@@ -54,9 +58,11 @@ impl Window {
             receipt: Receipt::empty(Seq::default()),
             returned: VecDeque::new(),
             closed: false,
+            draining: false,
             failed: None,
             sender: None,
             flusher: None,
+            drainer: None,
             task: None,
             decided: false,
         }
@@ -64,7 +70,8 @@ impl Window {
 
     /// Why nothing is taken any more, if the task has ended.
     pub(super) fn failure(&self) -> Option<Error> {
-        self.failed.clone()
+        let closed = || self.draining.then(|| Error::closed("the client, which drains,"));
+        self.failed.clone().or_else(closed)
     }
 
     /// Whether a message of this size finds room; a larger one does when nothing else waits.
@@ -160,11 +167,11 @@ impl Window {
     }
 
     /// Who has to be woken for what has changed.
-    pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 3] {
+    pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 4] {
         let task = self.is_due().then(|| self.task.take()).flatten();
         match std::mem::take(&mut self.decided) {
-            true => [task, self.sender.take(), self.flusher.take()],
-            false => [task, None, None],
+            true => [task, self.sender.take(), self.flusher.take(), self.drainer.take()],
+            false => [task, None, None, None],
         }
     }
 }

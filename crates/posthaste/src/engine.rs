@@ -1,0 +1,46 @@
+//! Engines that are somebody else's, behind URLs of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste_core::transport::Endpoint;
+use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
+use posthaste_link::Reconnect;
+
+/// How to connect to an engine, whichever it is.
+#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "this build knows no engine"))]
+pub(crate) struct Terms {
+    pub(crate) runtime: SharedRuntime,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect: Reconnect,
+}
+
+impl Terms {
+    /// How long a lost connection is tried again; `None` is for ever.
+    #[cfg(feature = "nats")]
+    fn patience(&self) -> Option<Duration> {
+        match self.reconnect {
+            Reconnect::Never => Some(Duration::ZERO),
+            Reconnect::For(time) => Some(time),
+            Reconnect::Forever => None,
+        }
+    }
+
+    /// Connects to the engine that an endpoint names.
+    pub(crate) async fn connect(self, endpoint: &Endpoint) -> Result<Arc<dyn Broker>, Error> {
+        match endpoint.scheme() {
+            #[cfg(feature = "nats")]
+            "nats" => {
+                let options = posthaste_nats::NatsOptions::new()
+                    .connect_timeout(self.connect_timeout)
+                    .reconnect(self.patience());
+                let url = endpoint.to_string();
+                Ok(Arc::new(posthaste_nats::Nats::connect_with(self.runtime, url, options).await?))
+            }
+            scheme => {
+                let text = format!("this build knows no engine behind {scheme}: URLs");
+                Err(Error::new(ErrorKind::InvalidArgument, text))
+            }
+        }
+    }
+}
