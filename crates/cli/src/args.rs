@@ -17,7 +17,8 @@ use crate::{duration, exit};
 pub(crate) const DEFAULT_URL: &str = "tcp://127.0.0.1:7411";
 
 const TIMES: &str = "Times are written 500ms, 2s, 1m, 1h. URLs are tcp://HOST:PORT, unix:/PATH, \
-    and memory: for a broker inside the command itself.\n\
+    memory: for a broker inside the command itself, and those of other engines that this build \
+    knows, such as nats://HOST:PORT.\n\
     Exit codes: 0 done; 1 failed or not confirmed; 2 wrong usage or URL; 3 a message matched \
     nobody (--require-match); 4 too few messages or no reply in time; 5 no responders.";
 

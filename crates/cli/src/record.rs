@@ -132,9 +132,9 @@ pub(crate) fn queue_lines(info: &QueueInfo) -> String {
     let dead_letter = settings.dead_letter.as_ref().map(|queue| format!("to {queue}"));
     let lines = [
         ("name", info.name.to_string()),
-        ("messages", format!("{} of {}", info.messages, settings.capacity_messages)),
+        ("messages", of(info.messages, settings.capacity_messages)),
         ("unsettled", info.unsettled.to_string()),
-        ("bytes", format!("{} of {}", info.bytes, settings.capacity_bytes)),
+        ("bytes", of(info.bytes, settings.capacity_bytes)),
         ("consumers", info.consumers.to_string()),
         ("durable", yes_or_no(settings.durable).to_owned()),
         ("keyed", yes_or_no(settings.keyed).to_owned()),
@@ -167,4 +167,12 @@ fn time_or(time: Duration, off: &str) -> String {
 
 fn yes_or_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
+}
+
+/// How much there is of how much there may be, where that is bounded.
+fn of(count: u64, capacity: usize) -> String {
+    match capacity {
+        usize::MAX => count.to_string(),
+        capacity => format!("{count} of {capacity}"),
+    }
 }

@@ -1,6 +1,7 @@
 //! The commands, one module each, and the runtime that each of them runs on.
 
 mod bench;
+mod bridge;
 mod caps;
 mod completions;
 mod conformance;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Dlq(dlq::DlqArgs),
     Stat(stat::StatArgs),
     Bench(bench::BenchArgs),
+    Bridge(bridge::BridgeArgs),
     Conformance(conformance::ConformanceArgs),
     Caps(caps::CapsArgs),
     Completions(completions::CompletionsArgs),
@@ -56,6 +58,7 @@ pub(crate) fn run(command: Command) -> Code {
         Command::Dlq(args) => on_this_thread(dlq::run(args)),
         Command::Stat(args) => on_this_thread(stat::run(args)),
         Command::Bench(args) => on_threads(bench::run(args)),
+        Command::Bridge(args) => on_this_thread(bridge::run(args)),
         Command::Conformance(args) => conformance::run(args),
         Command::Caps(args) => on_this_thread(caps::run(args)),
         Command::Completions(args) => completions::run(&args),

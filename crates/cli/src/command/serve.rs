@@ -1,15 +1,19 @@
 //! `posthaste serve`: runs a broker.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use posthaste::runtime::blocking;
 use posthaste::transport::Endpoint;
-use posthaste::{Error, ErrorKind, Memory, Server, ServerOptions, SharedRuntime};
+use posthaste::{
+    Broker, Error, ErrorKind, Memory, Reconnect, Server, ServerOptions, SharedRuntime,
+};
 use posthaste_tokio::Tokio;
 
-use crate::args::{DEFAULT_URL, parse_url};
+use crate::args::{BrokerArgs, ConnectArgs, DEFAULT_URL, parse_url};
+use crate::connect;
 use crate::duration;
 use crate::exit::{Code, Failure, note};
 use crate::output::print_line;
@@ -20,11 +24,19 @@ use crate::signals::Signals;
 /// Prints one line `listening URL` for each URL once connections are accepted there. Runs until
 /// SIGTERM or SIGINT, then drains and exits with 0; a second signal ends it at once.
 #[derive(Debug, Args)]
-#[command(after_help = "The broker keeps its messages in memory: they end with it.")]
+#[command(
+    after_help = "The broker keeps its messages in memory: they end with it. With --backend \
+    it keeps none: it is a gateway to another engine, with that engine's guarantees."
+)]
 pub(crate) struct ServeArgs {
     /// Where to listen: tcp://HOST:PORT (0 is any free port) or unix:/PATH
     #[arg(value_name = "URL", default_value = DEFAULT_URL, value_parser = parse_url)]
     urls: Vec<String>,
+    /// Serve another engine instead: nats://HOST:PORT, or whatever URL this build knows
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    backend: Option<String>,
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// How long to wait at the end for what was handed out to be settled
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse)]
     drain: Duration,
@@ -45,7 +57,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         }
         endpoints.push(endpoint);
     }
-    let broker = Memory::with_runtime(runtime.clone());
+    let broker = backend(&runtime, &args).await?;
     let options = ServerOptions::new().software(concat!("posthaste/", env!("CARGO_PKG_VERSION")));
     let server = Server::new(runtime.clone(), broker, options);
     let mut listening = Vec::with_capacity(endpoints.len());
@@ -63,7 +75,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             let report = drained?;
             tracing::info!(%report, "drained");
             let lost = report.held + report.abandoned;
-            if lost > 0 {
+            if lost > 0 && args.backend.is_none() {
                 let are = if lost == 1 { "message was" } else { "messages were" };
                 note(&format!("{lost} {are} not consumed and ended with this broker"));
             }
@@ -73,6 +85,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             Err(Failure::new(Code::Failed, "ended by a second signal before it was drained"))
         }
     }
+}
+
+/// What is served: a broker of its own, or the one that is named.
+async fn backend(runtime: &SharedRuntime, args: &ServeArgs) -> Result<Arc<dyn Broker>, Failure> {
+    let Some(url) = &args.backend else {
+        return Ok(Arc::new(Memory::with_runtime(runtime.clone())));
+    };
+    let broker = BrokerArgs { url: url.clone(), connect: args.connect.clone() };
+    let bus = connect::connect(&broker, Reconnect::Forever).await?;
+    Ok(Arc::clone(bus.broker()))
 }
 
 /// The endpoint of a URL that others can connect to, in a form that is the same from everywhere.
