@@ -6,6 +6,7 @@
 )]
 
 mod answering;
+mod bridging;
 mod burying;
 mod handling;
 mod losing;
