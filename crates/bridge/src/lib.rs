@@ -25,8 +25,12 @@
 //! # Ok::<(), posthaste_core::Error>(())
 //! # }).unwrap();
 //! ```
+//!
+//! A [`Bridge`] carries what is sent to the old side. An application whose producers and consumers can
+//! be told moves without one: with [`MovingSender`] and [`MovingReceiver`], key by key and in order.
 
 mod forward;
+mod moving;
 
 use std::fmt;
 use std::time::Duration;
@@ -36,6 +40,7 @@ use posthaste_core::{
 };
 
 pub use forward::Forwarder;
+pub use moving::{MovingReceiver, MovingSender};
 
 /// What is forwarded, from where, and where to.
 pub struct Bridge {
