@@ -19,6 +19,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::try_join_all;
 use posthaste_core::{
     BoxReceiver, BoxSender, Bus, Delivery, Error, ErrorKind, Kind, Message, Receipt, Receiver,
@@ -190,11 +191,36 @@ impl fmt::Debug for MovingSender {
     }
 }
 
+/// One broker of those that are read.
+struct Side {
+    bus: Bus,
+    receiver: BoxReceiver,
+    /// What barriers are answered through.
+    answers: Option<BoxSender>,
+}
+
+impl Side {
+    /// Lets a barrier's answer go, without waiting until it is there: if it is lost, the producer
+    /// asks again.
+    async fn answer(&mut self, answer: Message) -> Result<(), Error> {
+        let mut answers = match self.answers.take() {
+            Some(answers) => answers,
+            None => self.bus.sender(SenderOptions::new()).await?,
+        };
+        answers.feed(answer).await?;
+        // What has an outcome by now need not be kept.
+        let _ = answers.flush().now_or_never();
+        while answers.take_returned(Seq::FIRST).is_some() {}
+        self.answers = Some(answers);
+        Ok(())
+    }
+}
+
 /// A consumer that reads a queue of several brokers while its producers move.
 pub struct MovingReceiver {
     queue: Topic,
     prefetch: Option<usize>,
-    sides: Vec<(Bus, BoxReceiver)>,
+    sides: Vec<Side>,
     /// Which side is asked first, so that none has to wait for another.
     turn: usize,
 }
@@ -233,7 +259,8 @@ impl MovingReceiver {
             Some(prefetch) => subscription.prefetch(prefetch),
             None => subscription,
         };
-        self.sides.push((bus.clone(), bus.receiver(subscription).await?));
+        let receiver = bus.receiver(subscription).await?;
+        self.sides.push(Side { bus: bus.clone(), receiver, answers: None });
         Ok(())
     }
 
@@ -249,8 +276,11 @@ impl MovingReceiver {
         if self.sides.is_empty() {
             return Ok(());
         }
-        let (_, mut receiver) = self.sides.remove(0);
-        receiver.close().await
+        let mut side = self.sides.remove(0);
+        if let Some(answers) = &mut side.answers {
+            answers.flush().await?;
+        }
+        side.receiver.close().await
     }
 
     /// The next delivery of any side; `None` once all have ended.
@@ -274,9 +304,9 @@ impl MovingReceiver {
             }
             // Given up before it is answered, it is dropped, and comes again.
             if let Some(answer) = delivery.message().reply("")
-                && let Some((bus, _)) = self.sides.get(side)
+                && let Some(side) = self.sides.get_mut(side)
             {
-                bus.send_message(answer).await?;
+                side.answer(answer).await?;
             }
             delivery.ack();
         }
@@ -290,7 +320,7 @@ impl MovingReceiver {
         let mut ended = Vec::new();
         for nth in 0..count {
             let side = (self.turn + nth) % count;
-            match self.sides[side].1.poll_recv(cx) {
+            match self.sides[side].receiver.poll_recv(cx) {
                 Poll::Ready(Some(next)) => {
                     self.turn = side + 1;
                     return Poll::Ready(Some((side, next)));
@@ -311,7 +341,7 @@ struct Armed<'a>(&'a mut MovingReceiver);
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        self.0.sides.iter_mut().for_each(|(_, receiver)| receiver.disarm());
+        self.0.sides.iter_mut().for_each(|side| side.receiver.disarm());
     }
 }
 
