@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::future::{Either, select};
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
 use posthaste_core::{
@@ -31,6 +32,8 @@ use crate::subscribe::Subscribed;
 const UNCONFIRMED_MAX: usize = 65_536;
 /// How long the server has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How often something is asked again whose answer was lost.
+const ASKS_MAX: usize = 5;
 /// How many messages the client keeps for a subscription that is not polled; its task always does.
 const SUBSCRIPTION_CAPACITY: usize = 1 << 18;
 
@@ -194,6 +197,33 @@ impl Link {
         self.events.connected(self.runtime(), self.options.reconnect).await
     }
 
+    /// Asks something that may be asked twice: again, if the connection is lost before the answer.
+    async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        for _ in 0..ASKS_MAX {
+            self.up().await?;
+            let lost = std::pin::pin!(self.events.lost());
+            match select(std::pin::pin!(question()), lost).await {
+                Either::Left((Err(error), _)) if error.kind() == ErrorKind::TimedOut => {}
+                Either::Left((answer, _)) => return answer,
+                Either::Right(_) => {}
+            }
+        }
+        let text = "the connection to NATS is lost again and again; is the server well?";
+        Err(Error::new(ErrorKind::Disconnected, text))
+    }
+
+    /// Waits until the connection is lost, and what had not been written has had its time on the next
+    /// one.
+    pub(crate) async fn lost(&self) {
+        self.events.lost().await;
+        // Where there is none any more, nothing is heard of it either.
+        let _ = self.up().await;
+        sleep(self.runtime(), Duration::from_secs(1)).await;
+    }
+
     /// Waits a little.
     pub(crate) async fn pause(&self) {
         sleep(self.runtime(), Duration::from_millis(200)).await;
@@ -259,7 +289,7 @@ fn card(options: &NatsOptions) -> Capabilities {
 impl Broker for Nats {
     async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
         if let Some(queue) = &options.queue {
-            Compat::new(self.0.ensure(queue)).await?;
+            Compat::new(self.0.ask(|| self.0.ensure(queue))).await?;
         }
         Ok(self.0.engine.sender(&options, Publisher::new(Arc::clone(&self.0))))
     }
@@ -267,7 +297,8 @@ impl Broker for Nats {
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
         let (pattern, group) = match &subscription.source {
             Source::Queue(queue) => {
-                let consuming = Consuming::open(Arc::clone(&self.0), queue, &subscription).await?;
+                let open = || Consuming::open(Arc::clone(&self.0), queue, &subscription);
+                let consuming = Compat::new(self.0.ask(open)).await?;
                 return Ok(self.0.engine.receiver(&subscription, consuming));
             }
             Source::Topic(pattern) => (pattern, None),
@@ -278,20 +309,25 @@ impl Broker for Nats {
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
         let (subject, pattern) = (names::subject(pattern.as_str())?, Some(pattern.clone()));
-        let subscribed = Subscribed::open(Arc::clone(&self.0), subject, group, pattern).await?;
+        let open = || {
+            let (subject, group, pattern) = (subject.clone(), group.clone(), pattern.clone());
+            Subscribed::open(Arc::clone(&self.0), subject, group, pattern)
+        };
+        let subscribed = Compat::new(self.0.ask(open)).await?;
         Ok(self.0.engine.receiver(&subscription, subscribed))
     }
 
     async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
         let inbox = self.0.inbox()?;
         let subject = format!("{inbox}.*");
-        let subscribed = Subscribed::open(Arc::clone(&self.0), subject, None, None).await?;
+        let open = || Subscribed::open(Arc::clone(&self.0), subject.clone(), None, None);
+        let subscribed = Compat::new(self.0.ask(open)).await?;
         let subscription = Subscription::topic(&inbox)?.overflow(Overflow::DropNewest);
         Ok((inbox, self.0.engine.receiver(&subscription, subscribed)))
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {
-        Compat::new(self.0.declare_stream(&queue)).await.map(drop)
+        Compat::new(self.0.ask(|| self.0.declare_stream(&queue))).await.map(drop)
     }
 
     async fn delete(&self, queue: &Topic) -> Result<(), Error> {
@@ -299,7 +335,7 @@ impl Broker for Nats {
     }
 
     async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
-        Compat::new(self.0.queue_info(queue)).await
+        Compat::new(self.0.ask(|| self.0.queue_info(queue))).await
     }
 
     async fn stats(&self) -> Result<Stats, Error> {

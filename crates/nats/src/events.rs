@@ -44,6 +44,14 @@ impl Events {
         self.0.subscribe()
     }
 
+    /// Waits until the connection is lost.
+    pub(crate) async fn lost(&self) {
+        let mut watch = self.watch();
+        let losses = watch.borrow_and_update().losses;
+        // Events go on as long as whoever asks.
+        let _ = watch.wait_for(|condition| condition.losses != losses).await;
+    }
+
     /// Waits until there is a connection, as long as the policy says.
     pub(crate) async fn connected(
         &self,

@@ -1,6 +1,7 @@
 //! What happens to a delivery in the end: acknowledged, given back, or buried as a dead letter; and
 //! which deliveries do not count.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
@@ -73,7 +74,7 @@ impl Link {
 
     /// Gives a delivery back, or buries it.
     pub(crate) async fn give_back(
-        &self,
+        self: &Arc<Self>,
         queue: &Topic,
         entry: &Entry,
         message: &Message,
@@ -108,7 +109,7 @@ impl Link {
     /// Puts a message where dead letters go, and then takes it from where it died. Where it cannot
     /// go there now it waits where it is.
     pub(crate) async fn bury(
-        &self,
+        self: &Arc<Self>,
         queue: &Topic,
         entry: &Entry,
         message: &Message,

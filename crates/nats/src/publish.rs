@@ -1,10 +1,12 @@
 //! Publishing: to subjects, which confirm nothing, and to streams, which do.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 
 use async_compat::Compat;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use futures::future::{Either, select};
 use posthaste_core::{Error, ErrorKind, Message, Overflow, Topic};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 
@@ -51,14 +53,22 @@ impl Publish for Publisher {
 /// What is awaited of a message to a queue.
 pub(crate) struct Awaited {
     ack: PublishAckFuture,
+    link: Arc<Link>,
     queue: Topic,
     entry: Arc<Entry>,
 }
 
 impl Awaited {
     pub(crate) async fn confirmed(self) -> Result<Confirmed, Error> {
-        let Self { ack, queue, entry } = self;
-        match ack.await {
+        let Self { ack, link, queue, entry } = self;
+        // An answer that was to come over a connection that is lost does not come any more; but what
+        // the client had not written yet goes over the next one.
+        let lost = std::pin::pin!(link.lost());
+        let answer = match select(ack.into_future(), lost).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => return Err(unknown(&queue)),
+        };
+        match answer {
             Ok(_) => Ok(entry.confirmed()),
             Err(error) if is_full(&error) && entry.overflow() == Overflow::DropNewest => {
                 Ok(Confirmed { matched: 0, ..entry.confirmed() })
@@ -98,13 +108,16 @@ impl Link {
     }
 
     /// Hands a message to the stream of its queue.
-    pub(crate) async fn send_to_queue(&self, message: &Message) -> Result<Awaited, Error> {
+    pub(crate) async fn send_to_queue(
+        self: &Arc<Self>,
+        message: &Message,
+    ) -> Result<Awaited, Error> {
         self.send_into(&message.topic(), message).await
     }
 
     /// Hands a message to the stream of a queue.
     pub(crate) async fn send_into(
-        &self,
+        self: &Arc<Self>,
         queue: &Topic,
         message: &Message,
     ) -> Result<Awaited, Error> {
@@ -121,7 +134,7 @@ impl Link {
         }
         let ack = self.jetstream().send_publish(names::queue_subject(queue), publish).await;
         let ack = ack.map_err(|error| refusal(&error, queue))?;
-        Ok(Awaited { ack, queue: queue.clone(), entry })
+        Ok(Awaited { ack, link: Arc::clone(self), queue: queue.clone(), entry })
     }
 
     /// The server cuts off who sends what it does not take.
@@ -157,6 +170,11 @@ fn is_full(error: &PublishError) -> bool {
     of.is_some_and(|error| error.to_string().contains("maximum"))
 }
 
+fn unknown(queue: &Topic) -> Error {
+    let text = format!("NATS did not say whether the queue {queue} has the message");
+    Error::new(ErrorKind::Unknown, text)
+}
+
 /// Why a message comes back.
 fn refusal(error: &PublishError, queue: &Topic) -> Error {
     match error.kind() {
@@ -171,11 +189,7 @@ fn refusal(error: &PublishError, queue: &Topic) -> Error {
             let text = format!("the queue {queue} is full; take messages out of it, or send later");
             Error::new(ErrorKind::Full, text)
         }
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-            let text =
-                format!("NATS did not say in time whether the queue {queue} has the message");
-            Error::new(ErrorKind::Unknown, text)
-        }
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => unknown(queue),
         _ => api_error(error),
     }
 }
