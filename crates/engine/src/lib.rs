@@ -42,13 +42,35 @@ pub struct Engine {
     card: Arc<Capabilities>,
     books: Arc<Books>,
     handles: Arc<Handles>,
+    context: Context,
 }
+
+/// What tasks are wrapped in.
+type Context = fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 
 impl Engine {
     /// What the handles of a client with this card share.
     #[must_use]
     pub fn new(runtime: SharedRuntime, card: Capabilities) -> Self {
-        Self { runtime, card: Arc::new(card), books: Arc::default(), handles: Arc::default() }
+        Self {
+            runtime,
+            card: Arc::new(card),
+            books: Arc::default(),
+            handles: Arc::default(),
+            context: |task| task,
+        }
+    }
+
+    /// Wraps every task in something that its client needs around it, such as the context of another
+    /// runtime.
+    #[must_use]
+    pub fn within(mut self, context: fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()>) -> Self {
+        self.context = context;
+        self
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn((self.context)(Box::pin(task)));
     }
 
     /// The runtime.

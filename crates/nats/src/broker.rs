@@ -91,6 +91,7 @@ impl Nats {
         })
         .await?;
         let engine = Engine::new(runtime, card(&options));
+        let engine = engine.within(|task| Box::pin(Compat::new(task)));
         let queues = Mutex::default();
         Ok(Self(Arc::new(Link { engine, client, jetstream, options, events, queues })))
     }

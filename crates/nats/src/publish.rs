@@ -3,7 +3,6 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
-use async_compat::Compat;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use futures::future::{Either, select};
@@ -34,11 +33,11 @@ impl Publisher {
 impl Publish for Publisher {
     async fn publish(&mut self, message: &Message) -> Result<Confirmation, Error> {
         if message.is_to_queue() {
-            let ack = Compat::new(self.link.send_to_queue(message)).await?;
-            return Ok(Confirmation::Later(Box::pin(Compat::new(ack.confirmed()))));
+            let ack = self.link.send_to_queue(message).await?;
+            return Ok(Confirmation::Later(Box::pin(ack.confirmed())));
         }
         self.unflushed = true;
-        Compat::new(self.link.publish(message)).await?;
+        self.link.publish(message).await?;
         Ok(Confirmation::Now(SENT))
     }
 
@@ -46,7 +45,7 @@ impl Publish for Publisher {
         if !std::mem::take(&mut self.unflushed) {
             return Ok(());
         }
-        Compat::new(self.link.flush()).await
+        self.link.flush().await
     }
 }
 

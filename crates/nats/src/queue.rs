@@ -289,54 +289,51 @@ impl Consume for Consuming {
     type Token = Token;
 
     async fn next(&mut self) -> Result<Option<Arrival<Token>>, Error> {
-        Compat::new(self.look()).await
+        self.look().await
     }
 
     async fn settle(&mut self, settled: Vec<Settled<Token>>) -> Result<(), Error> {
-        Compat::new(self.settle_all(settled)).await
+        self.settle_all(settled).await
     }
 
     async fn stop(&mut self) {
-        Compat::new(async {
-            let mut unseen: Vec<_> = self.current.take().into_iter().collect();
-            // What is on its way comes before the answer, and is not lost when the client drops
-            // what it has for a subscription that ends.
-            let echo = self.link.round_trip();
-            let mut echo = std::pin::pin!(echo);
-            while let Either::Left((Some(message), _)) =
-                select(self.subscriber.next(), echo.as_mut()).await
-            {
+        let mut unseen: Vec<_> = self.current.take().into_iter().collect();
+        // What is on its way comes before the answer, and is not lost when the client drops
+        // what it has for a subscription that ends.
+        let echo = self.link.round_trip();
+        let mut echo = std::pin::pin!(echo);
+        while let Either::Left((Some(message), _)) =
+            select(self.subscriber.next(), echo.as_mut()).await
+        {
+            unseen.push(message);
+        }
+        // A connection that is gone gives everything back by itself.
+        if self.subscriber.drain().await.is_ok() {
+            while let Some(message) = self.subscriber.next().await {
                 unseen.push(message);
             }
-            // A connection that is gone gives everything back by itself.
-            if self.subscriber.drain().await.is_ok() {
-                while let Some(message) = self.subscriber.next().await {
-                    unseen.push(message);
-                }
-            }
-            let (link, queue) = (&self.link, &self.queue);
-            let leased = unseen.iter().filter_map(Leased::of);
-            let leased = join_all(leased.map(|leased| link.counted(queue, leased))).await;
-            link.note_all_uncounted(queue, &leased).await;
-            for leased in &leased {
-                link.refuse(leased, Duration::ZERO).await;
-            }
-        })
-        .await;
+        }
+        let (link, queue) = (&self.link, &self.queue);
+        let leased = unseen.iter().filter_map(Leased::of);
+        let leased = join_all(leased.map(|leased| link.counted(queue, leased))).await;
+        link.note_all_uncounted(queue, &leased).await;
+        for leased in &leased {
+            link.refuse(leased, Duration::ZERO).await;
+        }
     }
 
     async fn keep(&mut self) {
         loop {
-            Compat::new(self.show_life()).await;
+            self.show_life().await;
         }
     }
 
     async fn answer(&mut self, message: Message) {
         // Should this fail, the requester waits until its deadline.
-        let _ = Compat::new(async {
+        let _ = async {
             self.link.publish(&message).await?;
             self.link.flush().await
-        })
+        }
         .await;
     }
 }

@@ -105,10 +105,10 @@ impl Consume for Subscribed {
 
     async fn stop(&mut self) {
         // A connection that is gone has no subscriptions.
-        if Compat::new(self.subscriber.drain()).await.is_err() {
+        if self.subscriber.drain().await.is_err() {
             return;
         }
-        while let Some(message) = Compat::new(self.subscriber.next()).await {
+        while let Some(message) = self.subscriber.next().await {
             // Events that were on their way are missed, as by any subscription that ends; whoever
             // asks is told.
             let nobody = self.read(&message).and_then(Result::ok).and_then(|request| {
@@ -122,10 +122,10 @@ impl Consume for Subscribed {
 
     async fn answer(&mut self, message: Message) {
         // Should this fail, the requester waits until its deadline.
-        let _ = Compat::new(async {
+        let _ = async {
             self.link.publish(&message).await?;
             self.link.flush().await
-        })
+        }
         .await;
     }
 }

@@ -26,7 +26,7 @@ impl Engine {
         let mailbox = Mutex::new(Mailbox::new(subscription, C::HOLDS, runtime));
         let shared = Arc::new(Shared { mailbox });
         self.handles.add(&shared);
-        self.runtime.spawn(Box::pin(task::run(Arc::clone(&shared), consumer)));
+        self.spawn(task::run(Arc::clone(&shared), consumer));
         Box::new(EngineReceiver { shared })
     }
 }

@@ -26,7 +26,7 @@ impl Engine {
         let shared =
             Arc::new(Shared { window: Mutex::new(window), books: Arc::clone(&self.books) });
         self.handles.add(&shared);
-        self.runtime.spawn(Box::pin(task::run(Arc::clone(&shared), publisher)));
+        self.spawn(task::run(Arc::clone(&shared), publisher));
         Box::new(EngineSender { shared, card: Arc::clone(&self.card), closed: false })
     }
 }
