@@ -199,7 +199,7 @@ impl Link {
     }
 
     /// Asks something that may be asked twice: again, if the connection is lost before the answer.
-    async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, Error>
+    pub(crate) async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {

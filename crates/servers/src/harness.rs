@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use posthaste_conformance::{
@@ -180,6 +181,11 @@ impl<E: Executor, O: Sync> Executor for Subject<E, O> {
 
     fn block_on(&self, case: LocalFuture<'_, ()>) {
         self.executor.block_on(case);
+    }
+
+    // A server shares the machine with its clients.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(90)
     }
 }
 
