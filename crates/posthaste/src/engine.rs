@@ -4,8 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
+use posthaste_core::{Broker, Capabilities, Error, ErrorKind, SharedRuntime};
 use posthaste_link::Reconnect;
+
+/// The capability card of every backend that this build knows, as it is without a connection.
+///
+/// ```
+/// use posthaste::Capability;
+/// use posthaste_smol::Smol;
+///
+/// let cards = posthaste::cards(Smol::global());
+/// assert!(cards.iter().all(|card| card.has(Capability::Topics)));
+/// ```
+pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
+    let _runtime = runtime.into();
+    vec![
+        #[cfg(feature = "memory")]
+        posthaste_memory::Memory::with_runtime(_runtime).capabilities(),
+        #[cfg(feature = "nats")]
+        posthaste_nats::card(),
+    ]
+}
 
 /// How to connect to an engine, whichever it is.
 #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "this build knows no engine"))]

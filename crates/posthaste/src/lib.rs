@@ -82,6 +82,7 @@ mod serve;
 mod url;
 
 pub use crate::connect::{Connect, connect};
+pub use crate::engine::cards;
 pub use crate::serve::serve;
 pub use crate::url::{endpoint, endpoints, transport};
 pub use posthaste_core::*;
