@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use posthaste_core::Error;
 
 use super::broken;
@@ -174,11 +174,4 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (value, after) = after.split_at_checked(length)?;
     *rest = after;
     Some((name, value))
-}
-
-impl Properties {
-    /// How many bytes they take on the wire at most.
-    pub(crate) fn remaining(bytes: &Bytes) -> usize {
-        bytes.remaining()
-    }
 }

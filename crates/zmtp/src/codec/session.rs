@@ -1,0 +1,431 @@
+//! One connection, from its greeting to its end, without any IO.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
+use posthaste_core::{Error, ErrorKind};
+
+use super::security::{Credentials, Mechanism};
+use super::{
+    Command, Frame, GREETING_BYTES, Greeting, Properties, Security, broken, decode_frame,
+    encode_frame,
+};
+
+/// A message: one frame or more.
+pub type Multipart = Vec<Bytes>;
+
+/// What a peer may send at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// The bytes of a frame before the handshake is over.
+    pub handshake_bytes: usize,
+    /// The bytes of a message, all of its frames together.
+    pub message_bytes: usize,
+    /// The frames of a message.
+    pub frames: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        // A payload of full size beside its headers, topic and envelope.
+        Self {
+            handshake_bytes: 4 << 10,
+            message_bytes: PAYLOAD_BYTES_MAX + (1 << 20),
+            frames: 64,
+        }
+    }
+}
+
+/// What a peer did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// It has told of itself. A side that accepts answers with [`Session::introduce`], or with
+    /// [`Session::refuse`].
+    Peer(Properties),
+    /// The handshake is over: messages may be sent.
+    Established,
+    /// A message, whole.
+    Message(Multipart),
+    /// It wants what begins with these bytes; each time once more.
+    Subscribe(Bytes),
+    /// It takes one such wish back.
+    Cancel(Bytes),
+    /// It has answered the heartbeat of this context.
+    Pong(Bytes),
+}
+
+/// The protocol's side of one connection: bytes in, events out, and the other way round.
+///
+/// See the [module](super) for an example.
+#[derive(Debug)]
+pub struct Session {
+    security: Security,
+    /// What a side that connects tells of itself.
+    introduction: Option<Properties>,
+    limits: SessionLimits,
+    input: BytesMut,
+    output: BytesMut,
+    stage: Stage,
+    /// The peer's greeting, once it is there.
+    greeting: Option<Greeting>,
+    /// What came with `Stage::Established`, if that is to be told next.
+    established: bool,
+    parts: Multipart,
+    parts_bytes: usize,
+    failed: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The greeting of the peer is not there yet.
+    Greeting,
+    /// `PLAIN`: the server waits for the client's credentials.
+    Credentials,
+    /// `PLAIN`: the client waits for the server's welcome.
+    Welcome,
+    /// The peer has not told of itself yet.
+    Properties,
+    /// The peer has, and this side has not yet.
+    Introduction,
+    /// Messages.
+    Open,
+}
+
+impl Session {
+    /// The side that connects, and says at once what it is.
+    #[must_use]
+    pub fn connecting(security: Security, introduction: Properties) -> Self {
+        Self::new(security, Some(introduction))
+    }
+
+    /// The side that accepts, and says what it is when it has heard what the peer is.
+    #[must_use]
+    pub fn accepting(security: Security) -> Self {
+        Self::new(security, None)
+    }
+
+    fn new(security: Security, introduction: Option<Properties>) -> Self {
+        let greeting = Greeting::new(security.mechanism(), security.is_server());
+        Self {
+            security,
+            introduction,
+            limits: SessionLimits::default(),
+            input: BytesMut::new(),
+            output: BytesMut::from(&greeting.encode()[..]),
+            stage: Stage::Greeting,
+            greeting: None,
+            established: false,
+            parts: Vec::new(),
+            parts_bytes: 0,
+            failed: None,
+        }
+    }
+
+    /// With other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: SessionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    // ---- What it knows
+
+    /// Whether messages may be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open && self.failed.is_none()
+    }
+
+    /// Whether the peer knows heartbeats, and subscriptions as commands.
+    #[must_use]
+    pub fn peer_has_commands(&self) -> bool {
+        self.greeting.as_ref().is_some_and(Greeting::has_commands)
+    }
+
+    // ---- What comes in
+
+    /// Takes bytes that the peer sent. What is taken and not yet read as events is the caller's to
+    /// bound: read all of them before the next bytes.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The next event; `None` until there are more bytes.
+    ///
+    /// # Errors
+    /// `Protocol` and `TooLarge` for what the peer did wrong, `Refused` if it or this side does not
+    /// accept the other. That is the end: send what [`take_output`](Self::take_output) has, and
+    /// close.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let event = self.advance();
+        if let Err(error) = &event {
+            self.failed = Some(error.clone());
+            self.input.clear();
+        }
+        event
+    }
+
+    fn advance(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if std::mem::take(&mut self.established) {
+                return Ok(Some(Event::Established));
+            }
+            if self.stage == Stage::Greeting {
+                let Some(greeting) = Greeting::decode(&self.input)? else {
+                    return Ok(None);
+                };
+                self.input.advance(GREETING_BYTES);
+                self.greet(greeting)?;
+            }
+            let limit = match self.stage {
+                // The peer is to wait for this side, too.
+                Stage::Introduction => return Ok(None),
+                Stage::Open => self.limits.message_bytes - self.parts_bytes,
+                _ => self.limits.handshake_bytes,
+            };
+            let Some(frame) = decode_frame(&mut self.input, limit)? else {
+                return Ok(None);
+            };
+            if let Some(event) = self.take_frame(frame)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The peer's greeting is there: the mechanism begins.
+    fn greet(&mut self, greeting: Greeting) -> Result<(), Error> {
+        let ours = self.security.mechanism();
+        if greeting.mechanism != ours {
+            let text = format!(
+                "the peer uses the security mechanism {}, this side {ours}; use the same on both",
+                greeting.mechanism
+            );
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        if ours != "NULL" && greeting.as_server == self.security.is_server() {
+            let part = if greeting.as_server { "the server" } else { "a client" };
+            let text = format!("both sides want to be {part} of {ours}; let one be the other");
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        self.greeting = Some(greeting);
+        self.stage = match &self.security.0 {
+            Mechanism::Null => {
+                if let Some(introduction) = &self.introduction {
+                    Command::Ready(introduction.encode()).encode(&mut self.output);
+                }
+                Stage::Properties
+            }
+            Mechanism::PlainClient(Credentials { username, password }) => {
+                let (username, password) = (username.clone(), password.clone());
+                Command::Hello { username, password }.encode(&mut self.output);
+                Stage::Welcome
+            }
+            Mechanism::PlainServer(_) => Stage::Credentials,
+        };
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: Frame) -> Result<Option<Event>, Error> {
+        if frame.command {
+            if !self.parts.is_empty() {
+                return Err(broken("a command came in the middle of a message"));
+            }
+            return self.take_command(Command::decode(frame.body)?);
+        }
+        if self.stage != Stage::Open {
+            return Err(broken("a message came before the handshake was over"));
+        }
+        if self.parts.len() >= self.limits.frames {
+            let text = format!("the peer sent a message of more than {} frames", self.limits.frames);
+            return Err(Error::new(ErrorKind::TooLarge, text));
+        }
+        self.parts_bytes += frame.body.len();
+        self.parts.push(frame.body);
+        if frame.more {
+            return Ok(None);
+        }
+        self.parts_bytes = 0;
+        Ok(Some(Event::Message(std::mem::take(&mut self.parts))))
+    }
+
+    fn take_command(&mut self, command: Command) -> Result<Option<Event>, Error> {
+        match (self.stage, command) {
+            (_, Command::Error(why)) => {
+                let text = format!("the peer at the other end refused the connection: {why:?}");
+                Err(Error::new(ErrorKind::Refused, text))
+            }
+            (Stage::Properties, Command::Ready(properties)) if !self.is_plain_server() => {
+                self.take_properties(&properties)
+            }
+            (Stage::Properties, Command::Initiate(properties)) if self.is_plain_server() => {
+                self.take_properties(&properties)
+            }
+            (Stage::Welcome, Command::Welcome) => {
+                if let Some(introduction) = &self.introduction {
+                    Command::Initiate(introduction.encode()).encode(&mut self.output);
+                }
+                self.stage = Stage::Properties;
+                Ok(None)
+            }
+            (Stage::Credentials, Command::Hello { username, password }) => {
+                self.check(&Credentials { username, password })
+            }
+            (Stage::Open, command) => self.take_traffic(command),
+            (_, Command::Unknown(name)) => {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                Err(broken(format!("it sent the command {name:?} in the handshake")))
+            }
+            (_, command) => {
+                Err(broken(format!("it sent {} out of turn", name_of(&command))))
+            }
+        }
+    }
+
+    fn take_traffic(&mut self, command: Command) -> Result<Option<Event>, Error> {
+        Ok(match command {
+            Command::Subscribe(prefix) => Some(Event::Subscribe(prefix)),
+            Command::Cancel(prefix) => Some(Event::Cancel(prefix)),
+            Command::Ping { context, .. } => {
+                Command::Pong(context).encode(&mut self.output);
+                None
+            }
+            Command::Pong(context) => Some(Event::Pong(context)),
+            // What newer versions have is left to them.
+            Command::Unknown(_) => None,
+            command => return Err(broken(format!("it sent {} out of turn", name_of(&command)))),
+        })
+    }
+
+    fn is_plain_server(&self) -> bool {
+        matches!(self.security.0, Mechanism::PlainServer(_))
+    }
+
+    fn check(&mut self, offered: &Credentials) -> Result<Option<Event>, Error> {
+        let Mechanism::PlainServer(check) = &self.security.0 else {
+            return Err(broken("it sent credentials to a client"));
+        };
+        if !check(offered) {
+            // The text is what libzmq makes of a refusal: the code of its authentication protocol.
+            Command::Error(String::from("400")).encode(&mut self.output);
+            let text = "a peer was refused because of its credentials; check its name and password";
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        Command::Welcome.encode(&mut self.output);
+        self.stage = Stage::Properties;
+        Ok(None)
+    }
+
+    fn take_properties(&mut self, properties: &Bytes) -> Result<Option<Event>, Error> {
+        let properties = Properties::decode(properties)?;
+        match &self.introduction {
+            Some(ours) => {
+                let (ours, theirs) = (ours.socket_type, properties.socket_type);
+                if !ours.talks_with(theirs) {
+                    return Err(mismatch(ours, theirs));
+                }
+                (self.stage, self.established) = (Stage::Open, true);
+            }
+            None => self.stage = Stage::Introduction,
+        }
+        Ok(Some(Event::Peer(properties)))
+    }
+
+    // ---- What goes out
+
+    /// Says what this side is, which accepted: the handshake is over.
+    ///
+    /// # Errors
+    /// `Protocol` unless the peer has told of itself and waits.
+    pub fn introduce(&mut self, properties: &Properties) -> Result<(), Error> {
+        if self.stage != Stage::Introduction {
+            return Err(broken("there is nobody to be introduced to"));
+        }
+        Command::Ready(properties.encode()).encode(&mut self.output);
+        (self.stage, self.established) = (Stage::Open, true);
+        Ok(())
+    }
+
+    /// Tells the peer why it is not accepted. Send the output and close.
+    pub fn refuse(&mut self, why: &str) {
+        Command::Error(why.to_owned()).encode(&mut self.output);
+    }
+
+    /// Appends a message to the output. One without frames is nothing.
+    pub fn send(&mut self, message: &[Bytes]) {
+        let last = message.len().saturating_sub(1);
+        for (at, frame) in message.iter().enumerate() {
+            encode_frame(at < last, false, frame, &mut self.output);
+        }
+    }
+
+    /// Asks for what begins with these bytes, in the words of the peer's version.
+    pub fn subscribe(&mut self, prefix: &Bytes) {
+        match self.peer_has_commands() {
+            true => Command::Subscribe(prefix.clone()).encode(&mut self.output),
+            false => self.send_marked(1, prefix),
+        }
+    }
+
+    /// Takes one such wish back.
+    pub fn cancel(&mut self, prefix: &Bytes) {
+        match self.peer_has_commands() {
+            true => Command::Cancel(prefix.clone()).encode(&mut self.output),
+            false => self.send_marked(0, prefix),
+        }
+    }
+
+    fn send_marked(&mut self, mark: u8, prefix: &[u8]) {
+        let mut body = BytesMut::with_capacity(1 + prefix.len());
+        body.put_u8(mark);
+        body.put_slice(prefix);
+        encode_frame(false, false, &body, &mut self.output);
+    }
+
+    /// Asks the peer for a sign of life that brings the context back, of which 16 bytes at most are
+    /// sent. Peers of ZMTP 3.0 do not answer: then nothing is sent, and the answer is `false`.
+    pub fn ping(&mut self, ttl_deciseconds: u16, context: &Bytes) -> bool {
+        if self.peer_has_commands() {
+            let context = context.slice(..context.len().min(super::command::CONTEXT_BYTES_MAX));
+            Command::Ping { ttl_deciseconds, context }.encode(&mut self.output);
+        }
+        self.peer_has_commands()
+    }
+
+    /// How many bytes wait to be sent.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Takes what is to be sent.
+    pub fn take_output(&mut self) -> BytesMut {
+        std::mem::take(&mut self.output)
+    }
+}
+
+/// The error of two sockets that cannot be connected.
+pub(crate) fn mismatch(ours: super::SocketType, theirs: super::SocketType) -> Error {
+    let text = format!(
+        "the peer is a {theirs} socket, which does not talk with the {ours} that this is for; name \
+         the right endpoint for it"
+    );
+    Error::new(ErrorKind::Refused, text)
+}
+
+fn name_of(command: &Command) -> &'static str {
+    match command {
+        Command::Ready(_) => "READY",
+        Command::Error(_) => "ERROR",
+        Command::Hello { .. } => "HELLO",
+        Command::Welcome => "WELCOME",
+        Command::Initiate(_) => "INITIATE",
+        Command::Subscribe(_) => "SUBSCRIBE",
+        Command::Cancel(_) => "CANCEL",
+        Command::Ping { .. } => "PING",
+        Command::Pong(_) => "PONG",
+        Command::Unknown(_) => "an unknown command",
+    }
+}

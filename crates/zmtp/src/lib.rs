@@ -1,0 +1,3 @@
+//! The ZeroMQ wire.
+
+pub mod codec;
