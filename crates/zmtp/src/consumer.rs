@@ -1,0 +1,80 @@
+//! Receiving: taking messages out of a box of the node.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use posthaste_core::runtime::timeout_at;
+use posthaste_core::{Capability, Error, Message};
+use posthaste_engine::{Arrival, Consume, Settled, Verdict};
+
+use crate::Alive;
+use crate::node::{Item, Seat};
+
+/// What the task of a receiver drives. `HOLDS` says whether what it does not take stays where it is
+/// until senders are held up.
+pub(crate) struct Taking<const HOLDS: bool> {
+    alive: Arc<Alive>,
+    seat: Option<Seat>,
+    number: u64,
+    /// Whether others may have what this one gives back.
+    shared: bool,
+}
+
+impl<const HOLDS: bool> Taking<HOLDS> {
+    pub(crate) fn new(alive: Arc<Alive>, seat: Seat, shared: bool) -> Self {
+        Self { alive, number: seat.number, seat: Some(seat), shared }
+    }
+}
+
+impl<const HELD: bool> Consume for Taking<HELD> {
+    type Token = ();
+
+    const HOLDS: bool = HELD;
+
+    async fn next(&mut self) -> Result<Option<Arrival<()>>, Error> {
+        let node = &self.alive.node;
+        let number = self.number;
+        let item = poll_fn(|cx| node.with(|state| state.poll_take(number, cx))).await;
+        let token = self.shared.then_some(());
+        Ok(item.map(|Item { message, attempt }| Arrival { message, attempt, token }))
+    }
+
+    async fn settle(&mut self, settled: Vec<Settled<()>>) -> Result<(), Error> {
+        let mut back = VecDeque::new();
+        let mut refused = None;
+        for Settled { message, attempt, verdict, .. } in settled {
+            let attempt = match verdict {
+                Verdict::Unseen | Verdict::Release => attempt,
+                Verdict::Retry { after, .. } => {
+                    if !after.is_zero() {
+                        let error = Error::unsupported(Capability::RetryDelay, crate::BACKEND);
+                        refused = Some(error);
+                    }
+                    attempt.saturating_add(1)
+                }
+                // Nothing is kept for another time, and who asked has been told.
+                _ => continue,
+            };
+            back.push_back(Item { message, attempt });
+        }
+        let node = &self.alive.node;
+        node.with(|state| state.put_back(self.number, back, &node.id));
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn stop(&mut self) {
+        self.seat = None;
+    }
+
+    async fn answer(&mut self, message: Message) {
+        let node = &self.alive.node;
+        let high = node.high_water();
+        let answering = node.until(|state| {
+            state.poll_answer(&node.id, &message, &*node.runtime, &high)
+        });
+        // Who does not read its answers holds nobody up.
+        let deadline = node.runtime.now() + node.options.patience;
+        let _late = timeout_at(&*node.runtime, deadline, answering).await;
+    }
+}

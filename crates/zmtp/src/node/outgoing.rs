@@ -1,0 +1,300 @@
+//! What goes out: to whom, and whether there is room.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::Poll;
+
+use bytes::Bytes;
+use posthaste_core::{Error, ErrorKind, Message, Runtime, Topic};
+
+use super::boxes::{Item, What};
+use super::peer::{HighWater, Mark, Out, size_of};
+use super::{Node, State};
+use crate::codec::Multipart;
+use crate::frames::{self, Envelope};
+use crate::lane::Lane;
+use crate::wants::Want;
+
+/// The most queues that may hold something for want of a peer.
+const PIPES_MAX: usize = 10_000;
+/// What inboxes are called.
+pub(crate) const INBOX: &str = "_ph.inbox.";
+/// What the addresses are called at which those are reached who asked over the wire.
+const ASKER: &str = "_ph.zmtp.";
+
+/// A message on its way out, as far as it is the same for everybody.
+pub(crate) struct Prepared {
+    pub(crate) topic: Topic,
+    /// The envelope of a request.
+    pub(crate) envelope: Option<Bytes>,
+    pub(crate) lines: String,
+    pub(crate) payload: Bytes,
+}
+
+impl Prepared {
+    pub(crate) fn new(message: &Message, envelope: Option<Bytes>, runtime: &dyn Runtime) -> Self {
+        let lines = frames::lines(message, envelope.is_some(), runtime);
+        Self { topic: message.topic(), envelope, lines, payload: message.payload().clone() }
+    }
+
+    fn frames(&self, groups: &[Want]) -> Multipart {
+        let lines = match groups {
+            [] => self.lines.clone(),
+            groups => frames::with_groups(&self.lines, groups),
+        };
+        let head = Some(frames::topic_frame(&self.topic));
+        let body = frames::body(head, lines, &self.payload);
+        match &self.envelope {
+            None => body,
+            Some(ticket) => {
+                Envelope { frames: vec![ticket.clone()], delimited: true }.wrap(body)
+            }
+        }
+    }
+}
+
+/// To how many a message was handed, and what has to be reached until it is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Handed {
+    pub(crate) matched: u64,
+    pub(crate) marks: Vec<(u64, Mark)>,
+}
+
+/// What was sent into a queue and no peer has been given yet.
+#[derive(Debug, Default)]
+pub(super) struct Pipe {
+    items: VecDeque<Multipart>,
+    bytes: usize,
+}
+
+impl Pipe {
+    fn put(&mut self, frames: Multipart) {
+        self.bytes += size_of(&frames);
+        self.items.push_back(frames);
+    }
+
+    pub(super) fn put_back(&mut self, frames: Multipart) {
+        self.bytes += size_of(&frames);
+        self.items.push_front(frames);
+    }
+
+    fn take(&mut self) -> Option<Multipart> {
+        let frames = self.items.pop_front()?;
+        self.bytes -= size_of(&frames);
+        Some(frames)
+    }
+}
+
+impl State {
+    /// Hands a message to every peer that wants it, and for each group to one that has a member of
+    /// it; to nobody before there is room for all. With `lane` `Ask` one of those that are not
+    /// Posthaste gets it, too.
+    pub(crate) fn poll_spread(
+        &mut self,
+        lane: Lane,
+        message: &Prepared,
+        high: &HighWater,
+    ) -> Poll<Handed> {
+        let mut copies: BTreeMap<u64, Vec<Want>> = BTreeMap::new();
+        let mut members: BTreeMap<Want, Vec<u64>> = BTreeMap::new();
+        let (mut strangers, mut matched, mut has_room) = (Vec::new(), 0, true);
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.known.lane == lane) {
+            if lane == Lane::Ask && !peer.known.posthaste {
+                strangers.push(*id);
+                continue;
+            }
+            let met = peer.wants.met(&message.topic);
+            if met.copies > 0 {
+                matched += met.copies;
+                has_room &= peer.has_room(high);
+                copies.insert(*id, Vec::new());
+            }
+            for want in met.groups {
+                members.entry(want).or_default().push(*id);
+            }
+        }
+        matched += members.len() as u64;
+        for (want, members) in members {
+            match self.choose(&members, high) {
+                Some(id) => copies.entry(id).or_default().push(want),
+                None => has_room = false,
+            }
+        }
+        if !strangers.is_empty() {
+            matched += 1;
+            match self.choose(&strangers, high) {
+                Some(id) => drop(copies.insert(id, Vec::new())),
+                None => has_room = false,
+            }
+        }
+        if !has_room {
+            return Poll::Pending;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let marks = copies
+            .into_iter()
+            .filter_map(|(id, groups)| {
+                let mark = self.give(id, Out::Message(message.frames(&groups)))?;
+                Some((id, mark))
+            })
+            .collect();
+        Poll::Ready(Handed { matched, marks })
+    }
+
+    /// The one of these whose turn it is, of those that have room.
+    fn choose(&self, of: &[u64], high: &HighWater) -> Option<u64> {
+        let has_room = |id: &&u64| self.peers.get(*id).is_some_and(|peer| peer.has_room(high));
+        let able: Vec<_> = of.iter().filter(has_room).collect();
+        able.get(self.turn % able.len().max(1)).map(|id| **id)
+    }
+
+    fn give(&mut self, id: u64, out: Out) -> Option<Mark> {
+        let peer = self.peers.get_mut(&id)?;
+        let mark = peer.give(out);
+        self.wake.extend(peer.waker.take());
+        Some(mark)
+    }
+
+    // ---- Queues
+
+    /// Puts a message into a queue, from where the next peer with room gets it.
+    pub(crate) fn poll_push(
+        &mut self,
+        message: &Prepared,
+        high: &HighWater,
+    ) -> Poll<Result<Handed, Error>> {
+        if self.pipes.len() >= PIPES_MAX && !self.pipes.contains_key(&message.topic) {
+            let text = format!("more than {PIPES_MAX} queues wait for somebody to pull from them");
+            return Poll::Ready(Err(Error::new(ErrorKind::Limit, text)));
+        }
+        let pipe = self.pipes.entry(message.topic.clone()).or_default();
+        if !high.has_room(pipe.items.len(), pipe.bytes) {
+            return Poll::Pending;
+        }
+        pipe.put(message.frames(&[]));
+        let marks = self.pump(&message.topic, high).into_iter().collect();
+        Poll::Ready(Ok(Handed { matched: 1, marks }))
+    }
+
+    /// Hands what waits in a queue to peers that take it, as far as they have room; if nothing is
+    /// left, where the last of it went.
+    fn pump(&mut self, queue: &Topic, high: &HighWater) -> Option<(u64, Mark)> {
+        let takes = |(id, peer): (&u64, &super::Peer)| {
+            let known = &peer.known;
+            let takes = known.lane == Lane::Push
+                && (!known.posthaste || peer.wants.has_queue(queue));
+            takes.then_some(*id)
+        };
+        let takers: Vec<u64> = self.peers.iter().filter_map(takes).collect();
+        let mut last = None;
+        while let Some(id) = self.choose(&takers, high) {
+            self.turn = self.turn.wrapping_add(1);
+            let Some(frames) = self.pipes.get_mut(queue).and_then(Pipe::take) else {
+                self.pipes.remove(queue);
+                return last;
+            };
+            let mark = self.give(id, Out::Queued(queue.clone(), frames));
+            last = mark.map(|mark| (id, mark));
+            // Who waits for room finds it now.
+            self.notify();
+        }
+        None
+    }
+
+    /// The same for every queue.
+    pub(super) fn pump_all(&mut self) {
+        let queues: Vec<Topic> = self.pipes.keys().cloned().collect();
+        let high = self.high;
+        for queue in queues {
+            self.pump(&queue, &high);
+        }
+    }
+
+    // ---- Answers
+
+    /// Hands an answer to who asked, in this node or over the wire.
+    pub(crate) fn poll_answer(
+        &mut self,
+        id: &str,
+        message: &Message,
+        runtime: &dyn Runtime,
+        high: &HighWater,
+    ) -> Poll<Handed> {
+        let topic = message.topic();
+        if let Some(matched) = self.put_in_inbox(message) {
+            return Poll::Ready(Handed { matched, marks: Vec::new() });
+        }
+        let Some((peer_id, envelope)) = read_asker(id, &topic) else {
+            return Poll::Ready(Handed::default());
+        };
+        let Some(peer) = self.peers.get(&peer_id) else {
+            // Who asked is gone: nobody waits for the answer.
+            return Poll::Ready(Handed::default());
+        };
+        if !peer.has_room(high) {
+            return Poll::Pending;
+        }
+        let lines = answer_lines(message, runtime);
+        let frames = envelope.wrap(frames::body(None, lines, message.payload()));
+        let mark = self.give(peer_id, Out::Message(frames)).map(|mark| (peer_id, mark));
+        Poll::Ready(Handed { matched: 1, marks: mark.into_iter().collect() })
+    }
+
+    /// Hands a status to who asked, if there is room for it.
+    pub(super) fn answer_now(&mut self, id: &str, status: &Message) {
+        if self.put_in_inbox(status).is_some() {
+            return;
+        }
+        if let Some((peer, envelope)) = read_asker(id, &status.topic()) {
+            let lines = String::from("ph-kind: status\nph-status: no-responders\n");
+            let frames = envelope.wrap(frames::body(None, lines, status.payload()));
+            if self.peers.get(&peer).is_some_and(|peer| peer.has_room(&self.high)) {
+                self.give(peer, Out::Message(frames));
+            }
+        }
+    }
+
+    /// Puts a message into an inbox of this node, if it is to one; a full inbox drops it.
+    pub(crate) fn put_in_inbox(&mut self, message: &Message) -> Option<u64> {
+        let number = read_inbox(&message.topic())?;
+        let inbox = self.boxes.values_mut().find(|this| this.what == What::Inbox(number));
+        let Some(inbox) = inbox else { return Some(0) };
+        if inbox.has_room() {
+            inbox.put(Item { message: message.clone(), attempt: 1 }, &mut self.wake);
+        }
+        Some(1)
+    }
+}
+
+/// The lines of an answer; the correlation is in its envelope.
+fn answer_lines(message: &Message, runtime: &dyn Runtime) -> String {
+    let lines = frames::lines(message, true, runtime);
+    // A reply that is nothing else is what everybody takes it for.
+    if lines == "ph-kind: reply\n" { String::new() } else { lines }
+}
+
+/// The address of an inbox.
+pub(crate) fn inbox_address(number: u64) -> Result<Topic, Error> {
+    Topic::new(format!("{INBOX}{number:016x}"))
+}
+
+pub(crate) fn read_inbox(topic: &Topic) -> Option<u64> {
+    u64::from_str_radix(topic.as_str().strip_prefix(INBOX)?, 16).ok()
+}
+
+/// The address at which a peer is reached that asked with this envelope.
+pub(crate) fn asker_address(id: &str, peer: u64, envelope: &Envelope) -> Result<Topic, Error> {
+    Topic::new(format!("{ASKER}{id}.{peer}.{}", envelope.to_word()))
+}
+
+fn read_asker(id: &str, topic: &Topic) -> Option<(u64, Envelope)> {
+    let rest = topic.as_str().strip_prefix(ASKER)?.strip_prefix(id)?.strip_prefix('.')?;
+    let (peer, word) = rest.split_once('.')?;
+    Some((peer.parse().ok()?, Envelope::from_word(word)?))
+}
+
+impl Node {
+    /// How much may wait for a peer.
+    pub(crate) fn high_water(&self) -> HighWater {
+        self.options.high_water_marks()
+    }
+}
