@@ -135,7 +135,8 @@ impl<'a> Drive<'a> {
             match read {
                 Read::End => return Poll::Ready(Ok(())),
                 Read::Something => continue,
-                Read::Nothing if wrote => continue,
+                // An answer to a heartbeat is no event, and yet to be written.
+                Read::Nothing if wrote || self.has_answer() => continue,
                 Read::Nothing => {}
             }
             if self.watch(cx)? {
@@ -144,6 +145,10 @@ impl<'a> Drive<'a> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn has_answer(&self) -> bool {
+        self.writing.is_empty() && self.session.output_bytes() > 0
     }
 
     /// Whether the last of it may still be written.

@@ -1,7 +1,7 @@
 //! Messages as frames, and frames as messages; see the table of the [crate](crate).
 
 use bytes::Bytes;
-use posthaste_core::{Error, ErrorKind, Message, Pattern, Runtime, Topic};
+use posthaste_core::{Error, Message, Pattern, Runtime, Topic};
 use posthaste_engine::properties::{self, Native, Property, Rules};
 
 use crate::codec::Multipart;
@@ -252,9 +252,4 @@ pub(crate) fn read_ticket(frames: &[Bytes]) -> Option<(u64, u64, &[Bytes])> {
         body => body,
     };
     Some((u64::from_be_bytes(*inbox), u64::from_be_bytes(correlation), body))
-}
-
-/// The error of what is not in the shape of Posthaste's messages.
-pub(crate) fn shapeless() -> Error {
-    Error::new(ErrorKind::Protocol, "a message came in whose frames are no topic and payload")
 }
