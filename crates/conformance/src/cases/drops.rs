@@ -131,7 +131,7 @@ pub(crate) async fn d1_handles_outlive_the_broker_value(cx: Context) -> Outcome 
     let queue = cx.queue("jobs").await?;
     let broker = cx.peer().clone();
     let mut sender = broker.sender(SenderOptions::new()).await?;
-    let mut consumer = broker.receiver(Subscription::queue(&queue)?).await?;
+    let mut consumer = broker.receiver(cx.consuming(&queue)?).await?;
     let mut subscriber = broker.receiver(Subscription::topic(&topic)?).await?;
     drop(broker);
     sender.send(numbered_to(&queue, 1)).await?;
