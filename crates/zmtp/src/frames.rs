@@ -13,6 +13,9 @@ const RULES_OF_REQUESTS: Rules =
     Rules::HTTP.native(&[Property::ReplyTo, Property::Correlation]);
 /// The group that a copy is for: the pattern, a space, and the group.
 const GROUP: &str = "ph-group";
+/// The line of what goes to an inbox and is not the answer to a request: what it is, other lines
+/// say.
+pub(crate) const AS_IT_IS: &str = "ph-as-it-is: 1\n";
 /// How many frames an envelope has at most, and how many bytes together.
 const ENVELOPE_FRAMES_MAX: usize = 8;
 const ENVELOPE_BYTES_MAX: usize = 384;
@@ -134,6 +137,10 @@ impl Body {
         correlation: u64,
         runtime: &dyn Runtime,
     ) -> Result<Message, Error> {
+        let mut names = read_lines(&self.lines).map(|(name, _)| name);
+        if names.any(|name| name == "ph-as-it-is") {
+            return self.message(inbox, false, Native::default(), runtime);
+        }
         let has_kind = read_lines(&self.lines).any(|(name, _)| name == "ph-kind");
         let kind = (!has_kind).then_some(("ph-kind", "reply"));
         let draft = Message::builder(inbox).payload(self.payload.clone());

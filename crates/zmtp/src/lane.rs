@@ -67,9 +67,14 @@ impl Lane {
         })
     }
 
-    /// Whether peers say on it what they want.
-    pub(crate) fn is_asked_for(self) -> bool {
-        matches!(self, Self::Publish | Self::Push | Self::Ask)
+    /// Whether peers say on it what they want; Posthaste peers also say on the way back which
+    /// inboxes they have.
+    pub(crate) fn is_asked_for(self, posthaste: bool) -> bool {
+        match self {
+            Self::Publish => true,
+            Self::Push | Self::Ask | Self::Answer => posthaste,
+            Self::Subscribe | Self::Pull => false,
+        }
     }
 
     /// Whether a peer is always ready to answer a heartbeat on it, however slow this side is: what

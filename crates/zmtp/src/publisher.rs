@@ -1,6 +1,7 @@
 //! Sending: which way each message goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use posthaste_core::{Error, ErrorKind, Kind, Level, Message, Status, Topic};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
@@ -8,8 +9,7 @@ use posthaste_engine::{Confirmation, Confirmed, Publish};
 use crate::Alive;
 use crate::frames;
 use crate::lane::Lane;
-use crate::node::{Handed, Mark, Prepared, read_inbox};
-use std::sync::Arc;
+use crate::node::{Handed, Mark, Prepared, is_asker, read_inbox};
 
 /// What the task of a sender drives.
 pub(crate) struct Publisher {
@@ -26,19 +26,34 @@ impl Publisher {
     }
 
     async fn hand_over(&mut self, message: &Message) -> Result<Handed, Error> {
-        if message.kind() == Kind::Request {
-            return self.ask(message).await;
-        }
-        if message.correlation() != 0 {
-            return self.answer(message).await;
-        }
         if message.is_to_queue() {
             return self.push(message).await;
         }
-        if let Some(matched) = self.alive.node.with(|state| state.put_in_inbox(message)) {
-            return Ok(Handed { matched, ..Handed::default() });
+        if message.kind() == Kind::Request {
+            return self.ask(message).await;
+        }
+        let topic = message.topic();
+        if is_asker(&topic) {
+            return self.answer(message).await;
+        }
+        if read_inbox(&topic).is_some() {
+            return self.to_inbox(message).await;
         }
         self.spread(Lane::Publish, message, None).await
+    }
+
+    /// Into an inbox of this node, or of a peer that has told of it.
+    async fn to_inbox(&mut self, message: &Message) -> Result<Handed, Error> {
+        let node = &self.alive.node;
+        if let Some(matched) = node.with(|state| state.put_in_inbox(message)) {
+            return Ok(Handed { matched, ..Handed::default() });
+        }
+        // Where there is nothing to ask there is nobody who has told of an inbox.
+        let _nobody = node.ensure(Lane::Ask).await;
+        let ticket = frames::ticket(0, 0);
+        let prepared = Prepared::new(message, Some(ticket), &*node.runtime);
+        let high = node.high_water();
+        Ok(node.until(|state| state.poll_inbox(&prepared, &high)).await)
     }
 
     async fn spread(
@@ -60,27 +75,37 @@ impl Publisher {
             node.ensure(Lane::Push).await?;
             self.pushed = true;
         }
+        let queue = message.topic();
+        if message.kind() == Kind::Request
+            && !message.waits()
+            && !node.with(|state| state.is_pulled(&queue))
+        {
+            self.say_nobody(message);
+            return Ok(Handed::default());
+        }
         let prepared = Prepared::new(message, None, &*node.runtime);
         let high = node.high_water();
         node.until(|state| state.poll_push(&prepared, &high)).await
     }
 
     async fn ask(&mut self, message: &Message) -> Result<Handed, Error> {
-        if message.is_to_queue() {
-            return Err(Error::unsupported("requests into queues", crate::BACKEND));
-        }
         let address = message.reply_to();
         let Some(inbox) = address.as_ref().and_then(read_inbox) else {
             return Err(no_inbox(address.as_ref()));
         };
         let ticket = frames::ticket(inbox, message.correlation());
         let handed = self.spread(Lane::Ask, message, Some(ticket)).await?;
-        if handed.matched == 0
-            && let Some(status) = message.status_reply(Status::NoResponders, "")
-        {
-            self.alive.node.with(|state| state.put_in_inbox(&status));
+        if handed.matched == 0 {
+            self.say_nobody(message);
         }
         Ok(handed)
+    }
+
+    /// Tells who asks that nobody answers.
+    fn say_nobody(&self, request: &Message) {
+        if let Some(status) = request.status_reply(Status::NoResponders, "") {
+            self.alive.node.with(|state| state.put_in_inbox(&status));
+        }
     }
 
     async fn answer(&mut self, message: &Message) -> Result<Handed, Error> {

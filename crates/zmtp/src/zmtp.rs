@@ -182,8 +182,18 @@ impl std::fmt::Debug for Zmtp {
 /// What ZeroMQ does, what is added on top, and, by silence, what it lacks.
 fn card() -> Capabilities {
     Capabilities::new(BACKEND)
-        .native(&[Capability::Topics, Capability::Queues, Capability::Inboxes])
-        .emulated(&[Capability::Groups, Capability::NoResponders])
+        .native(&[
+            Capability::Topics,
+            Capability::Queues,
+            Capability::Inboxes,
+            Capability::AnyName,
+        ])
+        .emulated(&[
+            Capability::Groups,
+            Capability::NoResponders,
+            Capability::Unroutable,
+            Capability::MatchCount,
+        ])
 }
 
 #[async_trait]
@@ -231,6 +241,11 @@ impl Broker for Zmtp {
         let address = inbox_address(number)?;
         let high = HighWater { messages: SUBSCRIPTION_MESSAGES, bytes: SUBSCRIPTION_BYTES };
         let seat = node.enter(What::Inbox(number), high);
+        // Peers are told of it on the lane on which answers come; should there be none, the first
+        // request says so.
+        if node.ensure(Lane::Ask).await.is_ok() {
+            self.synced(&seat, &[Lane::Ask, Lane::Answer]).await?;
+        }
         let of = Subscription::topic(&address)?;
         Ok((address, self.taking::<true>(&of, seat, false)))
     }

@@ -33,20 +33,26 @@ impl What {
                 Some(Want { pattern: pattern.clone(), group: Some(group.clone()) })
             }
             Self::Queue(queue) => Some(Want { pattern: Pattern::from(queue), group: None }),
-            Self::Inbox(_) => None,
+            Self::Inbox(number) => {
+                let address = super::inbox_address(*number).ok()?;
+                Some(Want { pattern: Pattern::from(&address), group: None })
+            }
         }
     }
 
     /// How a peer on this lane is asked for it; `None` if it is not asked at all.
     pub(crate) fn asks(&self, lane: Lane, posthaste: bool) -> Option<Bytes> {
         let want = self.want()?;
-        let is_queue = matches!(self, Self::Queue(_));
-        match lane {
-            Lane::Subscribe if posthaste && !is_queue => Some(want.exact()),
+        let exact = match (self, lane) {
+            (Self::Topic(_) | Self::Shared(..), Lane::Subscribe | Lane::Answer)
+            | (Self::Queue(_), Lane::Pull)
+            | (Self::Inbox(_), Lane::Ask | Lane::Answer) => posthaste,
+            _ => false,
+        };
+        match (self, lane) {
+            _ if exact => Some(want.exact()),
             // Others know no groups, and what they publish goes to none.
-            Lane::Subscribe if matches!(self, Self::Topic(_)) => Some(want.prefix()),
-            Lane::Answer if posthaste && !is_queue => Some(want.exact()),
-            Lane::Pull if posthaste && is_queue => Some(want.exact()),
+            (Self::Topic(_), Lane::Subscribe) => Some(want.prefix()),
             _ => None,
         }
     }

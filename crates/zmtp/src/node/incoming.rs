@@ -5,7 +5,7 @@ use posthaste_core::{Error, Kind, Message, Status, Topic};
 use posthaste_engine::properties::Native;
 
 use super::boxes::{Item, MailBox, What};
-use super::outgoing::{asker_address, inbox_address};
+use super::outgoing::{asker_address, inbox_address, read_inbox};
 use super::{Known, Node, State};
 use crate::codec::Multipart;
 use crate::frames::{self, Body, Envelope};
@@ -137,6 +137,14 @@ impl State {
         let Some((envelope, body)) = Envelope::split(frames.to_vec()) else {
             return Ok(Took::Malformed);
         };
+        if known.posthaste
+            && let Some(body) = Body::addressed(&body, false)
+            && let Some(inbox) = body.topic.clone().filter(|topic| read_inbox(topic).is_some())
+        {
+            let message = body.message(inbox, false, Native::default(), &*node.runtime)?;
+            self.put_in_inbox(&message);
+            return Ok(Took::Taken);
+        }
         let reply_to = asker_address(&node.id, id, &envelope)?;
         let correlation = match &envelope.frames[..] {
             [ticket] if known.posthaste => frames::read_ticket(std::slice::from_ref(ticket)),
@@ -145,17 +153,12 @@ impl State {
         let correlation = correlation.map_or(1, |(_, correlation, _)| correlation).max(1);
         let native = Native { reply_to: Some(reply_to), correlation, ..Native::default() };
         let body = Body::addressed(&body, false);
-        let request = match &body {
-            None => None,
-            Some(body) => {
-                let topic = body.topic.clone().or_else(|| self.only_service());
-                topic.map(|topic| (body.groups(), topic.clone(), body, topic))
-            }
-        };
-        let Some((groups, topic, body, _)) = request else {
+        let topic = body.as_ref().and_then(|body| body.topic.clone());
+        let (Some(body), Some(topic)) = (body, topic.or_else(|| self.only_service())) else {
             self.refuse_request(node, &native);
             return Ok(Took::Malformed);
         };
+        let groups = body.groups();
         let targets = match known.posthaste {
             true => self.targets(&topic, &groups),
             // One answer is what a REQ socket waits for.

@@ -17,7 +17,7 @@ use posthaste_core::{Error, ErrorKind, Kind, SharedRuntime, Status, Topic};
 
 pub(crate) use self::boxes::{Item, What};
 pub(crate) use self::dials::{Dial, DialState};
-pub(crate) use self::outgoing::{Handed, Prepared, inbox_address, read_inbox};
+pub(crate) use self::outgoing::{Handed, Prepared, inbox_address, is_asker, read_inbox};
 pub(crate) use self::peer::{HighWater, Known, Mark, Out};
 
 use self::boxes::MailBox;
@@ -412,7 +412,7 @@ impl State {
         wanted: bool,
     ) -> Result<(), Error> {
         let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
-        if !peer.known.lane.is_asked_for() {
+        if !peer.known.lane.is_asked_for(peer.known.posthaste) {
             let text = "a peer subscribed where nothing is published";
             return Err(Error::new(ErrorKind::Protocol, text));
         }

@@ -32,7 +32,9 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(message: &Message, envelope: Option<Bytes>, runtime: &dyn Runtime) -> Self {
-        let lines = frames::lines(message, envelope.is_some(), runtime);
+        // The ticket of a request has everything that is not said in lines.
+        let is_request = envelope.is_some() && message.reply_to().is_some();
+        let lines = frames::lines(message, is_request, runtime);
         Self { topic: message.topic(), envelope, lines, payload: message.payload().clone() }
     }
 
@@ -209,7 +211,41 @@ impl State {
         }
     }
 
+    /// Whether somebody pulls from a queue now.
+    pub(crate) fn is_pulled(&self, queue: &Topic) -> bool {
+        self.on(Lane::Push).any(|peer| !peer.known.posthaste || peer.wants.has_queue(queue))
+    }
+
     // ---- Answers
+
+    /// Hands a message to the peer that has the inbox, on the lane of requests that goes there.
+    pub(crate) fn poll_inbox(&mut self, message: &Prepared, high: &HighWater) -> Poll<Handed> {
+        let Some(number) = read_inbox(&message.topic) else {
+            return Poll::Ready(Handed::default());
+        };
+        let has_it = |(id, peer): (&u64, &super::Peer)| {
+            let lane = peer.known.lane;
+            let is_asked = matches!(lane, Lane::Ask | Lane::Answer);
+            (is_asked && peer.wants.met(&message.topic).copies > 0).then_some((*id, lane))
+        };
+        let Some((id, lane)) = self.peers.iter().find_map(has_it) else {
+            return Poll::Ready(Handed::default());
+        };
+        if !self.peers.get(&id).is_some_and(|peer| peer.has_room(high)) {
+            return Poll::Pending;
+        }
+        let frames = match lane {
+            Lane::Ask => message.frames(&[]),
+            _ => {
+                let ticket = frames::ticket(number, 0);
+                let envelope = Envelope { frames: vec![ticket], delimited: true };
+                let lines = format!("{}{}", frames::AS_IT_IS, message.lines);
+                envelope.wrap(frames::body(None, lines, &message.payload))
+            }
+        };
+        let mark = self.give(id, Out::Message(frames)).map(|mark| (id, mark));
+        Poll::Ready(Handed { matched: 1, marks: mark.into_iter().collect() })
+    }
 
     /// Hands an answer to who asked, in this node or over the wire.
     pub(crate) fn poll_answer(
@@ -219,11 +255,10 @@ impl State {
         runtime: &dyn Runtime,
         high: &HighWater,
     ) -> Poll<Handed> {
-        let topic = message.topic();
         if let Some(matched) = self.put_in_inbox(message) {
             return Poll::Ready(Handed { matched, marks: Vec::new() });
         }
-        let Some((peer_id, envelope)) = read_asker(id, &topic) else {
+        let Some((peer_id, envelope)) = read_asker(id, &message.topic()) else {
             return Poll::Ready(Handed::default());
         };
         let Some(peer) = self.peers.get(&peer_id) else {
@@ -241,7 +276,7 @@ impl State {
 
     /// Hands a status to who asked, if there is room for it.
     pub(super) fn answer_now(&mut self, id: &str, status: &Message) {
-        if self.put_in_inbox(status).is_some() {
+        if self.put_in_inbox(status).is_some_and(|matched| matched > 0) {
             return;
         }
         if let Some((peer, envelope)) = read_asker(id, &status.topic()) {
@@ -256,8 +291,7 @@ impl State {
     /// Puts a message into an inbox of this node, if it is to one; a full inbox drops it.
     pub(crate) fn put_in_inbox(&mut self, message: &Message) -> Option<u64> {
         let number = read_inbox(&message.topic())?;
-        let inbox = self.boxes.values_mut().find(|this| this.what == What::Inbox(number));
-        let Some(inbox) = inbox else { return Some(0) };
+        let inbox = self.boxes.values_mut().find(|this| this.what == What::Inbox(number))?;
         if inbox.has_room() {
             inbox.put(Item { message: message.clone(), attempt: 1 }, &mut self.wake);
         }
@@ -284,6 +318,11 @@ pub(crate) fn read_inbox(topic: &Topic) -> Option<u64> {
 /// The address at which a peer is reached that asked with this envelope.
 pub(crate) fn asker_address(id: &str, peer: u64, envelope: &Envelope) -> Result<Topic, Error> {
     Topic::new(format!("{ASKER}{id}.{peer}.{}", envelope.to_word()))
+}
+
+/// Whether this is the address of somebody who asked over the wire.
+pub(crate) fn is_asker(topic: &Topic) -> bool {
+    topic.as_str().starts_with(ASKER)
 }
 
 fn read_asker(id: &str, topic: &Topic) -> Option<(u64, Envelope)> {
