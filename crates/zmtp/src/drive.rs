@@ -15,7 +15,7 @@ use posthaste_core::{Error, ErrorKind};
 use crate::codec::{Event, Multipart, Session};
 use crate::greet::{READ_BYTES, Whence, greet, lost};
 use crate::lane::Lane;
-use crate::node::{Known, Node, Out};
+use crate::node::{Known, Node, Out, Queued};
 
 /// How much is encoded at a time.
 const WRITE_BYTES: usize = 64 << 10;
@@ -135,8 +135,7 @@ impl<'a> Drive<'a> {
             match read {
                 Read::End => return Poll::Ready(Ok(())),
                 Read::Something => continue,
-                // An answer to a heartbeat is no event, and yet to be written.
-                Read::Nothing if wrote || self.has_answer() => continue,
+                Read::Nothing if wrote => continue,
                 Read::Nothing => {}
             }
             if self.watch(cx)? {
@@ -145,10 +144,6 @@ impl<'a> Drive<'a> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn has_answer(&self) -> bool {
-        self.writing.is_empty() && self.session.output_bytes() > 0
     }
 
     /// Whether the last of it may still be written.
@@ -264,6 +259,7 @@ impl<'a> Drive<'a> {
                 Event::Cancel(body) => {
                     self.node.with(|state| state.wants(self.id, body, false))?;
                 }
+                Event::Ping(context) => self.pong(context)?,
                 Event::Pong(context) => {
                     if let Ok(ping) = <[u8; 8]>::try_from(&context[..]) {
                         let ping = u64::from_be_bytes(ping);
@@ -274,6 +270,22 @@ impl<'a> Drive<'a> {
             }
         }
         Ok(any)
+    }
+
+    /// Answers a heartbeat behind everything that was given before, because the peer may ask to
+    /// know that. One who asks on and on without reading the answers is cut off.
+    fn pong(&mut self, context: Bytes) -> Result<(), Error> {
+        let fine = self.node.with(|state| match state.peer(self.id) {
+            Some(peer) => peer.give_answer(context),
+            None => true,
+        });
+        match fine {
+            true => Ok(()),
+            false => {
+                let text = "a peer was cut off because it reads no answers to its heartbeats";
+                Err(Error::new(ErrorKind::SlowConsumer, text))
+            }
+        }
     }
 
     fn message(&mut self, mut frames: Multipart) -> Result<(), Error> {
@@ -356,7 +368,8 @@ fn ready_or_false(read: Poll<Result<Read, Error>>) -> Result<Read, Error> {
 
 fn put(session: &mut Session, out: &Out) {
     match out {
-        Out::Message(frames) | Out::Queued(_, frames) => session.send(frames),
+        Out::Message(frames) | Out::Queued(_, Queued { frames, .. }) => session.send(frames),
+        Out::Pong(context) => session.pong(context),
         Out::Subscribe(body) => session.subscribe(body),
         Out::Cancel(body) => session.cancel(body),
         Out::Ping(number) => {

@@ -16,6 +16,8 @@ const GROUP: &str = "ph-group";
 /// The line of what goes to an inbox and is not the answer to a request: what it is, other lines
 /// say.
 pub(crate) const AS_IT_IS: &str = "ph-as-it-is: 1\n";
+/// The line that says that a queue was deleted.
+const DELETED: &str = "ph-deleted: 1\n";
 /// How many frames an envelope has at most, and how many bytes together.
 const ENVELOPE_FRAMES_MAX: usize = 8;
 const ENVELOPE_BYTES_MAX: usize = 384;
@@ -60,6 +62,11 @@ pub(crate) fn body(head: Option<Bytes>, lines: String, payload: &Bytes) -> Multi
     frames
 }
 
+/// What tells Posthaste peers that a queue was deleted.
+pub(crate) fn deletion(queue: &Topic) -> Multipart {
+    body(Some(topic_frame(queue)), DELETED.to_owned(), &Bytes::new())
+}
+
 /// A topic's text as a frame.
 pub(crate) fn topic_frame(topic: &Topic) -> Bytes {
     Bytes::copy_from_slice(topic.as_bytes())
@@ -101,6 +108,11 @@ impl Body {
             _ => return None,
         };
         Some(Self { topic: None, lines, payload })
+    }
+
+    /// Whether this says that the queue was deleted.
+    pub(crate) fn is_deletion(&self) -> bool {
+        self.lines == DELETED
     }
 
     /// The groups that a copy is for.

@@ -50,6 +50,9 @@ pub enum Event {
     Subscribe(Bytes),
     /// It takes one such wish back.
     Cancel(Bytes),
+    /// It asks for a sign of life: answer with [`Session::pong`] and this context, behind
+    /// everything that was sent before.
+    Ping(Bytes),
     /// It has answered the heartbeat of this context.
     Pong(Bytes),
 }
@@ -288,10 +291,7 @@ impl Session {
         Ok(match command {
             Command::Subscribe(prefix) => Some(Event::Subscribe(prefix)),
             Command::Cancel(prefix) => Some(Event::Cancel(prefix)),
-            Command::Ping { context, .. } => {
-                Command::Pong(context).encode(&mut self.output);
-                None
-            }
+            Command::Ping { context, .. } => Some(Event::Ping(context)),
             Command::Pong(context) => Some(Event::Pong(context)),
             // What newer versions have is left to them.
             Command::Unknown(_) => None,
@@ -392,6 +392,12 @@ impl Session {
             Command::Ping { ttl_deciseconds, context }.encode(&mut self.output);
         }
         self.peer_has_commands()
+    }
+
+    /// Answers a heartbeat.
+    pub fn pong(&mut self, context: &Bytes) {
+        let context = context.slice(..context.len().min(super::command::CONTEXT_BYTES_MAX));
+        Command::Pong(context).encode(&mut self.output);
     }
 
     /// How many bytes wait to be sent.

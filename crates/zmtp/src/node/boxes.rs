@@ -1,7 +1,7 @@
 //! Where messages wait for receivers of this node: one box for each subscription, one for all
 //! members of a group, and one for all consumers of a queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -79,12 +79,19 @@ pub(crate) struct MailBox {
     high: HighWater,
     /// How many receivers take out of it.
     pub(crate) members: usize,
+    /// Which heartbeat a peer has to answer first: what it sent before is not for this.
+    pub(crate) since: BTreeMap<u64, u64>,
     waiting: Vec<Waker>,
 }
 
 impl MailBox {
     pub(crate) fn new(what: What, high: HighWater) -> Self {
-        Self { what, items: VecDeque::new(), bytes: 0, high, members: 0, waiting: Vec::new() }
+        Self { what, items: VecDeque::new(), bytes: 0, high, members: 0, since: BTreeMap::new(), waiting: Vec::new() }
+    }
+
+    /// Whether it gets what a peer sends that has answered so many heartbeats.
+    pub(crate) fn hears(&self, peer: u64, ponged: u64) -> bool {
+        self.since.get(&peer).is_none_or(|ping| ponged >= *ping)
     }
 
     /// Whether a receiver of this belongs to it.

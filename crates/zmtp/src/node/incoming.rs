@@ -35,7 +35,7 @@ impl State {
         peer.held_up = false;
         let known = peer.known;
         let took = match known.lane {
-            Lane::Subscribe => self.take_published(node, known, &frames),
+            Lane::Subscribe => self.take_published(node, known, id, &frames),
             Lane::Pull => self.take_pulled(node, known, &frames),
             Lane::Ask => self.take_answer(node, &frames),
             Lane::Answer => self.take_request(node, known, id, &frames),
@@ -58,13 +58,14 @@ impl State {
         &mut self,
         node: &Node,
         known: Known,
+        id: u64,
         frames: &[Bytes],
     ) -> Result<Took, Error> {
         let Some(body) = Body::addressed(frames, true) else { return Ok(Took::Malformed) };
         let Some(topic) = body.topic.clone() else { return Ok(Took::Malformed) };
         // Who is no Posthaste knows no groups, so nothing of theirs is for one.
         let groups = if known.posthaste { body.groups() } else { Vec::new() };
-        let targets = self.targets(&topic, &groups);
+        let targets = self.targets(id, &topic, &groups);
         if targets.is_empty() {
             return Ok(Took::Taken);
         }
@@ -79,6 +80,10 @@ impl State {
         frames: &[Bytes],
     ) -> Result<Took, Error> {
         let Some(body) = Body::addressed(frames, false) else { return Ok(Took::Malformed) };
+        if let Some(queue) = body.topic.as_ref().filter(|_| known.posthaste && body.is_deletion()) {
+            self.delete_here(queue);
+            return Ok(Took::Taken);
+        }
         let named = body.topic.as_ref().and_then(|queue| self.queue_box(queue));
         let number = match (named, &body.topic) {
             (Some(number), _) => number,
@@ -160,7 +165,7 @@ impl State {
         };
         let groups = body.groups();
         let targets = match known.posthaste {
-            true => self.targets(&topic, &groups),
+            true => self.targets(id, &topic, &groups),
             // One answer is what a REQ socket waits for.
             false => self.any_responder(&topic).into_iter().collect(),
         };
@@ -196,7 +201,8 @@ impl State {
     }
 
     /// The boxes of subscriptions that match, and of these groups.
-    fn targets(&self, topic: &Topic, groups: &[Want]) -> Vec<u64> {
+    fn targets(&self, peer: u64, topic: &Topic, groups: &[Want]) -> Vec<u64> {
+        let ponged = self.peers.get(&peer).map_or(0, |peer| peer.ponged);
         let is_for = |this: &MailBox| match &this.what {
             What::Topic(pattern) => pattern.matches(topic),
             What::Shared(pattern, group) => groups.iter().any(|want| {
@@ -204,7 +210,8 @@ impl State {
             }),
             What::Queue(_) | What::Inbox(_) => false,
         };
-        self.boxes.iter().filter(|(_, this)| is_for(this)).map(|(number, _)| *number).collect()
+        let hears = |this: &MailBox| is_for(this) && this.hears(peer, ponged);
+        self.boxes.iter().filter(|(_, this)| hears(this)).map(|(number, _)| *number).collect()
     }
 
     /// A member of a group that answers requests to the topic; else a subscription that does.

@@ -18,7 +18,7 @@ use posthaste_core::{Error, ErrorKind, Kind, SharedRuntime, Status, Topic};
 pub(crate) use self::boxes::{Item, What};
 pub(crate) use self::dials::{Dial, DialState};
 pub(crate) use self::outgoing::{Handed, Prepared, inbox_address, is_asker, read_inbox};
-pub(crate) use self::peer::{HighWater, Known, Mark, Out};
+pub(crate) use self::peer::{HighWater, Known, Mark, Out, Queued};
 
 use self::boxes::MailBox;
 use self::outgoing::Pipe;
@@ -226,15 +226,27 @@ impl State {
                 }
             }
             self.ask_peers(&what, true);
+            self.pump_all();
             return number;
         }
         let number = self.number();
-        self.ask_peers(&what, true);
-        let mut mailbox = MailBox::new(what, high);
+        let mut mailbox = MailBox::new(what.clone(), high);
         mailbox.members = 1;
+        // What is on its way to one who wanted the same, and has gone, is not for this.
+        let from = [Lane::Subscribe, Lane::Answer];
+        let peers = self.peers.iter_mut().filter(|(_, peer)| from.contains(&peer.known.lane));
+        for (id, peer) in peers.filter(|(_, peer)| peer.known.has_commands) {
+            peer.ping();
+            mailbox.since.insert(*id, peer.pings());
+        }
+        self.ask_peers(&mailbox.what, true);
         self.boxes.insert(number, mailbox);
         // A message may wait for this.
         self.resume();
+        if let What::Queue(queue) = what {
+            let high = self.high;
+            self.pump(&queue, &high);
+        }
         number
     }
 
@@ -285,6 +297,8 @@ impl State {
             Some((item, has_room)) => {
                 if has_room {
                     self.resume();
+                    self.pump_all();
+                    self.notify();
                 }
                 Poll::Ready(Some(item))
             }
@@ -333,14 +347,17 @@ impl State {
     /// A peer is gone.
     pub(crate) fn detach(&mut self, id: u64) {
         let Some(mut peer) = self.peers.remove(&id) else { return };
+        for mailbox in self.boxes.values_mut() {
+            mailbox.since.remove(&id);
+        }
         let mut unsent = Vec::new();
         while let Some(out) = peer.take() {
-            if let Out::Queued(queue, frames) = out {
-                unsent.push((queue, frames));
+            if let Out::Queued(queue, queued) = out {
+                unsent.push((queue, queued));
             }
         }
-        for (queue, frames) in unsent.into_iter().rev() {
-            self.pipes.entry(queue).or_default().put_back(frames);
+        for (queue, queued) in unsent.into_iter().rev() {
+            self.pipes.entry(queue).or_default().put_back(queued);
         }
         self.pump_all();
         self.notify();
@@ -367,9 +384,22 @@ impl State {
         self.notify();
     }
 
-    /// Removes a queue from this node, with what it holds and its consumers here; whether it was
-    /// there.
+    /// Removes a queue with what it holds and its consumers, here and where Posthaste peers pull
+    /// from it; whether it was there.
     pub(crate) fn delete(&mut self, queue: &Topic) -> bool {
+        let mut told = false;
+        for peer in self.peers.values_mut() {
+            if peer.known.lane == Lane::Push && peer.wants.has_queue(queue) {
+                peer.give(Out::Message(crate::frames::deletion(queue)));
+                self.wake.extend(peer.waker.take());
+                told = true;
+            }
+        }
+        self.delete_here(queue) || told
+    }
+
+    /// Removes a queue from this node.
+    fn delete_here(&mut self, queue: &Topic) -> bool {
         let had_pipe = self.pipes.remove(queue).is_some();
         let is_it = |this: &MailBox| matches!(&this.what, What::Queue(this) if this == queue);
         let numbers: Vec<u64> =

@@ -6,8 +6,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use posthaste_core::{Error, ErrorKind, Message, Runtime, Topic};
 
-use super::boxes::{Item, What};
-use super::peer::{HighWater, Mark, Out, size_of};
+use super::boxes::{Item, MailBox, What};
+use super::peer::{HighWater, Mark, Out, Queued, size_of};
 use super::{Node, State};
 use crate::codec::Multipart;
 use crate::frames::{self, Envelope};
@@ -25,9 +25,9 @@ const ASKER: &str = "_ph.zmtp.";
 pub(crate) struct Prepared {
     pub(crate) topic: Topic,
     /// The envelope of a request.
-    pub(crate) envelope: Option<Bytes>,
-    pub(crate) lines: String,
-    pub(crate) payload: Bytes,
+    envelope: Option<Bytes>,
+    lines: String,
+    message: Message,
 }
 
 impl Prepared {
@@ -35,7 +35,7 @@ impl Prepared {
         // The ticket of a request has everything that is not said in lines.
         let is_request = envelope.is_some() && message.reply_to().is_some();
         let lines = frames::lines(message, is_request, runtime);
-        Self { topic: message.topic(), envelope, lines, payload: message.payload().clone() }
+        Self { topic: message.topic(), envelope, lines, message: message.clone() }
     }
 
     fn frames(&self, groups: &[Want]) -> Multipart {
@@ -44,12 +44,10 @@ impl Prepared {
             groups => frames::with_groups(&self.lines, groups),
         };
         let head = Some(frames::topic_frame(&self.topic));
-        let body = frames::body(head, lines, &self.payload);
+        let body = frames::body(head, lines, self.message.payload());
         match &self.envelope {
             None => body,
-            Some(ticket) => {
-                Envelope { frames: vec![ticket.clone()], delimited: true }.wrap(body)
-            }
+            Some(ticket) => Envelope { frames: vec![ticket.clone()], delimited: true }.wrap(body),
         }
     }
 }
@@ -61,70 +59,93 @@ pub(crate) struct Handed {
     pub(crate) marks: Vec<(u64, Mark)>,
 }
 
-/// What was sent into a queue and no peer has been given yet.
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Peer(u64),
+    /// A box of this node: its own receivers are there as those of others are.
+    Here(u64),
+}
+
+/// What was sent into a queue and nobody has been given yet.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
-    items: VecDeque<Multipart>,
+    items: VecDeque<Queued>,
     bytes: usize,
 }
 
 impl Pipe {
-    fn put(&mut self, frames: Multipart) {
-        self.bytes += size_of(&frames);
-        self.items.push_back(frames);
+    fn put(&mut self, queued: Queued) {
+        self.bytes += size_of(&queued.frames);
+        self.items.push_back(queued);
     }
 
-    pub(super) fn put_back(&mut self, frames: Multipart) {
-        self.bytes += size_of(&frames);
-        self.items.push_front(frames);
+    pub(super) fn put_back(&mut self, queued: Queued) {
+        self.bytes += size_of(&queued.frames);
+        self.items.push_front(queued);
     }
 
-    fn take(&mut self) -> Option<Multipart> {
-        let frames = self.items.pop_front()?;
-        self.bytes -= size_of(&frames);
-        Some(frames)
+    fn take(&mut self) -> Option<Queued> {
+        let queued = self.items.pop_front()?;
+        self.bytes -= size_of(&queued.frames);
+        Some(queued)
     }
 }
 
 impl State {
-    /// Hands a message to every peer that wants it, and for each group to one that has a member of
-    /// it; to nobody before there is room for all. With `lane` `Ask` one of those that are not
-    /// Posthaste gets it, too.
+    /// Hands a message to every peer and every receiver of this node that wants it, and for each
+    /// group to one of its members; to nobody before there is room for all. With `lane` `Ask` one
+    /// of those that are not Posthaste gets it, too.
     pub(crate) fn poll_spread(
         &mut self,
         lane: Lane,
         message: &Prepared,
         high: &HighWater,
     ) -> Poll<Handed> {
-        let mut copies: BTreeMap<u64, Vec<Want>> = BTreeMap::new();
-        let mut members: BTreeMap<Want, Vec<u64>> = BTreeMap::new();
+        let mut copies: BTreeMap<Target, Vec<Want>> = BTreeMap::new();
+        let mut members: BTreeMap<Want, Vec<Target>> = BTreeMap::new();
         let (mut strangers, mut matched, mut has_room) = (Vec::new(), 0, true);
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.known.lane == lane) {
             if lane == Lane::Ask && !peer.known.posthaste {
-                strangers.push(*id);
+                strangers.push(Target::Peer(*id));
                 continue;
             }
             let met = peer.wants.met(&message.topic);
             if met.copies > 0 {
                 matched += met.copies;
                 has_room &= peer.has_room(high);
-                copies.insert(*id, Vec::new());
+                copies.insert(Target::Peer(*id), Vec::new());
             }
             for want in met.groups {
-                members.entry(want).or_default().push(*id);
+                members.entry(want).or_default().push(Target::Peer(*id));
+            }
+        }
+        for (number, mailbox) in &self.boxes {
+            match &mailbox.what {
+                What::Topic(pattern) if pattern.matches(&message.topic) => {
+                    matched += 1;
+                    has_room &= mailbox.has_room();
+                    copies.insert(Target::Here(*number), Vec::new());
+                }
+                What::Shared(pattern, _) if pattern.matches(&message.topic) => {
+                    if let Some(want) = mailbox.what.want() {
+                        members.entry(want).or_default().push(Target::Here(*number));
+                    }
+                }
+                _ => {}
             }
         }
         matched += members.len() as u64;
         for (want, members) in members {
             match self.choose(&members, high) {
-                Some(id) => copies.entry(id).or_default().push(want),
+                Some(target) => copies.entry(target).or_default().push(want),
                 None => has_room = false,
             }
         }
         if !strangers.is_empty() {
             matched += 1;
             match self.choose(&strangers, high) {
-                Some(id) => drop(copies.insert(id, Vec::new())),
+                Some(target) => drop(copies.insert(target, Vec::new())),
                 None => has_room = false,
             }
         }
@@ -132,21 +153,27 @@ impl State {
             return Poll::Pending;
         }
         self.turn = self.turn.wrapping_add(1);
-        let marks = copies
-            .into_iter()
-            .filter_map(|(id, groups)| {
-                let mark = self.give(id, Out::Message(message.frames(&groups)))?;
-                Some((id, mark))
-            })
-            .collect();
+        let mut marks = Vec::new();
+        for (target, groups) in copies {
+            match target {
+                Target::Peer(id) => {
+                    let mark = self.give(id, Out::Message(message.frames(&groups)));
+                    marks.extend(mark.map(|mark| (id, mark)));
+                }
+                Target::Here(number) => self.put_here(number, message.message.clone()),
+            }
+        }
         Poll::Ready(Handed { matched, marks })
     }
 
     /// The one of these whose turn it is, of those that have room.
-    fn choose(&self, of: &[u64], high: &HighWater) -> Option<u64> {
-        let has_room = |id: &&u64| self.peers.get(*id).is_some_and(|peer| peer.has_room(high));
+    fn choose(&self, of: &[Target], high: &HighWater) -> Option<Target> {
+        let has_room = |target: &&Target| match target {
+            Target::Peer(id) => self.peers.get(id).is_some_and(|peer| peer.has_room(high)),
+            Target::Here(number) => self.boxes.get(number).is_some_and(MailBox::has_room),
+        };
         let able: Vec<_> = of.iter().filter(has_room).collect();
-        able.get(self.turn % able.len().max(1)).map(|id| **id)
+        able.get(self.turn % able.len().max(1)).map(|target| **target)
     }
 
     fn give(&mut self, id: u64, out: Out) -> Option<Mark> {
@@ -156,9 +183,15 @@ impl State {
         Some(mark)
     }
 
+    fn put_here(&mut self, number: u64, message: Message) {
+        if let Some(mailbox) = self.boxes.get_mut(&number) {
+            mailbox.put(Item { message, attempt: 1 }, &mut self.wake);
+        }
+    }
+
     // ---- Queues
 
-    /// Puts a message into a queue, from where the next peer with room gets it.
+    /// Puts a message into a queue, from where the next consumer with room gets it.
     pub(crate) fn poll_push(
         &mut self,
         message: &Prepared,
@@ -172,34 +205,49 @@ impl State {
         if !high.has_room(pipe.items.len(), pipe.bytes) {
             return Poll::Pending;
         }
-        pipe.put(message.frames(&[]));
+        pipe.put(Queued { message: message.message.clone(), frames: message.frames(&[]) });
         let marks = self.pump(&message.topic, high).into_iter().collect();
         Poll::Ready(Ok(Handed { matched: 1, marks }))
     }
 
-    /// Hands what waits in a queue to peers that take it, as far as they have room; if nothing is
-    /// left, where the last of it went.
-    fn pump(&mut self, queue: &Topic, high: &HighWater) -> Option<(u64, Mark)> {
-        let takes = |(id, peer): (&u64, &super::Peer)| {
-            let known = &peer.known;
-            let takes = known.lane == Lane::Push
-                && (!known.posthaste || peer.wants.has_queue(queue));
-            takes.then_some(*id)
-        };
-        let takers: Vec<u64> = self.peers.iter().filter_map(takes).collect();
+    /// Hands what waits in a queue to those that take it, as far as they have room; if nothing is
+    /// left, which peer the last of it went to.
+    pub(super) fn pump(&mut self, queue: &Topic, high: &HighWater) -> Option<(u64, Mark)> {
+        let takers = self.takers(queue);
         let mut last = None;
-        while let Some(id) = self.choose(&takers, high) {
+        while let Some(target) = self.choose(&takers, high) {
             self.turn = self.turn.wrapping_add(1);
-            let Some(frames) = self.pipes.get_mut(queue).and_then(Pipe::take) else {
+            let Some(queued) = self.pipes.get_mut(queue).and_then(Pipe::take) else {
                 self.pipes.remove(queue);
                 return last;
             };
-            let mark = self.give(id, Out::Queued(queue.clone(), frames));
-            last = mark.map(|mark| (id, mark));
+            last = match target {
+                Target::Peer(id) => {
+                    let mark = self.give(id, Out::Queued(queue.clone(), queued));
+                    mark.map(|mark| (id, mark))
+                }
+                Target::Here(number) => {
+                    self.put_here(number, queued.message);
+                    None
+                }
+            };
             // Who waits for room finds it now.
             self.notify();
         }
         None
+    }
+
+    /// Who takes out of a queue.
+    fn takers(&self, queue: &Topic) -> Vec<Target> {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.known.lane == Lane::Push);
+        let peers =
+            peers.filter(|(_, peer)| !peer.known.posthaste || peer.wants.has_queue(queue));
+        let is_it = |this: &MailBox| {
+            this.members > 0 && matches!(&this.what, What::Queue(this) if this == queue)
+        };
+        let here = self.boxes.iter().filter(|(_, this)| is_it(this));
+        let peers = peers.map(|(id, _)| Target::Peer(*id));
+        peers.chain(here.map(|(number, _)| Target::Here(*number))).collect()
     }
 
     /// The same for every queue.
@@ -211,9 +259,9 @@ impl State {
         }
     }
 
-    /// Whether somebody pulls from a queue now.
+    /// Whether somebody takes out of a queue now.
     pub(crate) fn is_pulled(&self, queue: &Topic) -> bool {
-        self.on(Lane::Push).any(|peer| !peer.known.posthaste || peer.wants.has_queue(queue))
+        !self.takers(queue).is_empty()
     }
 
     // ---- Answers
@@ -240,7 +288,7 @@ impl State {
                 let ticket = frames::ticket(number, 0);
                 let envelope = Envelope { frames: vec![ticket], delimited: true };
                 let lines = format!("{}{}", frames::AS_IT_IS, message.lines);
-                envelope.wrap(frames::body(None, lines, &message.payload))
+                envelope.wrap(frames::body(None, lines, message.message.payload()))
             }
         };
         let mark = self.give(id, Out::Message(frames)).map(|mark| (id, mark));

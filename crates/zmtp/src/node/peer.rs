@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::Bytes;
-use posthaste_core::Topic;
+use posthaste_core::{Message, Topic};
 
 use crate::codec::Multipart;
 use crate::lane::Lane;
 use crate::wants::Wants;
+
+/// How many answers to heartbeats may wait for a peer.
+const PONGS_MAX: usize = 64;
 
 /// What is known of a peer by its handshake.
 #[derive(Debug, Clone, Copy)]
@@ -27,18 +30,27 @@ pub(crate) struct Known {
 pub(crate) enum Out {
     Message(Multipart),
     /// A message of this queue, which goes back there if the peer does not get it.
-    Queued(Topic, Multipart),
+    Queued(Topic, Queued),
     Subscribe(Bytes),
     Cancel(Bytes),
     /// A heartbeat with this number in it.
     Ping(u64),
+    /// The answer to one.
+    Pong(Bytes),
+}
+
+/// A message of a queue, for a consumer of this node or for a peer.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Message,
+    pub(crate) frames: Multipart,
 }
 
 impl Out {
     fn size(&self) -> usize {
         match self {
-            Self::Message(frames) | Self::Queued(_, frames) => size_of(frames),
-            Self::Subscribe(_) | Self::Cancel(_) | Self::Ping(_) => 0,
+            Self::Message(frames) | Self::Queued(_, Queued { frames, .. }) => size_of(frames),
+            Self::Subscribe(_) | Self::Cancel(_) | Self::Ping(_) | Self::Pong(_) => 0,
         }
     }
 
@@ -123,6 +135,20 @@ impl Peer {
         self.out.push_back(out);
         self.enqueued += 1;
         Mark::Written(self.enqueued)
+    }
+
+    /// Gives it the answer to a heartbeat; not if it has left too many unread.
+    pub(crate) fn give_answer(&mut self, context: Bytes) -> bool {
+        let unread = self.out.iter().filter(|out| matches!(out, Out::Pong(_))).count();
+        if unread < PONGS_MAX {
+            self.give(Out::Pong(context));
+        }
+        unread < PONGS_MAX
+    }
+
+    /// How many heartbeats it has been asked for.
+    pub(crate) fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// Asks it for a sign of life, by which it has read everything before.
