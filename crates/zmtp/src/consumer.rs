@@ -9,6 +9,7 @@ use posthaste_core::{Capability, Error, Message};
 use posthaste_engine::{Arrival, Consume, Settled, Verdict};
 
 use crate::Alive;
+use crate::lane::Lane;
 use crate::node::{Item, Seat};
 
 /// What the task of a receiver drives. `HOLDS` says whether what it does not take stays where it is
@@ -64,11 +65,20 @@ impl<const HELD: bool> Consume for Taking<HELD> {
     }
 
     async fn stop(&mut self) {
-        self.seat = None;
+        let Some(seat) = self.seat.take() else { return };
+        drop(seat);
+        // From here on nothing is counted for this one: peers say when they know that it has gone.
+        let node = &self.alive.node;
+        let marks = node.ping(&[Lane::Subscribe, Lane::Answer, Lane::Pull]);
+        let deadline = node.runtime.now() + node.options.patience;
+        let _late = timeout_at(&*node.runtime, deadline, node.reached(&marks)).await;
     }
 
     async fn answer(&mut self, message: Message) {
         let node = &self.alive.node;
+        if node.with(|state| state.is_answered(&message)) {
+            return;
+        }
         let high = node.high_water();
         let answering = node.until(|state| {
             state.poll_answer(&node.id, &message, &*node.runtime, &high)

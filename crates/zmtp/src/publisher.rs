@@ -110,6 +110,7 @@ impl Publisher {
 
     async fn answer(&mut self, message: &Message) -> Result<Handed, Error> {
         let node = &self.alive.node;
+        node.with(|state| state.note_answer(&node.id, message));
         let high = node.high_water();
         let poll = |state: &mut crate::node::State| {
             state.poll_answer(&node.id, message, &*node.runtime, &high)

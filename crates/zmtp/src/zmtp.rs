@@ -116,7 +116,7 @@ impl Zmtp {
         let shared = matches!(what, What::Shared(..));
         let seat = node.enter(what, high);
         let lanes = self.subscribing(shared).await?;
-        self.synced(&seat, &lanes).await?;
+        self.synced(&lanes).await?;
         Ok(match of.overflow {
             Overflow::Block => self.taking::<true>(of, seat, shared),
             _ => self.taking::<false>(of, seat, shared),
@@ -147,10 +147,10 @@ impl Zmtp {
         }
     }
 
-    /// Waits until peers have heard of a receiver.
-    async fn synced(&self, seat: &Seat, lanes: &[Lane]) -> Result<(), Error> {
+    /// Waits until peers have heard of what was asked of them.
+    async fn synced(&self, lanes: &[Lane]) -> Result<(), Error> {
         let node = &self.alive.node;
-        let marks = seat.sync(lanes);
+        let marks = node.ping(lanes);
         let deadline = node.runtime.now() + node.options.patience;
         let reached = node.reached(&marks);
         match posthaste_core::runtime::timeout_at(&*node.runtime, deadline, reached).await {
@@ -227,7 +227,7 @@ impl Broker for Zmtp {
                 let node = &self.alive.node;
                 let seat = node.enter(What::Queue(queue), node.high_water());
                 node.ensure(Lane::Pull).await?;
-                self.synced(&seat, &[Lane::Pull]).await?;
+                self.synced(&[Lane::Pull]).await?;
                 Ok(self.taking::<true>(&subscription, seat, true))
             }
         }
@@ -244,7 +244,7 @@ impl Broker for Zmtp {
         // Peers are told of it on the lane on which answers come; should there be none, the first
         // request says so.
         if node.ensure(Lane::Ask).await.is_ok() {
-            self.synced(&seat, &[Lane::Ask, Lane::Answer]).await?;
+            self.synced(&[Lane::Ask, Lane::Answer]).await?;
         }
         let of = Subscription::topic(&address)?;
         Ok((address, self.taking::<true>(&of, seat, false)))
@@ -261,6 +261,8 @@ impl Broker for Zmtp {
     }
 
     async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        // Who pulls from it is known where one pushes.
+        let _nobody = self.alive.node.ensure(Lane::Push).await;
         match self.alive.node.with(|state| state.delete(queue)) {
             true => Ok(()),
             false => {

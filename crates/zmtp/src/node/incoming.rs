@@ -156,6 +156,7 @@ impl State {
             _ => None,
         };
         let correlation = correlation.map_or(1, |(_, correlation, _)| correlation).max(1);
+        self.forget_answer(&reply_to, correlation);
         let native = Native { reply_to: Some(reply_to), correlation, ..Native::default() };
         let body = Body::addressed(&body, false);
         let topic = body.as_ref().and_then(|body| body.topic.clone());

@@ -55,6 +55,8 @@ pub(crate) struct State {
     closing: Vec<Waker>,
     /// Who is to be woken once the lock is open again.
     wake: Vec<Waker>,
+    /// The answers that were given last, by where they went and which request they answer.
+    answered: VecDeque<(Topic, u64)>,
     /// How many messages came in whose frames make no message.
     pub(crate) malformed: u64,
     /// Connections that are being greeted or are open.
@@ -90,6 +92,7 @@ impl Node {
             waiting: Vec::new(),
             closing: Vec::new(),
             wake: Vec::new(),
+            answered: VecDeque::new(),
             malformed: 0,
             connections: 0,
         };
@@ -158,6 +161,20 @@ impl Node {
         .await
     }
 
+    /// Asks the peers on these lanes to say when they have heard everything until now.
+    pub(crate) fn ping(&self, lanes: &[Lane]) -> BTreeMap<u64, Mark> {
+        self.with(|state| {
+            let mut marks = BTreeMap::new();
+            for (id, peer) in &mut state.peers {
+                if lanes.contains(&peer.known.lane) {
+                    marks.insert(*id, peer.ping());
+                    state.wake.extend(peer.waker.take());
+                }
+            }
+            marks
+        })
+    }
+
     /// Enters a receiver; it takes messages out of the box of that number.
     pub(crate) fn enter(self: &Arc<Self>, what: What, high: HighWater) -> Seat {
         let number = self.with(|state| state.enter(what, high));
@@ -179,22 +196,6 @@ impl Node {
 pub(crate) struct Seat {
     node: Arc<Node>,
     pub(crate) number: u64,
-}
-
-impl Seat {
-    /// Asks the peers to say when they have heard of this receiver.
-    pub(crate) fn sync(&self, lanes: &[Lane]) -> BTreeMap<u64, Mark> {
-        self.node.with(|state| {
-            let mut marks = BTreeMap::new();
-            for (id, peer) in &mut state.peers {
-                if lanes.contains(&peer.known.lane) {
-                    marks.insert(*id, peer.ping());
-                    state.wake.extend(peer.waker.take());
-                }
-            }
-            marks
-        })
-    }
 }
 
 impl Drop for Seat {

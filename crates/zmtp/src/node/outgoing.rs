@@ -16,6 +16,8 @@ use crate::wants::Want;
 
 /// The most queues that may hold something for want of a peer.
 const PIPES_MAX: usize = 10_000;
+/// How many answers are remembered.
+const ANSWERED_MAX: usize = 256;
 /// What inboxes are called.
 pub(crate) const INBOX: &str = "_ph.inbox.";
 /// What the addresses are called at which those are reached who asked over the wire.
@@ -265,6 +267,27 @@ impl State {
     }
 
     // ---- Answers
+
+    /// Notes that the request of a peer that is not Posthaste has its answer: a `REQ` socket waits
+    /// for one and takes no second.
+    pub(crate) fn note_answer(&mut self, id: &str, answer: &Message) {
+        let peer = read_asker(id, &answer.topic()).and_then(|(peer, _)| self.peers.get(&peer));
+        if peer.is_some_and(|peer| !peer.known.posthaste) && !self.is_answered(answer) {
+            self.answered.truncate(ANSWERED_MAX - 1);
+            self.answered.push_front((answer.topic(), answer.correlation()));
+        }
+    }
+
+    /// Whether the request has the one answer that it takes.
+    pub(crate) fn is_answered(&self, answer: &Message) -> bool {
+        let (topic, correlation) = (answer.topic(), answer.correlation());
+        self.answered.iter().any(|(to, which)| *which == correlation && *to == topic)
+    }
+
+    /// Somebody asks again from where this went before.
+    pub(super) fn forget_answer(&mut self, to: &Topic, correlation: u64) {
+        self.answered.retain(|(this, which)| *which != correlation || this != to);
+    }
 
     /// Hands a message to the peer that has the inbox, on the lane of requests that goes there.
     pub(crate) fn poll_inbox(&mut self, message: &Prepared, high: &HighWater) -> Poll<Handed> {
