@@ -60,7 +60,10 @@ async fn shake_hands(
     let security = node.options.security.clone();
     let mut session = match whence {
         Whence::Dialled { lane, .. } => Session::connecting(security, introduction(node, *lane)),
-        Whence::Accepted(_) => Session::accepting(security),
+        Whence::Accepted(lanes) => match lanes[..] {
+            [lane] => Session::connecting(security, introduction(node, lane)),
+            _ => Session::accepting(security),
+        },
     };
     let mut known = None;
     let mut buffer = vec![0; 4 << 10];
@@ -89,7 +92,7 @@ async fn shake_hands(
                                 Whence::Accepted(_) => None,
                             },
                         });
-                        if matches!(whence, Whence::Accepted(_)) {
+                        if session.awaits_introduction() {
                             session.introduce(&introduction(node, lane))?;
                         }
                     }
@@ -150,7 +153,8 @@ pub(crate) fn lost(error: std::io::Error) -> Error {
 fn hung_up(whence: &Whence) -> Error {
     let text = match whence {
         Whence::Dialled { lane, .. } => format!(
-            "the peer hung up in the handshake; see whether its socket is one that talks with {lane}"
+            "the peer hung up in the handshake; see whether its socket is one that talks with \
+             {lane}, and whether both sides use the same security mechanism"
         ),
         Whence::Accepted(_) => String::from("the peer hung up in the handshake"),
     };

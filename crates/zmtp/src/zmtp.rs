@@ -74,6 +74,12 @@ impl Zmtp {
         options: ZmtpOptions,
     ) -> Result<Self, Error> {
         let runtime = runtime.into();
+        let is_client = options.security.mechanism() != "NULL" && !options.security.is_server();
+        if is_client && options.binds.iter().any(|(lanes, _)| lanes.len() > 1) {
+            let text = "a client says what socket it is before it knows its peer; bind it for one \
+                        lane alone, or make this side the server of the mechanism";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let bound: BTreeSet<Lane> =
             options.binds.iter().flat_map(|(lanes, _)| lanes.iter().copied()).collect();
         let connects = options.connects.iter().cloned();

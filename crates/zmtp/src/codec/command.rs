@@ -8,6 +8,10 @@ use super::{broken, encode_frame};
 /// The most bytes of a heartbeat's context, by the protocol.
 pub(crate) const CONTEXT_BYTES_MAX: usize = 16;
 
+/// What libzmq sends for `ERROR`, up to 4.3.5 at least: its source has `"\x5ERROR"`, in which C
+/// reads `\x5E`, a circumflex. No command has a name of that length.
+const LIBZMQ_ERROR: &[u8] = b"^RROR";
+
 /// What peers say to each other beside messages.
 ///
 /// ```
@@ -58,6 +62,11 @@ impl Command {
     /// # Errors
     /// `Protocol` for what is cut short.
     pub fn decode(mut body: Bytes) -> Result<Self, Error> {
+        if body.starts_with(LIBZMQ_ERROR) {
+            body.advance(LIBZMQ_ERROR.len());
+            let why = take_short(&mut body).unwrap_or_default();
+            return Ok(Self::Error(String::from_utf8_lossy(&why).into_owned()));
+        }
         let name = take_short(&mut body).ok_or_else(|| broken("a command has no name"))?;
         let short = |what: &str| broken(format!("its {what} command is cut short"));
         Ok(match &name[..] {

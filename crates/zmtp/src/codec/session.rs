@@ -95,13 +95,15 @@ enum Stage {
 }
 
 impl Session {
-    /// The side that connects, and says at once what it is.
+    /// The side that connects, or that listens for one kind of socket alone: it says what it is as
+    /// soon as the mechanism lets it.
     #[must_use]
     pub fn connecting(security: Security, introduction: Properties) -> Self {
         Self::new(security, Some(introduction))
     }
 
-    /// The side that accepts, and says what it is when it has heard what the peer is.
+    /// The side that accepts every kind of socket, and says what it is when it has heard what the
+    /// peer is. Not for the client of a mechanism, who has to say it first.
     #[must_use]
     pub fn accepting(security: Security) -> Self {
         Self::new(security, None)
@@ -132,6 +134,12 @@ impl Session {
     }
 
     // ---- What it knows
+
+    /// Whether the peer waits for [`introduce`](Self::introduce).
+    #[must_use]
+    pub fn awaits_introduction(&self) -> bool {
+        self.stage == Stage::Introduction
+    }
 
     /// Whether messages may be sent.
     #[must_use]
@@ -208,10 +216,9 @@ impl Session {
             );
             return Err(Error::new(ErrorKind::Refused, text));
         }
-        if ours != "NULL" && greeting.as_server == self.security.is_server() {
-            let part = if greeting.as_server { "the server" } else { "a client" };
-            let text = format!("both sides want to be {part} of {ours}; let one be the other");
-            return Err(Error::new(ErrorKind::Refused, text));
+        // libzmq says of no server of PLAIN that it is one, so only that much can be told.
+        if greeting.as_server && self.security.is_server() {
+            return Err(same_part("the server", ours));
         }
         self.greeting = Some(greeting);
         self.stage = match &self.security.0 {
@@ -267,11 +274,12 @@ impl Session {
                 self.take_properties(&properties)
             }
             (Stage::Welcome, Command::Welcome) => {
-                if let Some(introduction) = &self.introduction {
-                    Command::Initiate(introduction.encode()).encode(&mut self.output);
-                }
+                Command::Initiate(self.introduction_bytes()).encode(&mut self.output);
                 self.stage = Stage::Properties;
                 Ok(None)
+            }
+            (Stage::Welcome, Command::Hello { .. }) => {
+                Err(same_part("a client", self.security.mechanism()))
             }
             (Stage::Credentials, Command::Hello { username, password }) => {
                 self.check(&Credentials { username, password })
@@ -318,6 +326,10 @@ impl Session {
         Ok(None)
     }
 
+    fn introduction_bytes(&self) -> Bytes {
+        self.introduction.as_ref().map(Properties::encode).unwrap_or_default()
+    }
+
     fn take_properties(&mut self, properties: &Bytes) -> Result<Option<Event>, Error> {
         let properties = Properties::decode(properties)?;
         match &self.introduction {
@@ -325,6 +337,10 @@ impl Session {
                 let (ours, theirs) = (ours.socket_type, properties.socket_type);
                 if !ours.talks_with(theirs) {
                     return Err(mismatch(ours, theirs));
+                }
+                if self.is_plain_server() {
+                    let ready = Command::Ready(self.introduction_bytes());
+                    ready.encode(&mut self.output);
                 }
                 (self.stage, self.established) = (Stage::Open, true);
             }
@@ -410,6 +426,11 @@ impl Session {
     pub fn take_output(&mut self) -> BytesMut {
         std::mem::take(&mut self.output)
     }
+}
+
+fn same_part(part: &str, mechanism: &str) -> Error {
+    let text = format!("both sides want to be {part} of {mechanism}; let one be the other");
+    Error::new(ErrorKind::Refused, text)
 }
 
 /// The error of two sockets that cannot be connected.
