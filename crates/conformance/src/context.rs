@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use posthaste_core::task::lock;
 use posthaste_core::{
-    Ack, BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Ledger, Message,
-    Pattern, Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions, Seq,
-    SharedRuntime, Stats, Subscription, Topic,
+    Ack, BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Ledger,
+    Message, Pattern, Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions,
+    Seq, SharedRuntime, Stats, Subscription, Topic,
 };
 
 use crate::Law;

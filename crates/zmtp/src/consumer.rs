@@ -80,9 +80,8 @@ impl<const HELD: bool> Consume for Taking<HELD> {
             return;
         }
         let high = node.high_water();
-        let answering = node.until(|state| {
-            state.poll_answer(&node.id, &message, &*node.runtime, &high)
-        });
+        let answering =
+            node.until(|state| state.poll_answer(&node.id, &message, &*node.runtime, &high));
         // Who does not read its answers holds nobody up.
         let deadline = node.runtime.now() + node.options.patience;
         let _late = timeout_at(&*node.runtime, deadline, answering).await;

@@ -172,7 +172,10 @@ impl<'a> Drive<'a> {
             }
             match Pin::new(&mut self.connection).poll_write(cx, &self.writing) {
                 Poll::Ready(Ok(0)) => {
-                    return Err(Error::new(ErrorKind::Disconnected, "the ZeroMQ peer takes nothing"));
+                    return Err(Error::new(
+                        ErrorKind::Disconnected,
+                        "the ZeroMQ peer takes nothing",
+                    ));
                 }
                 Poll::Ready(Ok(count)) => {
                     self.writing.advance(count);

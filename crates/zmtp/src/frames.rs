@@ -9,8 +9,7 @@ use crate::wants::Want;
 
 /// What the envelope of a request carries itself.
 const RULES: Rules = Rules::HTTP;
-const RULES_OF_REQUESTS: Rules =
-    Rules::HTTP.native(&[Property::ReplyTo, Property::Correlation]);
+const RULES_OF_REQUESTS: Rules = Rules::HTTP.native(&[Property::ReplyTo, Property::Correlation]);
 /// The group that a copy is for: the pattern, a space, and the group.
 const GROUP: &str = "ph-group";
 /// The line of what goes to an inbox and is not the answer to a request: what it is, other lines
@@ -195,14 +194,13 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     /// Takes the envelope off a request; the rest is its body. Without an empty frame all of it is.
-    pub(crate) fn split(mut frames: Multipart) -> Option<(Self, Multipart)> {
+    pub(crate) fn split(frames: &[Bytes]) -> Option<(Self, Multipart)> {
         let delimiter = frames.iter().take(ENVELOPE_FRAMES_MAX + 1).position(Bytes::is_empty);
         // The last frame is the payload, which may be empty.
         let Some(at) = delimiter.filter(|at| at + 1 < frames.len()) else {
-            return Some((Self { frames: Vec::new(), delimited: false }, frames));
+            return Some((Self { frames: Vec::new(), delimited: false }, frames.to_vec()));
         };
-        let body = frames.split_off(at + 1);
-        frames.pop();
+        let (frames, body) = (frames[..at].to_vec(), frames[at + 1..].to_vec());
         let bytes: usize = frames.iter().map(|frame| 1 + frame.len()).sum();
         let short = frames.iter().all(|frame| frame.len() <= usize::from(u8::MAX));
         (short && bytes <= ENVELOPE_BYTES_MAX).then_some((Self { frames, delimited: true }, body))
@@ -245,7 +243,7 @@ impl Envelope {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

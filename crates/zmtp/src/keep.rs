@@ -28,7 +28,8 @@ pub(crate) fn transport(node: &Node, endpoint: &Endpoint) -> Result<Arc<dyn Tran
         "tcp" => Ok(Arc::new(Tcp::new(Arc::clone(&node.runtime)))),
         "unix" => Ok(Arc::new(Unix::new(Arc::clone(&node.runtime)))),
         _ => {
-            let text = format!("{endpoint} is no place for ZeroMQ; write tcp://HOST:PORT or unix:/PATH");
+            let text =
+                format!("{endpoint} is no place for ZeroMQ; write tcp://HOST:PORT or unix:/PATH");
             Err(Error::new(ErrorKind::InvalidArgument, text))
         }
     }
@@ -64,9 +65,7 @@ async fn keep(node: &Arc<Node>, at: usize, lane: Lane, endpoint: &Endpoint) {
     while !node.with(|state| state.closed) {
         let before = node.runtime.now();
         let error = match connect(node, endpoint).await {
-            Ok(connection) => {
-                drive::run(node, connection, Whence::Dialled { lane, at }).await
-            }
+            Ok(connection) => drive::run(node, connection, Whence::Dialled { lane, at }).await,
             Err(error) => error,
         };
         // One that held begins anew.

@@ -37,13 +37,13 @@ impl Publisher {
             return self.answer(message).await;
         }
         if read_inbox(&topic).is_some() {
-            return self.to_inbox(message).await;
+            return self.hand_to_inbox(message).await;
         }
         self.spread(Lane::Publish, message, None).await
     }
 
     /// Into an inbox of this node, or of a peer that has told of it.
-    async fn to_inbox(&mut self, message: &Message) -> Result<Handed, Error> {
+    async fn hand_to_inbox(&mut self, message: &Message) -> Result<Handed, Error> {
         let node = &self.alive.node;
         if let Some(matched) = node.with(|state| state.put_in_inbox(message)) {
             return Ok(Handed { matched, ..Handed::default() });

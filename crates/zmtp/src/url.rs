@@ -155,13 +155,12 @@ impl Place<'_> {
             return options;
         }
         let endpoint = Endpoint::new(self.scheme, self.text);
-        let lanes: Vec<Lane> =
-            Lane::ALL.into_iter().filter(|lane| !named.contains(lane)).collect();
+        let lanes: Vec<Lane> = Lane::ALL.into_iter().filter(|lane| !named.contains(lane)).collect();
         match binds {
             true => options.bind_lanes(lanes, endpoint),
-            false => lanes.into_iter().fold(options, |options, lane| {
-                options.connect_lane(lane, endpoint.clone())
-            }),
+            false => lanes
+                .into_iter()
+                .fold(options, |options, lane| options.connect_lane(lane, endpoint.clone())),
         }
     }
 }
@@ -185,9 +184,8 @@ mod tests {
 
     fn binds(url: &str) -> Vec<String> {
         let options = parse(url).unwrap();
-        let names = |lanes: &[Lane]| {
-            lanes.iter().map(|lane| lane.option()).collect::<Vec<_>>().join("+")
-        };
+        let names =
+            |lanes: &[Lane]| lanes.iter().map(|lane| lane.option()).collect::<Vec<_>>().join("+");
         options.binds.iter().map(|(lanes, at)| format!("{} {at}", names(lanes))).collect()
     }
 

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn posthaste_peers_get_what_matches_and_it_is_counted() {
         let mut wants = Wants::default();
-        for this in [want("a.*", None), want("a.*", None), want("a.b", None), want("a.>", Some("g"))]
+        for this in
+            [want("a.*", None), want("a.*", None), want("a.b", None), want("a.>", Some("g"))]
         {
             wants.add(this.exact(), true).unwrap();
         }

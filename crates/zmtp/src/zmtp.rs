@@ -52,6 +52,20 @@ impl Zmtp {
     ///
     /// Listening begins at once; connections are made when they are first needed.
     ///
+    /// ```
+    /// use posthaste_core::Broker;
+    /// use posthaste_smol::Smol;
+    /// use posthaste_zmtp::Zmtp;
+    ///
+    /// # fn main() -> Result<(), posthaste_core::Error> {
+    /// # smol::block_on(async {
+    /// let node = Zmtp::open(Smol::global(), "zmtp+tcp://127.0.0.1:0?bind").await?;
+    /// assert_eq!(node.capabilities().backend(), "ZeroMQ");
+    /// assert!(node.endpoints()[0].address().starts_with("127.0.0.1:"));
+    /// # Ok(()) })
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// `InvalidArgument` for the URL; else as [`start`](Self::start).
     ///
@@ -188,12 +202,7 @@ impl std::fmt::Debug for Zmtp {
 /// What ZeroMQ does, what is added on top, and, by silence, what it lacks.
 fn card() -> Capabilities {
     Capabilities::new(BACKEND)
-        .native(&[
-            Capability::Topics,
-            Capability::Queues,
-            Capability::Inboxes,
-            Capability::AnyName,
-        ])
+        .native(&[Capability::Topics, Capability::Queues, Capability::Inboxes, Capability::AnyName])
         .emulated(&[
             Capability::Groups,
             Capability::NoResponders,

@@ -216,8 +216,7 @@ fn nobody_there_is_an_error_in_time() {
         drop(connected);
         let at = bound.endpoints()[0].clone();
         drop(bound);
-        let options =
-            ZmtpOptions::new().connect(&at).patience(Duration::from_millis(300));
+        let options = ZmtpOptions::new().connect(&at).patience(Duration::from_millis(300));
         let node = Zmtp::start(runtime.clone(), options).await.unwrap();
         let opening = node.receiver(Subscription::topic("news").unwrap());
         let deadline = runtime.now() + Duration::from_secs(20);

@@ -133,8 +133,8 @@ impl Properties {
         let mut rest = bytes;
         let (mut socket_type, mut identity, mut others) = (None, Bytes::new(), Vec::new());
         while !rest.is_empty() {
-            let (name, value) = split(&mut rest)
-                .ok_or_else(|| broken("its properties are cut short"))?;
+            let (name, value) =
+                split(&mut rest).ok_or_else(|| broken("its properties are cut short"))?;
             let is = |this: &str| name.eq_ignore_ascii_case(this.as_bytes());
             if is("Socket-Type") {
                 let known = SocketType::from_name(value);

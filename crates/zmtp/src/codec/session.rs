@@ -27,11 +27,7 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         // A payload of full size beside its headers, topic and envelope.
-        Self {
-            handshake_bytes: 4 << 10,
-            message_bytes: PAYLOAD_BYTES_MAX + (1 << 20),
-            frames: 64,
-        }
+        Self { handshake_bytes: 4 << 10, message_bytes: PAYLOAD_BYTES_MAX + (1 << 20), frames: 64 }
     }
 }
 
@@ -249,7 +245,8 @@ impl Session {
             return Err(broken("a message came before the handshake was over"));
         }
         if self.parts.len() >= self.limits.frames {
-            let text = format!("the peer sent a message of more than {} frames", self.limits.frames);
+            let text =
+                format!("the peer sent a message of more than {} frames", self.limits.frames);
             return Err(Error::new(ErrorKind::TooLarge, text));
         }
         self.parts_bytes += frame.body.len();
@@ -289,9 +286,7 @@ impl Session {
                 let name = String::from_utf8_lossy(&name).into_owned();
                 Err(broken(format!("it sent the command {name:?} in the handshake")))
             }
-            (_, command) => {
-                Err(broken(format!("it sent {} out of turn", name_of(&command))))
-            }
+            (_, command) => Err(broken(format!("it sent {} out of turn", name_of(&command)))),
         }
     }
 

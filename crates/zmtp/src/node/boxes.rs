@@ -86,7 +86,15 @@ pub(crate) struct MailBox {
 
 impl MailBox {
     pub(crate) fn new(what: What, high: HighWater) -> Self {
-        Self { what, items: VecDeque::new(), bytes: 0, high, members: 0, since: BTreeMap::new(), waiting: Vec::new() }
+        Self {
+            what,
+            items: VecDeque::new(),
+            bytes: 0,
+            high,
+            members: 0,
+            since: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Whether it gets what a peer sends that has answered so many heartbeats.

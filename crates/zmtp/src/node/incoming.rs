@@ -4,8 +4,8 @@ use bytes::Bytes;
 use posthaste_core::{Error, Kind, Message, Status, Topic};
 use posthaste_engine::properties::Native;
 
+use super::answers::{asker_address, inbox_address, read_inbox};
 use super::boxes::{Item, MailBox, What};
-use super::outgoing::{asker_address, inbox_address, read_inbox};
 use super::{Known, Node, State};
 use crate::codec::Multipart;
 use crate::frames::{self, Body, Envelope};
@@ -73,12 +73,7 @@ impl State {
         Ok(self.put_in(&targets, &message))
     }
 
-    fn take_pulled(
-        &mut self,
-        node: &Node,
-        known: Known,
-        frames: &[Bytes],
-    ) -> Result<Took, Error> {
+    fn take_pulled(&mut self, node: &Node, known: Known, frames: &[Bytes]) -> Result<Took, Error> {
         let Some(body) = Body::addressed(frames, false) else { return Ok(Took::Malformed) };
         if let Some(queue) = body.topic.as_ref().filter(|_| known.posthaste && body.is_deletion()) {
             self.delete_here(queue);
@@ -139,7 +134,7 @@ impl State {
         id: u64,
         frames: &[Bytes],
     ) -> Result<Took, Error> {
-        let Some((envelope, body)) = Envelope::split(frames.to_vec()) else {
+        let Some((envelope, body)) = Envelope::split(frames) else {
             return Ok(Took::Malformed);
         };
         if known.posthaste
@@ -206,9 +201,9 @@ impl State {
         let ponged = self.peers.get(&peer).map_or(0, |peer| peer.ponged);
         let is_for = |this: &MailBox| match &this.what {
             What::Topic(pattern) => pattern.matches(topic),
-            What::Shared(pattern, group) => groups.iter().any(|want| {
-                want.pattern == *pattern && want.group.as_ref() == Some(group)
-            }),
+            What::Shared(pattern, group) => groups
+                .iter()
+                .any(|want| want.pattern == *pattern && want.group.as_ref() == Some(group)),
             What::Queue(_) | What::Inbox(_) => false,
         };
         let hears = |this: &MailBox| is_for(this) && this.hears(peer, ponged);

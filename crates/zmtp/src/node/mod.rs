@@ -1,10 +1,13 @@
 //! What the handles and the connections of one node share.
 
+mod answers;
 mod boxes;
 mod dials;
 mod incoming;
 mod outgoing;
 mod peer;
+mod peers;
+mod receivers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -13,11 +16,12 @@ use std::task::{Context, Poll, Waker};
 
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
-use posthaste_core::{Error, ErrorKind, Kind, SharedRuntime, Status, Topic};
+use posthaste_core::{Error, SharedRuntime, Topic};
 
+pub(crate) use self::answers::{inbox_address, is_asker, read_inbox};
 pub(crate) use self::boxes::{Item, What};
 pub(crate) use self::dials::{Dial, DialState};
-pub(crate) use self::outgoing::{Handed, Prepared, inbox_address, is_asker, read_inbox};
+pub(crate) use self::outgoing::{Handed, Prepared};
 pub(crate) use self::peer::{HighWater, Known, Mark, Out, Queued};
 
 use self::boxes::MailBox;
@@ -158,7 +162,7 @@ impl Node {
                 Poll::Pending
             })
         })
-        .await
+        .await;
     }
 
     /// Asks the peers on these lanes to say when they have heard everything until now.
@@ -215,257 +219,10 @@ impl State {
         self.last
     }
 
-    // ---- Receivers
-
-    fn enter(&mut self, what: What, high: HighWater) -> u64 {
-        let known = self.boxes.iter().find(|(_, this)| this.is_for(&what));
-        if let Some(number) = known.map(|(number, _)| *number) {
-            if let Some(mailbox) = self.boxes.get_mut(&number) {
-                mailbox.members += 1;
-                if mailbox.members > 1 {
-                    return number;
-                }
-            }
-            self.ask_peers(&what, true);
-            self.pump_all();
-            return number;
-        }
-        let number = self.number();
-        let mut mailbox = MailBox::new(what.clone(), high);
-        mailbox.members = 1;
-        // What is on its way to one who wanted the same, and has gone, is not for this.
-        let from = [Lane::Subscribe, Lane::Answer];
-        let peers = self.peers.iter_mut().filter(|(_, peer)| from.contains(&peer.known.lane));
-        for (id, peer) in peers.filter(|(_, peer)| peer.known.has_commands) {
-            peer.ping();
-            mailbox.since.insert(*id, peer.pings());
-        }
-        self.ask_peers(&mailbox.what, true);
-        self.boxes.insert(number, mailbox);
-        // A message may wait for this.
-        self.resume();
-        if let What::Queue(queue) = what {
-            let high = self.high;
-            self.pump(&queue, &high);
-        }
-        number
-    }
-
-    fn leave(&mut self, number: u64, id: &str) {
-        let Some(mailbox) = self.boxes.get_mut(&number) else { return };
-        mailbox.members = mailbox.members.saturating_sub(1);
-        if mailbox.members > 0 {
-            return;
-        }
-        let what = mailbox.what.clone();
-        self.ask_peers(&what, false);
-        // What was pulled out of a queue has nowhere else to go: the next consumer here has it.
-        if matches!(what, What::Queue(_)) && !mailbox_is_empty(&self.boxes, number) {
-            return;
-        }
-        let items = self.boxes.remove(&number).map(|mut this| this.take_all()).unwrap_or_default();
-        for Item { message, .. } in items {
-            self.say_gone(&message, id);
-        }
-        self.resume();
-    }
-
-    /// Tells who asked that nobody is there to answer any more.
-    fn say_gone(&mut self, message: &posthaste_core::Message, id: &str) {
-        if message.kind() != Kind::Request {
-            return;
-        }
-        if let Some(status) = message.status_reply(Status::NoResponders, "") {
-            self.answer_now(id, &status);
-        }
-    }
-
-    /// Tells every peer that a box wants something, or does not any more.
-    fn ask_peers(&mut self, what: &What, wanted: bool) {
-        for peer in self.peers.values_mut() {
-            let Some(ask) = what.asks(peer.known.lane, peer.known.posthaste) else { continue };
-            peer.give(if wanted { Out::Subscribe(ask) } else { Out::Cancel(ask) });
-            self.wake.extend(peer.waker.take());
-        }
-    }
-
-    /// The next message of a box.
-    pub(crate) fn poll_take(&mut self, number: u64, cx: &Context<'_>) -> Poll<Option<Item>> {
-        let Some(mailbox) = self.boxes.get_mut(&number) else {
-            return Poll::Ready(None);
-        };
-        match mailbox.take() {
-            Some((item, has_room)) => {
-                if has_room {
-                    self.resume();
-                    self.pump_all();
-                    self.notify();
-                }
-                Poll::Ready(Some(item))
-            }
-            None => {
-                mailbox.wait(cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Puts messages back that were taken out, the first of them first; whoever asked is told if
-    /// nobody is left to take them.
-    pub(crate) fn put_back(&mut self, number: u64, items: VecDeque<Item>, id: &str) {
-        for item in items.into_iter().rev() {
-            match self.boxes.get_mut(&number) {
-                Some(mailbox) => mailbox.put_back(item, &mut self.wake),
-                None => self.say_gone(&item.message, id),
-            }
-        }
-    }
-
-    // ---- Peers
-
-    /// A peer has introduced itself.
-    pub(crate) fn attach(&mut self, known: Known) -> u64 {
-        let id = self.number();
-        let mut peer = Peer::new(known);
-        for mailbox in self.boxes.values().filter(|mailbox| mailbox.members > 0) {
-            if let Some(ask) = mailbox.what.asks(known.lane, known.posthaste) {
-                peer.give(Out::Subscribe(ask));
-            }
-        }
-        if let Some(dial) = known.dial.and_then(|dial| self.dials.get_mut(dial)) {
-            // What it wants is known when it answers this.
-            let synced = peer.ping();
-            dial.state = DialState::Up { peer: id, synced };
-        }
-        self.peers.insert(id, peer);
-        if known.lane == Lane::Push {
-            self.pump_all();
-        }
-        self.notify();
-        id
-    }
-
-    /// A peer is gone.
-    pub(crate) fn detach(&mut self, id: u64) {
-        let Some(mut peer) = self.peers.remove(&id) else { return };
-        for mailbox in self.boxes.values_mut() {
-            mailbox.since.remove(&id);
-        }
-        let mut unsent = Vec::new();
-        while let Some(out) = peer.take() {
-            if let Out::Queued(queue, queued) = out {
-                unsent.push((queue, queued));
-            }
-        }
-        for (queue, queued) in unsent.into_iter().rev() {
-            self.pipes.entry(queue).or_default().put_back(queued);
-        }
-        self.pump_all();
-        self.notify();
-    }
-
-    pub(crate) fn peer(&mut self, id: u64) -> Option<&mut Peer> {
-        self.peers.get_mut(&id)
-    }
-
-    /// Whether every peer of a lane is Posthaste, too.
-    pub(crate) fn is_posthaste(&self, lane: Lane) -> bool {
-        self.on(lane).all(|peer| peer.known.posthaste)
-    }
-
-    fn on(&self, lane: Lane) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(move |peer| peer.known.lane == lane)
-    }
-
-    /// There is room for what goes out on a lane where there was none.
-    pub(crate) fn drained(&mut self, lane: Lane) {
-        if lane == Lane::Push {
-            self.pump_all();
-        }
-        self.notify();
-    }
-
-    /// Removes a queue with what it holds and its consumers, here and where Posthaste peers pull
-    /// from it; whether it was there.
-    pub(crate) fn delete(&mut self, queue: &Topic) -> bool {
-        let mut told = false;
-        for peer in self.peers.values_mut() {
-            if peer.known.lane == Lane::Push && peer.wants.has_queue(queue) {
-                peer.give(Out::Message(crate::frames::deletion(queue)));
-                self.wake.extend(peer.waker.take());
-                told = true;
-            }
-        }
-        self.delete_here(queue) || told
-    }
-
-    /// Removes a queue from this node.
-    fn delete_here(&mut self, queue: &Topic) -> bool {
-        let had_pipe = self.pipes.remove(queue).is_some();
-        let is_it = |this: &MailBox| matches!(&this.what, What::Queue(this) if this == queue);
-        let numbers: Vec<u64> =
-            self.boxes.iter().filter(|(_, this)| is_it(this)).map(|(number, _)| *number).collect();
-        for number in &numbers {
-            if let Some(mut mailbox) = self.boxes.remove(number) {
-                if mailbox.members > 0 {
-                    self.ask_peers(&mailbox.what, false);
-                }
-                mailbox.end(&mut self.wake);
-            }
-        }
-        self.notify();
-        had_pipe || !numbers.is_empty()
-    }
-
-    /// What a peer was given has been written.
-    pub(crate) fn wrote(&mut self, id: u64, count: u64) {
-        if count > 0
-            && let Some(peer) = self.peers.get_mut(&id)
-        {
-            peer.written += count;
-            self.notify();
-        }
-    }
-
-    /// A peer has answered a heartbeat.
-    pub(crate) fn ponged(&mut self, id: u64, ping: u64) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.ponged = peer.ponged.max(ping);
-            self.notify();
-        }
-    }
-
-    /// A peer says what it wants, or does not want any more.
-    pub(crate) fn wants(
-        &mut self,
-        id: u64,
-        body: bytes::Bytes,
-        wanted: bool,
-    ) -> Result<(), Error> {
-        let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
-        if !peer.known.lane.is_asked_for(peer.known.posthaste) {
-            let text = "a peer subscribed where nothing is published";
-            return Err(Error::new(ErrorKind::Protocol, text));
-        }
-        match wanted {
-            true => peer.wants.add(body, peer.known.posthaste)?,
-            false => peer.wants.remove(&body, peer.known.posthaste),
-        }
-        if peer.known.lane == Lane::Push {
-            self.pump_all();
-        }
-        self.notify();
-        Ok(())
-    }
-
     /// There is room in a box: connections that hold something try again.
     fn resume(&mut self) {
         for peer in self.peers.values_mut().filter(|peer| peer.held_up) {
             self.wake.extend(peer.waker.take());
         }
     }
-}
-
-fn mailbox_is_empty(boxes: &BTreeMap<u64, MailBox>, number: u64) -> bool {
-    boxes.get(&number).is_none_or(MailBox::is_empty)
 }

@@ -16,20 +16,14 @@ use crate::wants::Want;
 
 /// The most queues that may hold something for want of a peer.
 const PIPES_MAX: usize = 10_000;
-/// How many answers are remembered.
-const ANSWERED_MAX: usize = 256;
-/// What inboxes are called.
-pub(crate) const INBOX: &str = "_ph.inbox.";
-/// What the addresses are called at which those are reached who asked over the wire.
-const ASKER: &str = "_ph.zmtp.";
 
 /// A message on its way out, as far as it is the same for everybody.
 pub(crate) struct Prepared {
     pub(crate) topic: Topic,
     /// The envelope of a request.
     envelope: Option<Bytes>,
-    lines: String,
-    message: Message,
+    pub(super) lines: String,
+    pub(super) message: Message,
 }
 
 impl Prepared {
@@ -40,7 +34,7 @@ impl Prepared {
         Self { topic: message.topic(), envelope, lines, message: message.clone() }
     }
 
-    fn frames(&self, groups: &[Want]) -> Multipart {
+    pub(super) fn frames(&self, groups: &[Want]) -> Multipart {
         let lines = match groups {
             [] => self.lines.clone(),
             groups => frames::with_groups(&self.lines, groups),
@@ -178,7 +172,7 @@ impl State {
         able.get(self.turn % able.len().max(1)).map(|target| **target)
     }
 
-    fn give(&mut self, id: u64, out: Out) -> Option<Mark> {
+    pub(super) fn give(&mut self, id: u64, out: Out) -> Option<Mark> {
         let peer = self.peers.get_mut(&id)?;
         let mark = peer.give(out);
         self.wake.extend(peer.waker.take());
@@ -242,8 +236,7 @@ impl State {
     /// Who takes out of a queue.
     fn takers(&self, queue: &Topic) -> Vec<Target> {
         let peers = self.peers.iter().filter(|(_, peer)| peer.known.lane == Lane::Push);
-        let peers =
-            peers.filter(|(_, peer)| !peer.known.posthaste || peer.wants.has_queue(queue));
+        let peers = peers.filter(|(_, peer)| !peer.known.posthaste || peer.wants.has_queue(queue));
         let is_it = |this: &MailBox| {
             this.members > 0 && matches!(&this.what, What::Queue(this) if this == queue)
         };
@@ -265,141 +258,6 @@ impl State {
     pub(crate) fn is_pulled(&self, queue: &Topic) -> bool {
         !self.takers(queue).is_empty()
     }
-
-    // ---- Answers
-
-    /// Notes that the request of a peer that is not Posthaste has its answer: a `REQ` socket waits
-    /// for one and takes no second.
-    pub(crate) fn note_answer(&mut self, id: &str, answer: &Message) {
-        let peer = read_asker(id, &answer.topic()).and_then(|(peer, _)| self.peers.get(&peer));
-        if peer.is_some_and(|peer| !peer.known.posthaste) && !self.is_answered(answer) {
-            self.answered.truncate(ANSWERED_MAX - 1);
-            self.answered.push_front((answer.topic(), answer.correlation()));
-        }
-    }
-
-    /// Whether the request has the one answer that it takes.
-    pub(crate) fn is_answered(&self, answer: &Message) -> bool {
-        let (topic, correlation) = (answer.topic(), answer.correlation());
-        self.answered.iter().any(|(to, which)| *which == correlation && *to == topic)
-    }
-
-    /// Somebody asks again from where this went before.
-    pub(super) fn forget_answer(&mut self, to: &Topic, correlation: u64) {
-        self.answered.retain(|(this, which)| *which != correlation || this != to);
-    }
-
-    /// Hands a message to the peer that has the inbox, on the lane of requests that goes there.
-    pub(crate) fn poll_inbox(&mut self, message: &Prepared, high: &HighWater) -> Poll<Handed> {
-        let Some(number) = read_inbox(&message.topic) else {
-            return Poll::Ready(Handed::default());
-        };
-        let has_it = |(id, peer): (&u64, &super::Peer)| {
-            let lane = peer.known.lane;
-            let is_asked = matches!(lane, Lane::Ask | Lane::Answer);
-            (is_asked && peer.wants.met(&message.topic).copies > 0).then_some((*id, lane))
-        };
-        let Some((id, lane)) = self.peers.iter().find_map(has_it) else {
-            return Poll::Ready(Handed::default());
-        };
-        if !self.peers.get(&id).is_some_and(|peer| peer.has_room(high)) {
-            return Poll::Pending;
-        }
-        let frames = match lane {
-            Lane::Ask => message.frames(&[]),
-            _ => {
-                let ticket = frames::ticket(number, 0);
-                let envelope = Envelope { frames: vec![ticket], delimited: true };
-                let lines = format!("{}{}", frames::AS_IT_IS, message.lines);
-                envelope.wrap(frames::body(None, lines, message.message.payload()))
-            }
-        };
-        let mark = self.give(id, Out::Message(frames)).map(|mark| (id, mark));
-        Poll::Ready(Handed { matched: 1, marks: mark.into_iter().collect() })
-    }
-
-    /// Hands an answer to who asked, in this node or over the wire.
-    pub(crate) fn poll_answer(
-        &mut self,
-        id: &str,
-        message: &Message,
-        runtime: &dyn Runtime,
-        high: &HighWater,
-    ) -> Poll<Handed> {
-        if let Some(matched) = self.put_in_inbox(message) {
-            return Poll::Ready(Handed { matched, marks: Vec::new() });
-        }
-        let Some((peer_id, envelope)) = read_asker(id, &message.topic()) else {
-            return Poll::Ready(Handed::default());
-        };
-        let Some(peer) = self.peers.get(&peer_id) else {
-            // Who asked is gone: nobody waits for the answer.
-            return Poll::Ready(Handed::default());
-        };
-        if !peer.has_room(high) {
-            return Poll::Pending;
-        }
-        let lines = answer_lines(message, runtime);
-        let frames = envelope.wrap(frames::body(None, lines, message.payload()));
-        let mark = self.give(peer_id, Out::Message(frames)).map(|mark| (peer_id, mark));
-        Poll::Ready(Handed { matched: 1, marks: mark.into_iter().collect() })
-    }
-
-    /// Hands a status to who asked, if there is room for it.
-    pub(super) fn answer_now(&mut self, id: &str, status: &Message) {
-        if self.put_in_inbox(status).is_some_and(|matched| matched > 0) {
-            return;
-        }
-        if let Some((peer, envelope)) = read_asker(id, &status.topic()) {
-            let lines = String::from("ph-kind: status\nph-status: no-responders\n");
-            let frames = envelope.wrap(frames::body(None, lines, status.payload()));
-            if self.peers.get(&peer).is_some_and(|peer| peer.has_room(&self.high)) {
-                self.give(peer, Out::Message(frames));
-            }
-        }
-    }
-
-    /// Puts a message into an inbox of this node, if it is to one; a full inbox drops it.
-    pub(crate) fn put_in_inbox(&mut self, message: &Message) -> Option<u64> {
-        let number = read_inbox(&message.topic())?;
-        let inbox = self.boxes.values_mut().find(|this| this.what == What::Inbox(number))?;
-        if inbox.has_room() {
-            inbox.put(Item { message: message.clone(), attempt: 1 }, &mut self.wake);
-        }
-        Some(1)
-    }
-}
-
-/// The lines of an answer; the correlation is in its envelope.
-fn answer_lines(message: &Message, runtime: &dyn Runtime) -> String {
-    let lines = frames::lines(message, true, runtime);
-    // A reply that is nothing else is what everybody takes it for.
-    if lines == "ph-kind: reply\n" { String::new() } else { lines }
-}
-
-/// The address of an inbox.
-pub(crate) fn inbox_address(number: u64) -> Result<Topic, Error> {
-    Topic::new(format!("{INBOX}{number:016x}"))
-}
-
-pub(crate) fn read_inbox(topic: &Topic) -> Option<u64> {
-    u64::from_str_radix(topic.as_str().strip_prefix(INBOX)?, 16).ok()
-}
-
-/// The address at which a peer is reached that asked with this envelope.
-pub(crate) fn asker_address(id: &str, peer: u64, envelope: &Envelope) -> Result<Topic, Error> {
-    Topic::new(format!("{ASKER}{id}.{peer}.{}", envelope.to_word()))
-}
-
-/// Whether this is the address of somebody who asked over the wire.
-pub(crate) fn is_asker(topic: &Topic) -> bool {
-    topic.as_str().starts_with(ASKER)
-}
-
-fn read_asker(id: &str, topic: &Topic) -> Option<(u64, Envelope)> {
-    let rest = topic.as_str().strip_prefix(ASKER)?.strip_prefix(id)?.strip_prefix('.')?;
-    let (peer, word) = rest.split_once('.')?;
-    Some((peer.parse().ok()?, Envelope::from_word(word)?))
 }
 
 impl Node {

@@ -94,10 +94,16 @@ pub(crate) async fn they_push_and_we_pull(env: Env) {
         assert_eq!(*delivery.payload(), number.to_string());
     }
     let alone = next(&env.runtime, &mut jobs).await;
-    assert_eq!((alone.message().topic(), &alone.payload()[..]), (topic("jobs"), &b"a payload alone"[..]));
+    assert_eq!(
+        (alone.message().topic(), &alone.payload()[..]),
+        (topic("jobs"), &b"a payload alone"[..])
+    );
     let whole = next(&env.runtime, &mut jobs).await;
     assert_eq!(whole.message().topic(), topic("other"));
-    assert_eq!((whole.message().key(), whole.message().header("origin")), (Some("7"), Some("till 4")));
+    assert_eq!(
+        (whole.message().key(), whole.message().header("origin")),
+        (Some("7"), Some("till 4"))
+    );
     assert_eq!(whole.payload()[..], b"\xff\0"[..]);
 }
 

@@ -38,7 +38,8 @@ async fn meet(env: &Env, theirs: &str, ours: Security) -> (Zmtp, Peer) {
         let at = node.endpoints()[0].to_string().replace("unix:", "ipc://");
         (node, Peer::start("PUSH", "connect", &at, &settings).await)
     } else {
-        let at = if over_tcp { "tcp://127.0.0.1:*".into() } else { format!("ipc://{}", path.display()) };
+        let at =
+            if over_tcp { "tcp://127.0.0.1:*".into() } else { format!("ipc://{}", path.display()) };
         let peer = Peer::start("PUSH", "bind", &at, &settings).await;
         let options = options.connect(&peer.at().replace("ipc://", "unix:").parse().unwrap());
         (Zmtp::start(env.runtime.clone(), options).await.unwrap(), peer)
@@ -74,8 +75,8 @@ pub(crate) async fn another_mechanism_is_refused(env: Env) {
         return;
     }
     // Without credentials the same place lets nobody in.
-    let options = ZmtpOptions::new()
-        .connect(&peer.at().replace("ipc://", "unix:").parse().unwrap());
+    let options =
+        ZmtpOptions::new().connect(&peer.at().replace("ipc://", "unix:").parse().unwrap());
     let open = Zmtp::start(env.runtime.clone(), options).await.unwrap();
     let of = Subscription::queue("jobs").unwrap().ack(Ack::Auto);
     let error = open.receiver(of).await.err().unwrap();
