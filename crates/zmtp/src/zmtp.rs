@@ -131,6 +131,10 @@ impl Zmtp {
     }
 
     async fn subscribe(&self, of: &Subscription, what: What) -> Result<BoxReceiver, Error> {
+        if !of.overflow.suits_subscriptions() {
+            let text = format!("{} is no policy of subscriptions; choose another one", of.overflow);
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let node = &self.alive.node;
         let high = HighWater { messages: of.capacity_messages, bytes: of.capacity_bytes };
         let shared = matches!(what, What::Shared(..));
@@ -208,6 +212,7 @@ fn card() -> Capabilities {
             Capability::NoResponders,
             Capability::Unroutable,
             Capability::MatchCount,
+            Capability::Drain,
         ])
 }
 
@@ -295,8 +300,10 @@ impl Broker for Zmtp {
         Err(Error::unsupported(Capability::Inspection, BACKEND))
     }
 
-    async fn drain(&self, _within: Duration) -> Result<DrainReport, Error> {
-        Err(Error::unsupported(Capability::Drain, BACKEND))
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        let mut report = self.engine.drain(within).await?;
+        report.held = self.alive.node.with(|state| state.held());
+        Ok(report)
     }
 
     fn sends(&self) -> Option<Sends> {

@@ -254,6 +254,11 @@ impl State {
         }
     }
 
+    /// How many messages wait in queues for somebody to pull.
+    pub(crate) fn held(&self) -> u64 {
+        self.pipes.values().map(|pipe| pipe.items.len() as u64).sum()
+    }
+
     /// Whether somebody takes out of a queue now.
     pub(crate) fn is_pulled(&self, queue: &Topic) -> bool {
         !self.takers(queue).is_empty()
