@@ -91,8 +91,29 @@
 //!
 //! # Security
 //!
-//! `NULL` and `PLAIN`. `PLAIN` sends its password as it is: use it on a Unix socket or in a tunnel.
-//! `CURVE` is not there yet.
+//! `NULL`, `PLAIN` and `CURVE`, the latter two also by
+//! [`ZmtpOptions::security`](ZmtpOptions::security). `PLAIN` sends its password as it is: use it on
+//! a Unix socket or in a tunnel. `CURVE` encrypts everything, and both sides prove who they are by
+//! their keys:
+//!
+//! ```
+//! use posthaste_zmtp::ZmtpOptions;
+//! use posthaste_zmtp::codec::{CurveKeys, Security};
+//!
+//! # fn main() -> Result<(), posthaste_core::Error> {
+//! let (server, client) = (CurveKeys::generate()?, CurveKeys::generate()?);
+//! let known = client.public();
+//! let place = "tcp://127.0.0.1:5555".parse()?;
+//! let theirs = Security::curve(server.public(), client);
+//! let connects = ZmtpOptions::new().connect(&place).security(theirs);
+//! let ours = Security::curve_server(server, move |key| *key == known);
+//! let binds = ZmtpOptions::new().bind(place).security(ours);
+//! # drop((connects, binds));
+//! # Ok(()) }
+//! ```
+//!
+//! A node that binds for every kind of socket has to be the server of its mechanism, because a client
+//! says what it is before it knows what its peer is.
 //!
 //! # Between Posthaste peers
 //!

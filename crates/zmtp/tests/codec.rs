@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use posthaste_core::{Error, ErrorKind};
 use posthaste_zmtp::codec::{
-    Command, Credentials, Event, Frame, GREETING_BYTES, Greeting, Multipart, Properties, Security,
-    Session, SessionLimits, SocketType, decode_frame, encode_frame,
+    Command, Credentials, CurveKeys, Event, Frame, GREETING_BYTES, Greeting, Multipart, Properties,
+    Security, Session, SessionLimits, SocketType, decode_frame, encode_frame,
 };
 use proptest::prelude::*;
 
@@ -90,6 +90,13 @@ fn plain(password: &'static str) -> (Security, Security) {
     (Security::plain(Credentials::new("till-4", password)), Security::plain_server(check))
 }
 
+fn curve() -> (Security, Security) {
+    let (server, client) = (CurveKeys::generate().unwrap(), CurveKeys::generate().unwrap());
+    let known = client.public();
+    let theirs = Security::curve(server.public(), client);
+    (theirs, Security::curve_server(server, move |key| *key == known))
+}
+
 proptest! {
     #[test]
     fn frames_come_through(more: bool, body in bytes(70_000)) {
@@ -128,9 +135,13 @@ proptest! {
     fn sessions_carry_messages_wherever_they_are_cut(
         messages in messages(),
         cut in 1..300_usize,
-        credentials: bool,
+        mechanism in 0..3_u8,
     ) {
-        let security = if credentials { plain("secret") } else { null() };
+        let security = match mechanism {
+            0 => null(),
+            1 => plain("secret"),
+            _ => curve(),
+        };
         let (mut client, mut server) = introduced(security, cut).unwrap();
         messages.iter().for_each(|message| client.send(message));
         let came = carry(&mut client, &mut server, cut).unwrap();
@@ -142,7 +153,7 @@ proptest! {
     fn whatever_comes_in_is_an_event_or_an_error(
         rubbish in bytes(2_000),
         cut in 1..200_usize,
-        stage in 0..4_u8,
+        stage in 0..7_u8,
     ) {
         let mut session = match stage {
             0 => Session::accepting(Security::null()),
@@ -152,6 +163,18 @@ proptest! {
                 session.receive(&Greeting::new("PLAIN", false).encode());
                 session
             }
+            3 => {
+                let mut session = Session::accepting(curve().1);
+                session.receive(&Greeting::new("CURVE", false).encode());
+                session
+            }
+            4 => {
+                let mut session =
+                    Session::connecting(curve().0, Properties::new(SocketType::Req));
+                session.receive(&Greeting::new("CURVE", true).encode());
+                session
+            }
+            5 => introduced(curve(), 64).unwrap().1,
             _ => introduced(null(), 64).unwrap().1,
         };
         'all: for chunk in rubbish.chunks(cut) {
@@ -217,6 +240,58 @@ fn a_wrong_password_is_refused_on_both_sides() {
     assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
     let refused = carry(&mut server, &mut client, 99).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+}
+
+/// What becomes of a handshake with `CURVE`: why it failed, if it did.
+fn curved(client: Security, server: Security) -> Option<Error> {
+    let mut client = Session::connecting(client, Properties::new(SocketType::Push));
+    let mut server = Session::connecting(server, Properties::new(SocketType::Pull));
+    for _ in 0..4 {
+        if let Err(error) = carry(&mut client, &mut server, 64) {
+            return Some(error);
+        }
+        if let Err(error) = carry(&mut server, &mut client, 64) {
+            return Some(error);
+        }
+    }
+    None
+}
+
+#[test]
+fn curve_lets_in_whose_keys_fit() {
+    let keys = || CurveKeys::generate().unwrap();
+    let (server, client) = (keys(), keys());
+    let known = client.public();
+    let ours = || {
+        let check = move |key: &posthaste_zmtp::codec::CurveKey| *key == known;
+        Security::curve_server(server.clone(), check)
+    };
+    assert!(curved(Security::curve(server.public(), client.clone()), ours()).is_none());
+    // Another server, and another client.
+    let error = curved(Security::curve(keys().public(), client), ours()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    let error = curved(Security::curve(server.public(), keys()), ours()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+}
+
+#[test]
+fn what_is_sealed_is_not_to_be_read_changed_or_said_twice() {
+    let (mut client, mut server) = introduced(curve(), 4_096).unwrap();
+    client.send(&["a secret".into()]);
+    let wire = client.take_output();
+    assert!(!wire.windows(8).any(|window| window == b"a secret"));
+    let last = wire.len() - 1;
+    server.receive(&wire);
+    assert_eq!(server.poll_event().unwrap(), Some(Event::Message(vec!["a secret".into()])));
+    server.receive(&wire);
+    assert_eq!(server.poll_event().unwrap_err().kind(), ErrorKind::Protocol);
+    let (mut client, mut server) = introduced(curve(), 4_096).unwrap();
+    client.send(&["a secret".into()]);
+    let mut wire = client.take_output();
+    wire[last] ^= 1;
+    server.receive(&wire);
+    assert_eq!(server.poll_event().unwrap_err().kind(), ErrorKind::Refused);
+    assert!(server.poll_event().is_err());
 }
 
 #[test]

@@ -31,13 +31,16 @@
 //! ```
 
 mod command;
+mod curve;
 mod frame;
 mod greeting;
 mod properties;
 mod security;
 mod session;
+mod z85;
 
 pub use command::Command;
+pub use curve::{CurveKey, CurveKeys};
 pub use frame::{Frame, decode_frame, encode_frame};
 pub use greeting::{GREETING_BYTES, Greeting};
 pub use properties::{Properties, SocketType};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{CurveKey, CurveKeys};
+
 /// A name and a password, of the mechanism `PLAIN`.
 ///
 /// ```
@@ -62,10 +64,11 @@ impl fmt::Debug for Credentials {
 /// What says whether a client's credentials are good.
 pub(super) type Check = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 
+/// What says whether a client's key is good.
+pub(super) type CheckKey = Arc<dyn Fn(&CurveKey) -> bool + Send + Sync>;
+
 /// The mechanism that a connection begins with, and this side's part in it. Both sides have to use
 /// the same one.
-///
-/// `CURVE` is not among them yet.
 ///
 /// ```
 /// use posthaste_zmtp::codec::{Credentials, Security};
@@ -83,6 +86,8 @@ pub(super) enum Mechanism {
     Null,
     PlainClient(Credentials),
     PlainServer(Check),
+    CurveClient { server: CurveKey, keys: CurveKeys },
+    CurveServer { keys: CurveKeys, check: CheckKey },
 }
 
 impl Security {
@@ -104,19 +109,46 @@ impl Security {
         Self(Mechanism::PlainServer(Arc::new(check)))
     }
 
+    /// `CURVE`, as a client with keys of its own, of the server that has this public key.
+    ///
+    /// ```
+    /// use posthaste_zmtp::codec::{CurveKeys, Security};
+    ///
+    /// let (server, client) = (CurveKeys::generate()?, CurveKeys::generate()?);
+    /// let known = client.public();
+    /// let theirs = Security::curve(server.public(), client);
+    /// let ours = Security::curve_server(server, move |key| *key == known);
+    /// assert_eq!((theirs.mechanism(), ours.is_server()), ("CURVE", true));
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn curve(server: CurveKey, keys: CurveKeys) -> Self {
+        Self(Mechanism::CurveClient { server, keys })
+    }
+
+    /// `CURVE`, as the server: `check` says whether a client's public key is good. It is called by
+    /// the connection's own task and must not block.
+    pub fn curve_server(
+        keys: CurveKeys,
+        check: impl Fn(&CurveKey) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self(Mechanism::CurveServer { keys, check: Arc::new(check) })
+    }
+
     /// The mechanism's name.
     #[must_use]
     pub fn mechanism(&self) -> &'static str {
         match self.0 {
             Mechanism::Null => "NULL",
             Mechanism::PlainClient(_) | Mechanism::PlainServer(_) => "PLAIN",
+            Mechanism::CurveClient { .. } | Mechanism::CurveServer { .. } => "CURVE",
         }
     }
 
     /// Whether this side is the server of the mechanism.
     #[must_use]
     pub fn is_server(&self) -> bool {
-        matches!(self.0, Mechanism::PlainServer(_))
+        matches!(self.0, Mechanism::PlainServer(_) | Mechanism::CurveServer { .. })
     }
 }
 

@@ -1,12 +1,14 @@
 //! One connection, from its greeting to its end, without any IO.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{Error, ErrorKind};
 
 use super::security::{Credentials, Mechanism};
 use super::{
-    Command, Frame, GREETING_BYTES, Greeting, Properties, Security, broken, decode_frame,
+    Command, Frame, GREETING_BYTES, Greeting, Properties, Security, broken, curve, decode_frame,
     encode_frame,
 };
 
@@ -69,9 +71,27 @@ pub struct Session {
     greeting: Option<Greeting>,
     /// What came with `Stage::Established`, if that is to be told next.
     established: bool,
+    curve: Curve,
     parts: Multipart,
     parts_bytes: usize,
     failed: Option<Error>,
+}
+
+/// How far `CURVE` is.
+#[derive(Default)]
+enum Curve {
+    /// It is not the mechanism, or has failed.
+    #[default]
+    None,
+    Client(Box<curve::Client>),
+    Server(Box<curve::Server>),
+    Traffic(Box<curve::Traffic>),
+}
+
+impl fmt::Debug for Curve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Curve").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +136,7 @@ impl Session {
             stage: Stage::Greeting,
             greeting: None,
             established: false,
+            curve: Curve::None,
             parts: Vec::new(),
             parts_bytes: 0,
             failed: None,
@@ -190,7 +211,11 @@ impl Session {
             let limit = match self.stage {
                 // The peer is to wait for this side, too.
                 Stage::Introduction => return Ok(None),
-                Stage::Open => self.limits.message_bytes - self.parts_bytes,
+                Stage::Open => {
+                    let sealed = matches!(self.curve, Curve::Traffic(_));
+                    let overhead = if sealed { curve::OVERHEAD } else { 0 };
+                    self.limits.message_bytes - self.parts_bytes + overhead
+                }
                 _ => self.limits.handshake_bytes,
             };
             let Some(frame) = decode_frame(&mut self.input, limit)? else {
@@ -230,11 +255,82 @@ impl Session {
                 Stage::Welcome
             }
             Mechanism::PlainServer(_) => Stage::Credentials,
+            Mechanism::CurveClient { server, keys } => {
+                let mut client = curve::Client::new(*server, keys)?;
+                encode_frame(false, true, &client.hello()?, &mut self.output);
+                self.curve = Curve::Client(Box::new(client));
+                Stage::Welcome
+            }
+            Mechanism::CurveServer { keys, .. } => {
+                self.curve = Curve::Server(Box::new(curve::Server::new(keys)?));
+                Stage::Credentials
+            }
         };
         Ok(())
     }
 
     fn take_frame(&mut self, frame: Frame) -> Result<Option<Event>, Error> {
+        let frame = match std::mem::take(&mut self.curve) {
+            Curve::None => frame,
+            Curve::Traffic(mut traffic) => {
+                let frame = traffic.open(&frame.body)?;
+                self.curve = Curve::Traffic(traffic);
+                frame
+            }
+            curve => return self.take_curve(curve, &frame),
+        };
+        self.take_open_frame(frame)
+    }
+
+    /// Takes a command of the handshake of `CURVE`.
+    fn take_curve(&mut self, curve: Curve, frame: &Frame) -> Result<Option<Event>, Error> {
+        if !frame.command {
+            return Err(broken("a message came before the handshake was over"));
+        }
+        if let Ok(Command::Error(why)) = Command::decode(frame.body.clone()) {
+            return self.take_command(Command::Error(why));
+        }
+        match (curve, self.stage) {
+            (Curve::Client(mut client), Stage::Welcome) => {
+                let initiate = client.welcome(&frame.body, &self.introduction_bytes())?;
+                encode_frame(false, true, &initiate, &mut self.output);
+                (self.curve, self.stage) = (Curve::Client(client), Stage::Properties);
+                Ok(None)
+            }
+            (Curve::Client(client), _) => {
+                let (properties, traffic) = client.ready(&frame.body)?;
+                self.curve = Curve::Traffic(Box::new(traffic));
+                self.take_properties(&properties)
+            }
+            (Curve::Server(mut server), Stage::Credentials) => {
+                let welcome = server.hello(&frame.body)?;
+                encode_frame(false, true, &welcome, &mut self.output);
+                (self.curve, self.stage) = (Curve::Server(server), Stage::Properties);
+                Ok(None)
+            }
+            (Curve::Server(server), _) => {
+                let (key, properties, traffic) = server.initiate(&frame.body)?;
+                if let Mechanism::CurveServer { check, .. } = &self.security.0
+                    && !check(&key)
+                {
+                    return Err(self.refused("key"));
+                }
+                self.curve = Curve::Traffic(Box::new(traffic));
+                self.take_properties(&properties)
+            }
+            _ => Err(broken("it sent a CURVE command out of turn")),
+        }
+    }
+
+    /// The error of a client that is not let in, which is told so.
+    fn refused(&mut self, what: &str) -> Error {
+        // The text is what libzmq makes of a refusal: the code of its authentication protocol.
+        Command::Error(String::from("400")).encode(&mut self.output);
+        let text = format!("a peer was refused because of its {what}; check it on both sides");
+        Error::new(ErrorKind::Refused, text)
+    }
+
+    fn take_open_frame(&mut self, frame: Frame) -> Result<Option<Event>, Error> {
         if frame.command {
             if !self.parts.is_empty() {
                 return Err(broken("a command came in the middle of a message"));
@@ -311,10 +407,7 @@ impl Session {
             return Err(broken("it sent credentials to a client"));
         };
         if !check(offered) {
-            // The text is what libzmq makes of a refusal: the code of its authentication protocol.
-            Command::Error(String::from("400")).encode(&mut self.output);
-            let text = "a peer was refused because of its credentials; check its name and password";
-            return Err(Error::new(ErrorKind::Refused, text));
+            return Err(self.refused("name or password"));
         }
         Command::Welcome.encode(&mut self.output);
         self.stage = Stage::Properties;
@@ -325,7 +418,7 @@ impl Session {
         self.introduction.as_ref().map(Properties::encode).unwrap_or_default()
     }
 
-    fn take_properties(&mut self, properties: &Bytes) -> Result<Option<Event>, Error> {
+    fn take_properties(&mut self, properties: &[u8]) -> Result<Option<Event>, Error> {
         let properties = Properties::decode(properties)?;
         match &self.introduction {
             Some(ours) => {
@@ -333,15 +426,25 @@ impl Session {
                 if !ours.talks_with(theirs) {
                     return Err(mismatch(ours, theirs));
                 }
-                if self.is_plain_server() {
-                    let ready = Command::Ready(self.introduction_bytes());
-                    ready.encode(&mut self.output);
+                if self.security.is_server() {
+                    self.put_ready(&self.introduction_bytes())?;
                 }
                 (self.stage, self.established) = (Stage::Open, true);
             }
             None => self.stage = Stage::Introduction,
         }
         Ok(Some(Event::Peer(properties)))
+    }
+
+    /// Says what this side is, in the words of the mechanism.
+    fn put_ready(&mut self, properties: &Bytes) -> Result<(), Error> {
+        match &mut self.curve {
+            Curve::Traffic(traffic) => {
+                encode_frame(false, true, &traffic.ready(properties)?, &mut self.output);
+            }
+            _ => Command::Ready(properties.clone()).encode(&mut self.output),
+        }
+        Ok(())
     }
 
     // ---- What goes out
@@ -354,7 +457,7 @@ impl Session {
         if self.stage != Stage::Introduction {
             return Err(broken("there is nobody to be introduced to"));
         }
-        Command::Ready(properties.encode()).encode(&mut self.output);
+        self.put_ready(&properties.encode())?;
         (self.stage, self.established) = (Stage::Open, true);
         Ok(())
     }
@@ -368,14 +471,30 @@ impl Session {
     pub fn send(&mut self, message: &[Bytes]) {
         let last = message.len().saturating_sub(1);
         for (at, frame) in message.iter().enumerate() {
-            encode_frame(at < last, false, frame, &mut self.output);
+            self.put(at < last, false, frame);
         }
+    }
+
+    /// Appends a frame, sealed if the mechanism does that. One that cannot be sealed ends the
+    /// session.
+    fn put(&mut self, more: bool, command: bool, body: &[u8]) {
+        match &mut self.curve {
+            Curve::Traffic(traffic) => match traffic.seal(more, command, body) {
+                Ok(sealed) => encode_frame(false, false, &sealed, &mut self.output),
+                Err(error) => self.failed = Some(error),
+            },
+            _ => encode_frame(more, command, body, &mut self.output),
+        }
+    }
+
+    fn put_command(&mut self, command: &Command) {
+        self.put(false, true, &command.body());
     }
 
     /// Asks for what begins with these bytes, in the words of the peer's version.
     pub fn subscribe(&mut self, prefix: &Bytes) {
         match self.peer_has_commands() {
-            true => Command::Subscribe(prefix.clone()).encode(&mut self.output),
+            true => self.put_command(&Command::Subscribe(prefix.clone())),
             false => self.send_marked(1, prefix),
         }
     }
@@ -383,7 +502,7 @@ impl Session {
     /// Takes one such wish back.
     pub fn cancel(&mut self, prefix: &Bytes) {
         match self.peer_has_commands() {
-            true => Command::Cancel(prefix.clone()).encode(&mut self.output),
+            true => self.put_command(&Command::Cancel(prefix.clone())),
             false => self.send_marked(0, prefix),
         }
     }
@@ -392,7 +511,7 @@ impl Session {
         let mut body = BytesMut::with_capacity(1 + prefix.len());
         body.put_u8(mark);
         body.put_slice(prefix);
-        encode_frame(false, false, &body, &mut self.output);
+        self.put(false, false, &body);
     }
 
     /// Asks the peer for a sign of life that brings the context back, of which 16 bytes at most are
@@ -400,7 +519,7 @@ impl Session {
     pub fn ping(&mut self, ttl_deciseconds: u16, context: &Bytes) -> bool {
         if self.peer_has_commands() {
             let context = context.slice(..context.len().min(super::command::CONTEXT_BYTES_MAX));
-            Command::Ping { ttl_deciseconds, context }.encode(&mut self.output);
+            self.put_command(&Command::Ping { ttl_deciseconds, context });
         }
         self.peer_has_commands()
     }
@@ -408,7 +527,7 @@ impl Session {
     /// Answers a heartbeat.
     pub fn pong(&mut self, context: &Bytes) {
         let context = context.slice(..context.len().min(super::command::CONTEXT_BYTES_MAX));
-        Command::Pong(context).encode(&mut self.output);
+        self.put_command(&Command::Pong(context));
     }
 
     /// How many bytes wait to be sent.

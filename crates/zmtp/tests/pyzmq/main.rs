@@ -49,6 +49,8 @@ const TESTS: &[(&str, Test)] = &[
     ("groups_are_refused_of_publishers_without", |env| Box::pin(pairs::groups_are_refused(env))),
     ("plain_lets_in_who_is_known", |env| Box::pin(security::plain_lets_in_who_is_known(env))),
     ("plain_keeps_out_who_is_not", |env| Box::pin(security::plain_keeps_out_who_is_not(env))),
+    ("curve_lets_in_who_is_known", |env| Box::pin(security::curve_lets_in_who_is_known(env))),
+    ("curve_keeps_out_who_is_not", |env| Box::pin(security::curve_keeps_out_who_is_not(env))),
     ("another_mechanism_is_refused", |env| Box::pin(security::another_mechanism_is_refused(env))),
     ("a_subscription_comes_back_with_its_publisher", |env| {
         Box::pin(reconnecting::a_subscription_comes_back(env))
