@@ -80,8 +80,8 @@
 //!   member. With a publisher that is not Posthaste they are `Unsupported`.
 //! - **Requests** go to one member of every matching group and to every matching subscription, or to
 //!   one `REP` or `ROUTER` peer. `REQ` and `DEALER` peers are answered by one member of one group,
-//!   or by one subscription. If nobody is there, who asks is told so at once. A request with one
-//!   frame alone is for the only service there is.
+//!   or by one subscription. Who asks is told at once if nobody is there, and if the connection to
+//!   who was to answer is lost. A request with one frame alone is for the only service there is.
 //! - This node's own receivers get what it sends as those of its peers do.
 //! - Connections come back by themselves, after 50 ms to 2 s, and subscriptions with them. What is
 //!   published meanwhile is lost.

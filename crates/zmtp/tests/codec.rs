@@ -135,7 +135,7 @@ proptest! {
     fn sessions_carry_messages_wherever_they_are_cut(
         messages in messages(),
         cut in 1..300_usize,
-        mechanism in 0..3_u8,
+        mechanism in prop_oneof![9 => 0..2_u8, 1 => Just(2_u8)],
     ) {
         let security = match mechanism {
             0 => null(),
@@ -153,7 +153,7 @@ proptest! {
     fn whatever_comes_in_is_an_event_or_an_error(
         rubbish in bytes(2_000),
         cut in 1..200_usize,
-        stage in 0..7_u8,
+        stage in prop_oneof![9 => 0..4_u8, 1 => 4..7_u8],
     ) {
         let mut session = match stage {
             0 => Session::accepting(Security::null()),
@@ -163,19 +163,19 @@ proptest! {
                 session.receive(&Greeting::new("PLAIN", false).encode());
                 session
             }
-            3 => {
+            3 => introduced(null(), 64).unwrap().1,
+            4 => {
                 let mut session = Session::accepting(curve().1);
                 session.receive(&Greeting::new("CURVE", false).encode());
                 session
             }
-            4 => {
+            5 => {
                 let mut session =
                     Session::connecting(curve().0, Properties::new(SocketType::Req));
                 session.receive(&Greeting::new("CURVE", true).encode());
                 session
             }
-            5 => introduced(curve(), 64).unwrap().1,
-            _ => introduced(null(), 64).unwrap().1,
+            _ => introduced(curve(), 64).unwrap().1,
         };
         'all: for chunk in rubbish.chunks(cut) {
             session.receive(chunk);

@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use posthaste_core::{Error, Message, Runtime, Topic};
+use posthaste_core::{Error, Message, Runtime, Status, Topic};
 
 use super::boxes::{Item, What};
 use super::outgoing::{Handed, Prepared};
@@ -10,6 +10,8 @@ use super::peer::{HighWater, Out};
 use super::{Lane, State};
 use crate::frames::{self, Envelope};
 
+/// What who asks is told of a peer that is gone.
+const LOST: &str = "the connection to the responder was lost before it answered; it may have begun";
 /// How many answers are remembered.
 const ANSWERED_MAX: usize = 256;
 /// What inboxes are called.
@@ -18,6 +20,25 @@ const INBOX: &str = "_ph.inbox.";
 const ASKER: &str = "_ph.zmtp.";
 
 impl State {
+    /// Notes that a peer has a request of this node to answer.
+    pub(super) fn note_asked(&mut self, id: u64, request: &Message) {
+        if let Some(reply_to) = request.reply_to()
+            && let Some(inbox) = read_inbox(&reply_to)
+            && let Some(peer) = self.peers.get_mut(&id)
+        {
+            peer.note_asked(inbox, request.correlation(), reply_to);
+        }
+    }
+
+    /// Tells who asks that a peer is gone that was to answer.
+    pub(super) fn say_lost(&mut self, correlation: u64, reply_to: &Topic) {
+        let asked = Message::builder(reply_to.clone()).reply_to(reply_to.clone(), correlation);
+        let status = asked.build().ok().and_then(|asked| asked.status_reply(Status::Failed, LOST));
+        if let Some(status) = status {
+            self.put_in_inbox(&status);
+        }
+    }
+
     /// Notes that the request of a peer that is not Posthaste has its answer: a `REQ` socket waits
     /// for one and takes no second.
     pub(crate) fn note_answer(&mut self, id: &str, answer: &Message) {

@@ -12,6 +12,10 @@ use crate::frames::{self, Body, Envelope};
 use crate::lane::Lane;
 use crate::wants::Want;
 
+/// The headers of streamed replies.
+const STREAM: &str = "_ph.stream";
+const STREAM_END: &str = "_ph.end";
+
 /// The frames that found no room.
 pub(crate) type NoRoom = Multipart;
 
@@ -37,7 +41,7 @@ impl State {
         let took = match known.lane {
             Lane::Subscribe => self.take_published(node, known, id, &frames),
             Lane::Pull => self.take_pulled(node, known, &frames),
-            Lane::Ask => self.take_answer(node, &frames),
+            Lane::Ask => self.take_answer(node, id, &frames),
             Lane::Answer => self.take_request(node, known, id, &frames),
             Lane::Publish | Lane::Push => Ok(Took::Taken),
         };
@@ -117,12 +121,17 @@ impl State {
         able.get(self.turn % able.len().max(1)).copied()
     }
 
-    fn take_answer(&mut self, node: &Node, frames: &[Bytes]) -> Result<Took, Error> {
+    fn take_answer(&mut self, node: &Node, id: u64, frames: &[Bytes]) -> Result<Took, Error> {
         let Some((inbox, correlation, body)) = frames::read_ticket(frames) else {
             return Ok(Took::Malformed);
         };
         let Some(body) = Body::bare(body) else { return Ok(Took::Malformed) };
         let answer = body.answer(inbox_address(inbox)?, correlation, &*node.runtime)?;
+        // More is to come of a stream, until its end.
+        let goes_on = answer.header(STREAM).is_some() && answer.header(STREAM_END).is_none();
+        if let Some(peer) = self.peers.get_mut(&id).filter(|_| !goes_on) {
+            peer.note_answered(inbox, correlation);
+        }
         self.put_in_inbox(&answer);
         Ok(Took::Taken)
     }

@@ -153,6 +153,9 @@ impl State {
         for (target, groups) in copies {
             match target {
                 Target::Peer(id) => {
+                    if lane == Lane::Ask {
+                        self.note_asked(id, &message.message);
+                    }
                     let mark = self.give(id, Out::Message(message.frames(&groups)));
                     marks.extend(mark.map(|mark| (id, mark)));
                 }

@@ -1,6 +1,6 @@
 //! A peer whose handshake is over, as the rest of the node sees it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -12,6 +12,9 @@ use crate::wants::Wants;
 
 /// How many answers to heartbeats may wait for a peer.
 const PONGS_MAX: usize = 64;
+
+/// How many requests to a peer are remembered until it answers.
+const ASKED_MAX: usize = 65_536;
 
 /// What is known of a peer by its handshake.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +95,9 @@ pub(crate) struct Peer {
     /// The number of the last heartbeat that was asked for, and of the last that was answered.
     pings: u64,
     pub(crate) ponged: u64,
+    /// The requests that it was given and has not answered: inbox and correlation, and where that
+    /// is.
+    asked: BTreeMap<(u64, u64), Topic>,
     /// Its connection's task holds a message that finds no room.
     pub(crate) held_up: bool,
     /// Its connection's task.
@@ -119,6 +125,7 @@ impl Peer {
             written: 0,
             pings: 0,
             ponged: 0,
+            asked: BTreeMap::new(),
             held_up: false,
             waker: None,
         }
@@ -135,6 +142,23 @@ impl Peer {
         self.out.push_back(out);
         self.enqueued += 1;
         Mark::Written(self.enqueued)
+    }
+
+    /// Notes that it has a request to answer. Beyond so many, nobody is told if it is lost.
+    pub(crate) fn note_asked(&mut self, inbox: u64, correlation: u64, reply_to: Topic) {
+        if self.asked.len() < ASKED_MAX {
+            self.asked.insert((inbox, correlation), reply_to);
+        }
+    }
+
+    /// Notes that it has answered.
+    pub(crate) fn note_answered(&mut self, inbox: u64, correlation: u64) {
+        self.asked.remove(&(inbox, correlation));
+    }
+
+    /// What it was asked and has not answered.
+    pub(crate) fn take_asked(&mut self) -> BTreeMap<(u64, u64), Topic> {
+        std::mem::take(&mut self.asked)
     }
 
     /// Gives it the answer to a heartbeat; not if it has left too many unread.

@@ -35,6 +35,9 @@ impl State {
         for mailbox in self.boxes.values_mut() {
             mailbox.since.remove(&id);
         }
+        for ((_, correlation), reply_to) in peer.take_asked() {
+            self.say_lost(correlation, &reply_to);
+        }
         let mut unsent = Vec::new();
         while let Some(out) = peer.take() {
             if let Out::Queued(queue, queued) = out {
