@@ -10,7 +10,7 @@ use posthaste_engine::{Arrival, Consume, Settled, Verdict};
 
 use crate::Alive;
 use crate::lane::Lane;
-use crate::node::{Item, Seat};
+use crate::node::{Item, Seat, What};
 
 /// What the task of a receiver drives. `HOLDS` says whether what it does not take stays where it is
 /// until senders are held up.
@@ -18,12 +18,12 @@ pub(crate) struct Taking<const HOLDS: bool> {
     alive: Arc<Alive>,
     seat: Option<Seat>,
     number: u64,
-    /// Whether others may have what this one gives back.
-    shared: bool,
+    /// What the others have in common who may have what this one gives back.
+    shared: Option<What>,
 }
 
 impl<const HOLDS: bool> Taking<HOLDS> {
-    pub(crate) fn new(alive: Arc<Alive>, seat: Seat, shared: bool) -> Self {
+    pub(crate) fn new(alive: Arc<Alive>, seat: Seat, shared: Option<What>) -> Self {
         Self { alive, number: seat.number, seat: Some(seat), shared }
     }
 }
@@ -37,7 +37,7 @@ impl<const HELD: bool> Consume for Taking<HELD> {
         let node = &self.alive.node;
         let number = self.number;
         let item = poll_fn(|cx| node.with(|state| state.poll_take(number, cx))).await;
-        let token = self.shared.then_some(());
+        let token = self.shared.as_ref().map(|_| ());
         Ok(item.map(|Item { message, attempt }| Arrival { message, attempt, token }))
     }
 
@@ -60,7 +60,9 @@ impl<const HELD: bool> Consume for Taking<HELD> {
             back.push_back(Item { message, attempt });
         }
         let node = &self.alive.node;
-        node.with(|state| state.put_back(self.number, back, &node.id));
+        if let Some(what) = &self.shared {
+            node.with(|state| state.put_back(what, back, &node.id));
+        }
         refused.map_or(Ok(()), Err)
     }
 

@@ -137,9 +137,9 @@ impl Zmtp {
         }
         let node = &self.alive.node;
         let high = HighWater { messages: of.capacity_messages, bytes: of.capacity_bytes };
-        let shared = matches!(what, What::Shared(..));
+        let shared = Some(what.clone()).filter(|what| matches!(what, What::Shared(..)));
         let seat = node.enter(what, high);
-        let lanes = self.subscribing(shared).await?;
+        let lanes = self.subscribing(shared.is_some()).await?;
         self.synced(&lanes).await?;
         Ok(match of.overflow {
             Overflow::Block => self.taking::<true>(of, seat, shared),
@@ -190,7 +190,7 @@ impl Zmtp {
         &self,
         of: &Subscription,
         seat: Seat,
-        shared: bool,
+        shared: Option<What>,
     ) -> BoxReceiver {
         let taking = Taking::<HOLDS>::new(Arc::clone(&self.alive), seat, shared);
         self.engine.receiver(of, taking)
@@ -245,10 +245,11 @@ impl Broker for Zmtp {
                     return Err(Error::new(ErrorKind::Unsupported, text));
                 }
                 let node = &self.alive.node;
-                let seat = node.enter(What::Queue(queue), node.high_water());
+                let what = What::Queue(queue);
+                let seat = node.enter(what.clone(), node.high_water());
                 node.ensure(Lane::Pull).await?;
                 self.synced(&[Lane::Pull]).await?;
-                Ok(self.taking::<true>(&subscription, seat, true))
+                Ok(self.taking::<true>(&subscription, seat, Some(what)))
             }
         }
     }
@@ -267,7 +268,7 @@ impl Broker for Zmtp {
             self.synced(&[Lane::Ask, Lane::Answer]).await?;
         }
         let of = Subscription::topic(&address)?;
-        Ok((address, self.taking::<true>(&of, seat, false)))
+        Ok((address, self.taking::<true>(&of, seat, None)))
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {

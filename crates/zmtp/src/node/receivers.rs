@@ -103,11 +103,19 @@ impl State {
         }
     }
 
-    /// Puts messages back that were taken out, the first of them first; whoever asked is told if
-    /// nobody is left to take them.
-    pub(crate) fn put_back(&mut self, number: u64, items: VecDeque<Item>, id: &str) {
+    /// Puts messages back that were taken out, the first of them first: into the box that they came
+    /// from, or, if that has gone meanwhile, into the one that is there for the same. Of a queue
+    /// they wait for the next consumer of this node; else who asked is told if nobody is left.
+    pub(crate) fn put_back(&mut self, what: &What, items: VecDeque<Item>, id: &str) {
+        let known = self.boxes.iter().find(|(_, this)| this.is_for(what));
+        let mut number = known.map(|(number, _)| *number);
+        if number.is_none() && !items.is_empty() && matches!(what, What::Queue(_)) {
+            let new = self.number();
+            self.boxes.insert(new, MailBox::new(what.clone(), self.high));
+            number = Some(new);
+        }
         for item in items.into_iter().rev() {
-            match self.boxes.get_mut(&number) {
+            match number.and_then(|number| self.boxes.get_mut(&number)) {
                 Some(mailbox) => mailbox.put_back(item, &mut self.wake),
                 None => self.say_gone(&item.message, id),
             }
