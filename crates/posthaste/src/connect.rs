@@ -19,6 +19,7 @@ use crate::url::Transports;
 /// | `tcp://HOST:PORT` | one behind a TCP connection |
 /// | `unix:/PATH`, `unix:///PATH` | one behind a Unix socket |
 /// | `nats://HOST:PORT` | a NATS server, with the feature `nats`; see the crate `posthaste-nats` |
+/// | `zmtp+tcp://HOST:PORT`, `zmtp+unix:/PATH` | ZeroMQ peers, with the feature `zmtp`; see the crate `posthaste-zmtp` |
 /// | `URL,URL,...` | whichever of these can be had; they stand in for each other |
 ///
 /// ```

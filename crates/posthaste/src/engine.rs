@@ -23,11 +23,13 @@ pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
         posthaste_memory::Memory::with_runtime(_runtime).capabilities(),
         #[cfg(feature = "nats")]
         posthaste_nats::card(),
+        #[cfg(feature = "zmtp")]
+        posthaste_zmtp::card(),
     ]
 }
 
 /// How to connect to an engine, whichever it is.
-#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "this build knows no engine"))]
+#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "not every engine asks for all of it"))]
 pub(crate) struct Terms {
     pub(crate) runtime: SharedRuntime,
     pub(crate) connect_timeout: Duration,
@@ -55,6 +57,11 @@ impl Terms {
                     .reconnect(self.patience());
                 let url = endpoint.to_string();
                 Ok(Arc::new(posthaste_nats::Nats::connect_with(self.runtime, url, options).await?))
+            }
+            #[cfg(feature = "zmtp")]
+            "zmtp+tcp" | "zmtp+unix" => {
+                let url = endpoint.to_string();
+                Ok(Arc::new(posthaste_zmtp::Zmtp::open(self.runtime, &url).await?))
             }
             scheme => {
                 let text = format!("this build knows no engine behind {scheme}: URLs");

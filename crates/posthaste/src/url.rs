@@ -17,6 +17,10 @@ const KNOWN: &[&str] = &[
     "unix:/PATH",
     #[cfg(feature = "nats")]
     "nats://HOST:PORT",
+    #[cfg(feature = "zmtp")]
+    "zmtp+tcp://HOST:PORT",
+    #[cfg(feature = "zmtp")]
+    "zmtp+unix:/PATH",
 ];
 
 /// Reads a URL whose scheme this build knows.

@@ -143,6 +143,6 @@ mod zmtp;
 
 pub use lane::Lane;
 pub use options::ZmtpOptions;
-pub use zmtp::Zmtp;
+pub use zmtp::{Zmtp, card};
 
 pub(crate) use zmtp::{Alive, BACKEND};

@@ -203,8 +203,16 @@ impl std::fmt::Debug for Zmtp {
     }
 }
 
-/// What ZeroMQ does, what is added on top, and, by silence, what it lacks.
-fn card() -> Capabilities {
+/// The capability card: what ZeroMQ does, what is added on top, and, by silence, what it lacks.
+///
+/// ```
+/// use posthaste_core::Capability;
+///
+/// assert!(posthaste_zmtp::card().has(Capability::Topics));
+/// assert!(!posthaste_zmtp::card().has(Capability::ManualAck));
+/// ```
+#[must_use]
+pub fn card() -> Capabilities {
     Capabilities::new(BACKEND)
         .native(&[Capability::Topics, Capability::Queues, Capability::Inboxes, Capability::AnyName])
         .emulated(&[
