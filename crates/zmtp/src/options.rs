@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use posthaste_core::Error;
 use posthaste_core::transport::Endpoint;
 
 use crate::codec::Security;
@@ -59,6 +60,26 @@ impl ZmtpOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What a URL says; see the [crate](crate) for what it may say.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use posthaste_zmtp::ZmtpOptions;
+    ///
+    /// let options = ZmtpOptions::from_url("zmtp+tcp://127.0.0.1?sub=5556")?
+    ///     .patience(Duration::from_secs(1));
+    /// assert!(ZmtpOptions::from_url("tcp://127.0.0.1:5556").is_err());
+    /// # drop(options);
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument`, with what is wrong.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        crate::url::parse(url)
     }
 
     /// Connects every lane to `endpoint`, each when it is first needed: a Posthaste peer takes all

@@ -72,7 +72,7 @@ impl Zmtp {
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
     pub async fn open(runtime: impl Into<SharedRuntime>, url: &str) -> Result<Self, Error> {
-        Self::start(runtime, crate::url::parse(url)?).await
+        Self::start(runtime, ZmtpOptions::from_url(url)?).await
     }
 
     /// Opens a node with these options.
