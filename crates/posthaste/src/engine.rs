@@ -60,8 +60,9 @@ impl Terms {
             }
             #[cfg(feature = "zmtp")]
             "zmtp+tcp" | "zmtp+unix" => {
-                let url = endpoint.to_string();
-                Ok(Arc::new(posthaste_zmtp::Zmtp::open(self.runtime, &url).await?))
+                let options = posthaste_zmtp::ZmtpOptions::from_url(&endpoint.to_string())?;
+                let options = options.patience(self.connect_timeout);
+                Ok(Arc::new(posthaste_zmtp::Zmtp::start(self.runtime, options).await?))
             }
             scheme => {
                 let text = format!("this build knows no engine behind {scheme}: URLs");
