@@ -44,7 +44,8 @@ pub(crate) fn fault(what: &str, error: &lapin::Error) -> Error {
 
 /// One line, not too long, without a dot behind it.
 fn sentence(what: &str, said: &str) -> String {
-    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(250).collect();
+    let said: String =
+        said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(250).collect();
     format!("{BACKEND} could not {what}: {}", said.trim().trim_end_matches('.'))
 }
 

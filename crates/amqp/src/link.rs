@@ -208,8 +208,8 @@ impl Link {
             let socket = socket.unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))?;
             Ok(AsyncTcpStream::Plain(Socket::new(socket, line.clone())))
         };
-        let properties =
-            ConnectionProperties::default().with_connection_name(format!("posthaste {}", self.name).into());
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("posthaste {}", self.name).into());
         Connection::connector(uri, Runtime::new(Kit(self.runtime.clone())), dial, properties).await
     }
 
@@ -229,7 +229,10 @@ impl Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("to", &self.address).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("to", &self.address)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -196,7 +196,9 @@ impl Address {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let Some((name, value)) = option.split_once('=') else {
-                return Err(invalid(format!("the option {option:?} has no value; write name=value")));
+                return Err(invalid(format!(
+                    "the option {option:?} has no value; write name=value"
+                )));
             };
             options.set(name, &decode(value, "an option")?)?;
         }
@@ -259,9 +261,10 @@ fn time(name: &str, value: &str) -> Result<Duration, Error> {
         "m" => Some(60_000),
         _ => None,
     };
-    count.zip(millis).map(|(count, millis)| Duration::from_millis(u64::from(count) * millis)).ok_or_else(
-        || invalid(format!("{name} is a time such as 500ms, 10s or 2m, not {value:?}")),
-    )
+    count
+        .zip(millis)
+        .map(|(count, millis)| Duration::from_millis(u64::from(count) * millis))
+        .ok_or_else(|| invalid(format!("{name} is a time such as 500ms, 10s or 2m, not {value:?}")))
 }
 
 /// Resolves `%XX`.
@@ -272,7 +275,9 @@ fn decode(text: &str, what: &str) -> Result<String, Error> {
         let mut digit = || char::from(rest.next()?).to_digit(16);
         match byte {
             b'%' => match (digit(), digit()) {
-                (Some(high), Some(low)) => bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?')),
+                (Some(high), Some(low)) => {
+                    bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'))
+                }
                 _ => return Err(invalid(format!("{what} of the URL has a % without two digits"))),
             },
             byte => bytes.push(byte),
@@ -296,16 +301,20 @@ mod tests {
 
     #[test]
     fn a_url_says_who_where_and_how() {
-        let (address, options) =
-            parse("amqp://me%40home:p%3aw@rabbit.example:5673/staging?queue-type=quorum&patience=500ms")
-                .unwrap_or_else(|error| panic!("{error}"));
+        let (address, options) = parse(
+            "amqp://me%40home:p%3aw@rabbit.example:5673/staging?queue-type=quorum&patience=500ms",
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((address.user.as_str(), address.password.as_str()), ("me@home", "p:w"));
         assert_eq!((address.host.as_str(), address.port), ("rabbit.example", 5673));
         assert_eq!(address.vhost, "staging");
         assert_eq!(options.queue_type, QueueType::Quorum);
         assert_eq!(options.patience, Duration::from_millis(500));
         let (address, _) = parse("amqp://[::1]").unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((address.endpoint().as_str(), address.vhost.as_str()), ("tcp://[::1]:5672", "/"));
+        assert_eq!(
+            (address.endpoint().as_str(), address.vhost.as_str()),
+            ("tcp://[::1]:5672", "/")
+        );
     }
 
     #[test]

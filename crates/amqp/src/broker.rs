@@ -1,0 +1,263 @@
+//! The broker: opens senders and receivers at a RabbitMQ server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste_core::{
+    Ack, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Ledger,
+    Overflow, Queue, QueueInfo, SenderOptions, Sends, SharedRuntime, Source, Stats, Subscription,
+    Topic,
+};
+use posthaste_engine::Engine;
+
+use crate::consumer::{Consumer, Kind, Lossy, Plan};
+use crate::fault::{BACKEND, unsupported};
+use crate::link::Link;
+use crate::options::{Address, AmqpOptions, QueueType};
+use crate::publisher::Publisher;
+use crate::settings::Care;
+use crate::shared::Shared;
+use crate::topology::{not_found, settings_of};
+use crate::wire::{INBOX, short};
+
+/// A RabbitMQ server as a broker.
+///
+/// A value is a handle; clones share its two connections, which are made when they are needed and
+/// made again when they are lost.
+///
+/// ```no_run
+/// use posthaste_amqp::Amqp;
+/// use posthaste_core::Bus;
+/// use posthaste_smol::Smol;
+///
+/// # async fn example() -> Result<(), posthaste_core::Error> {
+/// let broker = Amqp::connect(Smol::global(), "amqp://guest:guest@127.0.0.1:5672").await?;
+/// let bus = Bus::with_runtime(broker, Smol::global().into());
+/// bus.send("jobs", "work").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Amqp {
+    shared: Arc<Shared>,
+}
+
+impl Amqp {
+    /// Connects to a server: `amqp://user:password@host:port/vhost?option=value&...`, where the
+    /// options are those of [`AmqpOptions`], written as `queue-type=quorum`, `exchange=orders`,
+    /// `priorities=false`, `connect-timeout=10s`, `heartbeat=10s` and `patience=30s`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is no such URL, `Refused` if the server does not accept who we
+    /// are, `Disconnected` or `TimedOut` if it cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect(runtime: impl Into<SharedRuntime>, url: &str) -> Result<Self, Error> {
+        Self::connect_with(runtime, url, AmqpOptions::new()).await
+    }
+
+    /// The same, with options; those that the URL names come before them.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect_with(
+        runtime: impl Into<SharedRuntime>,
+        url: &str,
+        mut options: AmqpOptions,
+    ) -> Result<Self, Error> {
+        let runtime = runtime.into();
+        let address = Address::parse(url, &mut options)?;
+        let link = |name| Link::new(Arc::clone(&runtime), address.clone(), options.clone(), name);
+        let (outward, inward) = (link("publishing"), link("consuming"));
+        inward.live_now().await?;
+        let engine = Engine::new(Arc::clone(&runtime), card(&options));
+        Ok(Self { shared: Shared::new(runtime, options, engine, outward, inward) })
+    }
+
+    /// What a queue holds for a subscriber: the plan of its consumer.
+    async fn plan(&self, subscription: &Subscription) -> Result<Plan, Error> {
+        let shared = &self.shared;
+        let most = subscription.prefetch.unwrap_or(usize::MAX);
+        let most =
+            most.min(usize::try_from(subscription.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
+        let mut plan = Plan {
+            kind: Kind::Subscription,
+            queue: Topic::new(shared.name("_ph.sub."))?,
+            pattern: None,
+            prefetch: u16::try_from(most.max(1)).unwrap_or(u16::MAX),
+            limit: subscription.limit.unwrap_or(u64::MAX),
+            care: Care::default(),
+            lossy: false,
+        };
+        match &subscription.source {
+            Source::Topic(pattern) => {
+                plan.pattern = Some(pattern.clone());
+                plan.lossy = self.is_lossy(subscription)?;
+            }
+            Source::Shared(pattern, group) => {
+                if subscription.overflow != Overflow::Block {
+                    return Err(unsupported("groups that drop what finds no room"));
+                }
+                plan.kind = Kind::Group;
+                plan.queue = group_queue(&shared.options, pattern.as_str(), group)?;
+                plan.pattern = Some(pattern.clone());
+            }
+            Source::Queue(queue) => {
+                if shared.depth(queue).await?.is_none() {
+                    shared.declare_default(queue).await?;
+                }
+                plan.kind = Kind::Queue;
+                plan.queue = queue.clone();
+                plan.care = shared.care(queue).await?;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether the receiver drops what finds no room, instead of leaving it at the server.
+    fn is_lossy(&self, subscription: &Subscription) -> Result<bool, Error> {
+        if subscription.overflow == Overflow::Block {
+            return Ok(false);
+        }
+        if subscription.ack == Ack::Manual {
+            return Err(unsupported("settling by hand what a subscription may drop"));
+        }
+        Ok(true)
+    }
+}
+
+/// The queue that the members of a group share: the same for all who name the same.
+fn group_queue(options: &AmqpOptions, pattern: &str, group: &Topic) -> Result<Topic, Error> {
+    // Wildcards are no words of topics; no word of a pattern begins with these.
+    let words = pattern.split('.').map(|word| match word {
+        "*" => "(any)",
+        ">" => "(rest)",
+        word => word,
+    });
+    let pattern = words.collect::<Vec<_>>().join(".");
+    let name = format!("_ph.group.{}.of.{}.at.{}", group, pattern, options.exchange);
+    short(&name)?;
+    Topic::new(name)
+}
+
+impl fmt::Debug for Amqp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Amqp")
+            .field("server", &self.shared.inward)
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What RabbitMQ does itself, what is added here, and what is lacking.
+fn card(options: &AmqpOptions) -> Capabilities {
+    use Capability as C;
+    let card = Capabilities::new(BACKEND)
+        .native(&[C::Topics, C::Groups, C::Queues, C::Inboxes, C::NoResponders, C::ManualAck])
+        .native(&[C::Bindings, C::Deadlines, C::Durability])
+        .emulated(&[C::Redelivery, C::RetryDelay, C::DeadLetters, C::Delay]);
+    match options.queue_type == QueueType::Classic && options.priorities {
+        true => card.native(&[C::Priority]),
+        false => card,
+    }
+}
+
+#[async_trait]
+impl Broker for Amqp {
+    async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        if let Some(queue) = &options.queue
+            && self.shared.depth(queue).await?.is_none()
+        {
+            self.shared.declare_default(queue).await?;
+        }
+        let publisher = Publisher::open(&self.shared).await?;
+        Ok(self.shared.engine.sender(&options, publisher))
+    }
+
+    async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        if !subscription.overflow.suits_subscriptions() {
+            let text = format!(
+                "{} is no policy of subscriptions; choose another one",
+                subscription.overflow
+            );
+            return Err(Error::new(posthaste_core::ErrorKind::InvalidArgument, text));
+        }
+        let plan = self.plan(&subscription).await?;
+        let lossy = plan.lossy;
+        let consumer = Consumer::open(&self.shared, plan).await?;
+        Ok(match lossy {
+            true => self.shared.engine.receiver(&subscription, Lossy(consumer)),
+            false => self.shared.engine.receiver(&subscription, consumer),
+        })
+    }
+
+    async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
+        let address = Topic::new(self.shared.name(INBOX))?;
+        let subscription = Subscription::topic(&address)?;
+        let plan = Plan {
+            kind: Kind::Inbox,
+            queue: address.clone(),
+            pattern: None,
+            prefetch: 1_024,
+            limit: u64::MAX,
+            care: Care::default(),
+            lossy: false,
+        };
+        let consumer = Consumer::open(&self.shared, plan).await?;
+        Ok((address, self.shared.engine.receiver(&subscription, consumer)))
+    }
+
+    async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        self.shared.declare(&queue).await
+    }
+
+    async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        self.shared.delete(queue).await
+    }
+
+    async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        let depth = self.shared.depth(queue).await?.ok_or_else(|| not_found(queue))?;
+        let facts = self.shared.facts(queue).await?.ok_or_else(|| not_found(queue))?;
+        let care = self.shared.care(queue).await?;
+        let mut settings = settings_of(&facts);
+        settings.max_attempts = care.max_attempts;
+        settings.backoff = care.backoff;
+        settings.dead_letter = care.dead_letter;
+        Ok(QueueInfo {
+            name: queue.clone(),
+            messages: depth.messages,
+            unsettled: 0,
+            bytes: 0,
+            consumers: depth.consumers,
+            settings,
+            bindings: Vec::new(),
+            ledger: Ledger::default(),
+        })
+    }
+
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        self.shared.purge(queue).await
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        Err(unsupported("inspection"))
+    }
+
+    async fn drain(&self, _within: Duration) -> Result<DrainReport, Error> {
+        Err(unsupported("drain"))
+    }
+
+    fn sends(&self) -> Option<Sends> {
+        Some(self.shared.engine.sends())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.engine.card().clone()
+    }
+}

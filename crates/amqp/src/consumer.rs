@@ -1,0 +1,546 @@
+//! What a receiver consumes with: a channel of its own, opened again when it is lost.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel};
+use posthaste_core::{Error, ErrorKind, Message, Pattern, Topic};
+use posthaste_engine::{Arrival, Consume, Settled, Verdict};
+
+use crate::fault::{fault, is_lost};
+use crate::kit::sleep;
+use crate::moves::{Move, Moving, Sending};
+use crate::outgoing::{Fate, Outgoing};
+use crate::settings::Care;
+use crate::shared::Shared;
+use crate::wire::{self, Incoming, binding, short};
+
+/// What is consumed, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) queue: Topic,
+    /// What a subscription receives.
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) prefetch: u16,
+    pub(crate) limit: u64,
+    pub(crate) care: Care,
+    /// What is taken in is done at once, because what finds no room is dropped.
+    pub(crate) lossy: bool,
+}
+
+impl Plan {
+    /// Declares the queue of a subscription, a group or an inbox.
+    async fn declare(&self, channel: &Channel) -> Result<(), Error> {
+        let options = QueueDeclareOptions {
+            exclusive: self.kind != Kind::Group,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let name = short(self.queue.as_str())?;
+        let declared = channel.queue_declare(name, options, FieldTable::default()).await;
+        declared
+            .map_err(|error| fault(&format!("declare the queue {}", self.queue), &error))
+            .map(|_| ())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A queue that is there by itself.
+    Queue,
+    /// One that a group shares while it has members.
+    Group,
+    /// One of a subscription's own.
+    Subscription,
+    /// One of a requester's own.
+    Inbox,
+}
+
+impl Kind {
+    /// Whether what waits in the queue may be for another consumer.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Queue | Self::Group)
+    }
+}
+
+/// How long is waited before a queue is asked for again that somebody holds, or that is going.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+pub(crate) struct Consumer {
+    shared: Arc<Shared>,
+    plan: Plan,
+    open: Option<Open>,
+    outgoing: Outgoing,
+    /// Which channel this is, counted from the first.
+    generation: u64,
+    /// What this channel has delivered and was not settled.
+    unsettled: BTreeSet<u64>,
+    /// How many came out of `next`.
+    taken: u64,
+    /// One that is moved instead of being handed out.
+    moving: Option<(Moving, Option<Sending>)>,
+    /// What had come when nothing was wanted any more.
+    left: Vec<Delivery>,
+    stopped: bool,
+    ended: bool,
+}
+
+struct Open {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    live: Arc<crate::link::Live>,
+}
+
+/// What it takes to settle a delivery.
+#[derive(Debug)]
+pub(crate) struct Token {
+    generation: u64,
+    pub(crate) tag: u64,
+    /// How many attempts were counted before this one.
+    pub(crate) attempts: u32,
+    pub(crate) properties: BasicProperties,
+}
+
+impl Consumer {
+    pub(crate) async fn open(shared: &Arc<Shared>, plan: Plan) -> Result<Self, Error> {
+        let mut consumer = Self {
+            shared: Arc::clone(shared),
+            plan,
+            open: None,
+            outgoing: Outgoing::default(),
+            generation: 0,
+            unsettled: BTreeSet::new(),
+            taken: 0,
+            moving: None,
+            left: Vec::new(),
+            stopped: false,
+            ended: false,
+        };
+        let live = shared.inward.live().await?;
+        consumer.open_on(live).await?;
+        Ok(consumer)
+    }
+
+    async fn open_on(&mut self, live: Arc<crate::link::Live>) -> Result<(), Error> {
+        let queue = short(self.plan.queue.as_str())?;
+        loop {
+            let channel = match &self.plan.pattern {
+                Some(pattern) => {
+                    let channel = self.shared.channel_to_exchanges(&live).await?;
+                    self.plan.declare(&channel).await?;
+                    let (exchange, key) = binding(pattern, &self.shared.options)?;
+                    self.shared.bind(&channel, queue.as_str(), exchange, key).await?;
+                    channel
+                }
+                None => {
+                    let channel = live.channel().await?;
+                    if self.plan.kind == Kind::Inbox {
+                        self.plan.declare(&channel).await?;
+                    }
+                    channel
+                }
+            };
+            let what = || format!("consume the queue {}", self.plan.queue);
+            let qos = channel.basic_qos(self.plan.prefetch, BasicQosOptions::default()).await;
+            qos.map_err(|error| fault(&what(), &error))?;
+            let consuming = channel.basic_consume(
+                queue.clone(),
+                ShortString::default(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            match consuming.await.map_err(|error| fault(&what(), &error)) {
+                Ok(consumer) => {
+                    self.generation += 1;
+                    self.unsettled.clear();
+                    self.open = Some(Open { channel, consumer, live });
+                    return Ok(());
+                }
+                // The last member of the group has left just now, and the queue with it.
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound && self.plan.kind == Kind::Group => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens it again on another channel; `false` if there is nothing left to be opened.
+    async fn reopen(&mut self) -> Result<bool, Error> {
+        loop {
+            let live = self.shared.inward.live_again().await?;
+            match self.open_on(live).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                // The server has not noticed yet that the connection before is gone.
+                Err(error) if error.kind() == ErrorKind::Conflict || is_lost(&error) => {
+                    sleep(&self.shared.runtime, ASK_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let is_well = |open: &Open| open.channel.status().connected() && open.live.is_connected();
+        self.open.as_ref().is_some_and(is_well)
+    }
+
+    /// Makes an arrival of a delivery, unless it goes somewhere else.
+    fn look(&mut self, delivery: Delivery) -> Option<Arrival<Token>> {
+        let Delivery {
+            delivery_tag: tag,
+            exchange,
+            routing_key,
+            redelivered,
+            properties,
+            data,
+            ..
+        } = delivery;
+        self.unsettled.insert(tag);
+        let incoming = Incoming {
+            exchange: exchange.as_str(),
+            key: routing_key.as_str(),
+            properties: &properties,
+            queue: &self.plan.queue,
+            inbox: self.plan.kind == Kind::Inbox,
+        };
+        let runtime = &*self.shared.runtime;
+        let message = incoming.decode(Bytes::from(data), &self.shared.options, runtime);
+        let counted = incoming.number(wire::ATTEMPTS).unwrap_or(0);
+        let returns = incoming.number("x-delivery-count");
+        let is_dying = incoming.header(wire::DYING).is_some();
+        let is_late = message.deadline().is_some_and(|deadline| deadline <= runtime.now());
+        let is_mine =
+            self.plan.pattern.as_ref().is_none_or(|pattern| pattern.matches(&message.topic()));
+        if is_late || !is_mine {
+            self.ack([tag]);
+            return None;
+        }
+        let attempts = counted.saturating_add(returns.unwrap_or(0));
+        let token = Token { generation: self.generation, tag, attempts, properties };
+        if self.plan.kind.is_shared() {
+            // A classic queue does not count: a consumer had it and was lost, which is an attempt.
+            let is_uncounted = redelivered && returns.is_none();
+            let attempts = attempts.saturating_add(u32::from(is_uncounted));
+            let how = if is_dying || attempts >= self.plan.care.max_attempts {
+                let why = if is_dying { None } else { Some(String::from(LOST)) };
+                Some(Move::Bury { attempts, why })
+            } else if is_uncounted {
+                Some(Move::Again { attempts, why: Some(String::from(LOST)), after: Duration::ZERO })
+            } else {
+                None
+            };
+            if let Some(how) = how {
+                self.moving = Some((Moving { message, token, how }, None));
+                return None;
+            }
+        }
+        let token = match self.plan.lossy {
+            true => {
+                self.ack([tag]);
+                None
+            }
+            false => Some(token),
+        };
+        self.taken += 1;
+        Some(Arrival { message, attempt: attempts.saturating_add(1), token })
+    }
+
+    /// Goes on with what is moved instead of being handed out. May be given up at any point.
+    async fn finish_moving(&mut self) {
+        while let Some((moving, sending)) = &mut self.moving {
+            if moving.token.generation != self.generation {
+                self.moving = None;
+                return;
+            }
+            match sending {
+                None => {
+                    let sent = moving.send(&self.shared, &self.plan, &mut self.outgoing).await;
+                    *sending = Some(sent);
+                }
+                Some(sending) => {
+                    let fate = sending.fate().await;
+                    if let Some((moving, _)) = self.moving.take() {
+                        self.moved(moving, fate).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Settles what was moved: its copy is where it was to go, or it was to go nowhere.
+    async fn moved(&mut self, moving: Moving, fate: Option<Result<Fate, Error>>) {
+        let tag = moving.token.tag;
+        match fate {
+            None => self.drop_one(tag),
+            Some(Ok(Fate::Taken)) => self.ack([tag]),
+            // Its queue is gone, and so is this copy.
+            Some(Ok(Fate::Unroutable)) if matches!(moving.how, Move::Again { .. }) => {
+                self.ack([tag])
+            }
+            Some(Ok(_)) if matches!(moving.how, Move::Bury { .. }) => {
+                match moving.wait_to_die(&self.shared, &self.plan, &mut self.outgoing).await {
+                    Ok(Fate::Taken) => self.ack([tag]),
+                    _ => self.requeue(tag),
+                }
+            }
+            // Whoever gets it next counts one more attempt; but nothing is lost.
+            Some(_) => self.requeue(tag),
+        }
+    }
+
+    /// Acknowledges deliveries of this channel: as many at once as there are no others before.
+    fn ack(&mut self, tags: impl IntoIterator<Item = u64>) {
+        let Some(open) = &self.open else { return };
+        let mut tags: BTreeSet<u64> =
+            tags.into_iter().filter(|tag| self.unsettled.contains(tag)).collect();
+        let mut upto = None;
+        while let Some(first) = self.unsettled.first().copied().filter(|first| tags.contains(first))
+        {
+            self.unsettled.remove(&first);
+            tags.remove(&first);
+            upto = Some(first);
+        }
+        if let Some(upto) = upto {
+            fire(open.channel.basic_ack(upto, BasicAckOptions { multiple: true }));
+        }
+        for tag in tags {
+            self.unsettled.remove(&tag);
+            fire(open.channel.basic_ack(tag, BasicAckOptions { multiple: false }));
+        }
+    }
+
+    fn requeue(&mut self, tag: u64) {
+        self.nack(tag, true);
+    }
+
+    /// Never again; a queue that was declared with a dead-letter exchange by others uses it.
+    fn drop_one(&mut self, tag: u64) {
+        self.nack(tag, false);
+    }
+
+    fn nack(&mut self, tag: u64, requeue: bool) {
+        if let Some(open) = self.open.as_ref().filter(|_| self.unsettled.remove(&tag)) {
+            fire(open.channel.basic_nack(tag, BasicNackOptions { requeue, multiple: false }));
+        }
+    }
+
+    /// Takes nothing in any more, and keeps what has come.
+    async fn stop_intake(&mut self) {
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        let tag = open.consumer.tag();
+        if open.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
+            return;
+        }
+        while let Some(Ok(delivery)) = open.consumer.next().await {
+            self.left.push(delivery);
+        }
+    }
+
+    /// Moves many, in order, and settles each when its copy is safe.
+    async fn move_all(&mut self, all: Vec<Moving>) {
+        let mut sendings = Vec::with_capacity(all.len());
+        for moving in all {
+            if moving.token.generation == self.generation {
+                let sending = moving.send(&self.shared, &self.plan, &mut self.outgoing).await;
+                sendings.push((moving, sending));
+            }
+        }
+        for (moving, mut sending) in sendings {
+            let fate = sending.fate().await;
+            self.moved(moving, fate).await;
+        }
+    }
+
+    /// What is to be done about a verdict; `None` if the delivery is done.
+    fn plan_move(&self, settled: Settled<Token>) -> Result<Option<Moving>, Token> {
+        let Settled { message, attempt, token, verdict } = settled;
+        let counts = |why: String, after: Duration| {
+            if attempt >= self.plan.care.max_attempts {
+                return Move::Bury { attempts: attempt, why: Some(why) };
+            }
+            Move::Again { attempts: attempt, why: Some(why), after }
+        };
+        let how = match verdict {
+            Verdict::Ack | Verdict::Taken => return Err(token),
+            // Nobody else can have what a subscription alone has.
+            _ if !self.plan.kind.is_shared()
+                && !matches!(
+                    verdict,
+                    Verdict::Retry { .. } | Verdict::Release | Verdict::Dropped
+                ) =>
+            {
+                return Err(token);
+            }
+            Verdict::Retry { after, why } => {
+                let after =
+                    if after.is_zero() { self.plan.care.backoff_after(attempt) } else { after };
+                counts(why, after)
+            }
+            Verdict::Dropped => {
+                counts(String::from(DROPPED), self.plan.care.backoff_after(attempt))
+            }
+            Verdict::Reject { why } => Move::Bury { attempts: attempt, why: Some(why) },
+            Verdict::Release | Verdict::Unseen => {
+                Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO }
+            }
+        };
+        Ok(Some(Moving { message, token, how }))
+    }
+}
+
+const LOST: &str = "its consumer was lost";
+const DROPPED: &str = "its consumer dropped it";
+
+impl Consume for Consumer {
+    type Token = Token;
+
+    async fn next(&mut self) -> Result<Option<Arrival<Token>>, Error> {
+        loop {
+            self.finish_moving().await;
+            if self.ended || self.stopped {
+                return Ok(None);
+            }
+            let Some(open) = &mut self.open else {
+                match self.reopen().await? {
+                    false => self.ended = true,
+                    // What came in between is known to nobody, or went to other members.
+                    true if self.plan.kind != Kind::Queue => return Err(session_lost(&self.plan)),
+                    true => {}
+                }
+                continue;
+            };
+            match open.consumer.next().await {
+                Some(Ok(delivery)) => {
+                    if let Some(arrival) = self.look(delivery) {
+                        return Ok(Some(arrival));
+                    }
+                }
+                // The server cancels consumers of a queue that is deleted, and says no more.
+                None if self.is_well() => self.ended = true,
+                None | Some(Err(_)) => self.open = None,
+            }
+        }
+    }
+
+    async fn settle(&mut self, settled: Vec<Settled<Token>>) -> Result<(), Error> {
+        // What is given back must not come here again, nor may more come than is wanted.
+        let is_last = settled.iter().any(|settled| settled.verdict == Verdict::Unseen);
+        if is_last || self.taken >= self.plan.limit {
+            self.stop_intake().await;
+        }
+        let (mut done, mut moves) = (Vec::new(), Vec::new());
+        let mut late = 0;
+        for settled in settled {
+            if settled.token.generation != self.generation || !self.is_well() {
+                // The broker has taken it back with its channel, and delivers it again.
+                late += u64::from(settled.verdict == Verdict::Ack);
+                continue;
+            }
+            match self.plan_move(settled) {
+                Ok(moving) => moves.extend(moving),
+                Err(token) => done.push(token.tag),
+            }
+        }
+        self.ack(done);
+        self.move_all(moves).await;
+        match late {
+            0 => Ok(()),
+            late => Err(too_late(late)),
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.stop_intake().await;
+        let left = std::mem::take(&mut self.left);
+        let shared = self.plan.kind.is_shared();
+        let mut moves = Vec::new();
+        for delivery in left {
+            let tag = delivery.delivery_tag;
+            let taken = self.taken;
+            let arrival = self.look(delivery);
+            self.taken = taken;
+            match arrival {
+                Some(Arrival { message, token: Some(token), .. }) if shared => {
+                    let how =
+                        Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO };
+                    moves.push(Moving { message, token, how });
+                }
+                Some(_) => self.ack([tag]),
+                None => moves.extend(self.moving.take().map(|(moving, _)| moving)),
+            }
+        }
+        self.move_all(moves).await;
+    }
+
+    async fn answer(&mut self, message: Message) {
+        // One who asked and cannot be reached is past helping.
+        let _told = self.shared.tell(&message).await;
+    }
+}
+
+/// A consumer whose receiver drops what finds no room.
+pub(crate) struct Lossy(pub(crate) Consumer);
+
+impl Consume for Lossy {
+    type Token = Token;
+
+    const HOLDS: bool = false;
+
+    fn next(&mut self) -> impl Future<Output = Result<Option<Arrival<Token>>, Error>> + Send {
+        self.0.next()
+    }
+
+    fn settle(
+        &mut self,
+        settled: Vec<Settled<Token>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.0.settle(settled)
+    }
+
+    fn stop(&mut self) -> impl Future<Output = ()> + Send {
+        self.0.stop()
+    }
+
+    fn answer(&mut self, message: Message) -> impl Future<Output = ()> + Send {
+        self.0.answer(message)
+    }
+}
+
+/// Queues the frame of a call that nobody has to wait for.
+fn fire(call: impl Future<Output = lapin::Result<()>>) {
+    let mut call = std::pin::pin!(call);
+    let polled: Poll<_> = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    // A channel that is lost says so where it is read.
+    drop(polled);
+}
+
+fn session_lost(plan: &Plan) -> Error {
+    let what = plan.pattern.as_ref().map_or("the inbox", Pattern::as_str);
+    let text = format!(
+        "the connection to rabbitmq was lost and made anew; messages to {what} may have been missed"
+    );
+    Error::new(ErrorKind::SessionLost, text)
+}
+
+fn too_late(count: u64) -> Error {
+    let text = format!(
+        "the connection was lost before {count} acknowledgements were sent; the messages come again"
+    );
+    Error::new(ErrorKind::Disconnected, text)
+}
