@@ -160,8 +160,8 @@ fn card(options: &AmqpOptions) -> Capabilities {
     use Capability as C;
     let card = Capabilities::new(BACKEND)
         .native(&[C::Topics, C::Groups, C::Queues, C::Inboxes, C::NoResponders, C::ManualAck])
-        .native(&[C::Bindings, C::Deadlines, C::Durability])
-        .emulated(&[C::Redelivery, C::RetryDelay, C::DeadLetters, C::Delay]);
+        .native(&[C::Bindings, C::Deadlines, C::Durability, C::Unroutable, C::QueueDepth])
+        .emulated(&[C::Redelivery, C::RetryDelay, C::DeadLetters, C::Delay, C::HandOver]);
     match options.queue_type == QueueType::Classic && options.priorities {
         true => card.native(&[C::Priority]),
         false => card,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+    BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
@@ -342,6 +342,7 @@ impl Consumer {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
+        self.take_what_would_go().await;
         let Some(open) = &mut self.open else { return };
         let tag = open.consumer.tag();
         if open.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
@@ -349,6 +350,26 @@ impl Consumer {
         }
         while let Some(Ok(delivery)) = open.consumer.next().await {
             self.left.push(delivery);
+        }
+    }
+
+    /// The queue of a group goes with its last member; those who wait for answers to what is in it
+    /// are told, so it is taken out.
+    async fn take_what_would_go(&mut self) {
+        let Some(open) = self.open.as_ref().filter(|_| self.plan.kind == Kind::Group) else {
+            return;
+        };
+        let Ok(name) = short(self.plan.queue.as_str()) else { return };
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = open.channel.queue_declare(name.clone(), options, FieldTable::default()).await;
+        let Ok(found) = asked else { return };
+        if found.consumer_count() > 1 {
+            return;
+        }
+        for _ in 0..found.message_count().min(LEFT_MAX) {
+            let got = open.channel.basic_get(name.clone(), BasicGetOptions::default()).await;
+            let Ok(Some(got)) = got else { return };
+            self.left.push(got.delivery);
         }
     }
 
@@ -367,8 +388,8 @@ impl Consumer {
         }
     }
 
-    /// What is to be done about a verdict; `None` if the delivery is done.
-    fn plan_move(&self, settled: Settled<Token>) -> Result<Option<Moving>, Token> {
+    /// What is to be done about a verdict.
+    fn plan_move(&self, settled: Settled<Token>) -> Todo {
         let Settled { message, attempt, token, verdict } = settled;
         let counts = |why: String, after: Duration| {
             if attempt >= self.plan.care.max_attempts {
@@ -376,33 +397,37 @@ impl Consumer {
             }
             Move::Again { attempts: attempt, why: Some(why), after }
         };
+        let backoff = self.plan.care.backoff_after(attempt);
         let how = match verdict {
-            Verdict::Ack | Verdict::Taken => return Err(token),
+            Verdict::Ack | Verdict::Taken | Verdict::Expired => return Todo::Done(token),
             // Nobody else can have what a subscription alone has.
-            _ if !self.plan.kind.is_shared()
-                && !matches!(
-                    verdict,
-                    Verdict::Retry { .. } | Verdict::Release | Verdict::Dropped
-                ) =>
-            {
-                return Err(token);
+            Verdict::Unseen if !self.plan.kind.is_shared() => {
+                return Todo::GiveUp(message, token);
             }
-            Verdict::Retry { after, why } => {
-                let after =
-                    if after.is_zero() { self.plan.care.backoff_after(attempt) } else { after };
-                counts(why, after)
-            }
-            Verdict::Dropped => {
-                counts(String::from(DROPPED), self.plan.care.backoff_after(attempt))
-            }
+            Verdict::Retry { after, why } if after.is_zero() => counts(why, backoff),
+            Verdict::Retry { after, why } => counts(why, after),
+            Verdict::Dropped => counts(String::from(DROPPED), backoff),
             Verdict::Reject { why } => Move::Bury { attempts: attempt, why: Some(why) },
-            Verdict::Release | Verdict::Unseen => {
-                Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO }
-            }
+            Verdict::Release | Verdict::Unseen => uncounted(&token),
         };
-        Ok(Some(Moving { message, token, how }))
+        Todo::Move(Moving { message, token, how })
     }
 }
+
+/// What is to be done with a settled delivery.
+enum Todo {
+    Done(Token),
+    GiveUp(Message, Token),
+    Move(Moving),
+}
+
+/// Back into its queue, as if it had never been handed out.
+fn uncounted(token: &Token) -> Move {
+    Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO }
+}
+
+/// How much of what goes with a group's last member is looked at.
+const LEFT_MAX: u32 = 4_096;
 
 const LOST: &str = "its consumer was lost";
 const DROPPED: &str = "its consumer dropped it";
@@ -453,8 +478,12 @@ impl Consume for Consumer {
                 continue;
             }
             match self.plan_move(settled) {
-                Ok(moving) => moves.extend(moving),
-                Err(token) => done.push(token.tag),
+                Todo::Done(token) => done.push(token.tag),
+                Todo::Move(moving) => moves.push(moving),
+                Todo::GiveUp(message, token) => {
+                    done.push(token.tag);
+                    self.shared.give_up(&message).await;
+                }
             }
         }
         self.ack(done);
@@ -467,21 +496,21 @@ impl Consume for Consumer {
 
     async fn stop(&mut self) {
         self.stop_intake().await;
-        let left = std::mem::take(&mut self.left);
-        let shared = self.plan.kind.is_shared();
-        let mut moves = Vec::new();
-        for delivery in left {
-            let tag = delivery.delivery_tag;
-            let taken = self.taken;
+        let mut moves: Vec<Moving> = Vec::new();
+        moves.extend(self.moving.take().map(|(moving, _)| moving));
+        for delivery in std::mem::take(&mut self.left) {
+            let (tag, taken) = (delivery.delivery_tag, self.taken);
             let arrival = self.look(delivery);
             self.taken = taken;
             match arrival {
-                Some(Arrival { message, token: Some(token), .. }) if shared => {
-                    let how =
-                        Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO };
+                Some(Arrival { message, token: Some(token), .. }) if self.plan.kind.is_shared() => {
+                    let how = uncounted(&token);
                     moves.push(Moving { message, token, how });
                 }
-                Some(_) => self.ack([tag]),
+                Some(Arrival { message, .. }) => {
+                    self.ack([tag]);
+                    self.shared.give_up(&message).await;
+                }
                 None => moves.extend(self.moving.take().map(|(moving, _)| moving)),
             }
         }

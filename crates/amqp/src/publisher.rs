@@ -152,4 +152,16 @@ impl Shared {
         drop(errands);
         sent.await.map(|_| ())
     }
+
+    /// Nobody will have this message: who waits for an answer is told.
+    pub(crate) async fn give_up(&self, message: &Message) {
+        if is_urgent_request(message)
+            && let Some(status) = message.status_reply(Status::NoResponders, GONE)
+        {
+            // One who asked and cannot be reached is past helping.
+            let _told = self.tell(&status).await;
+        }
+    }
 }
+
+const GONE: &str = "who was to answer has gone; ask again";

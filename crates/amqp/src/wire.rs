@@ -92,7 +92,7 @@ impl Route {
             (route.key, route.correlation) = (key, correlation);
         } else {
             route.to = To::Topic;
-            route.key = short(text)?;
+            route.key = short(&escape(text))?;
             route.exchange = match topic.is_reserved() {
                 true => short(&options.reserved_exchange())?,
                 false => short(&options.exchange)?,
@@ -113,12 +113,8 @@ pub(crate) fn binding(
     pattern: &Pattern,
     options: &AmqpOptions,
 ) -> Result<(ShortString, ShortString), Error> {
-    let mut words: Vec<&str> = pattern.words().collect();
-    if words.contains(&"#") {
-        return Err(unsupported(
-            "patterns with the word #, which it takes for a wildcard of its own",
-        ));
-    }
+    let escaped = escape(pattern.as_str());
+    let mut words: Vec<&str> = escaped.split('.').collect();
     if let Some(last) = words.last_mut().filter(|last| **last == ">") {
         *last = "*.#";
     }
@@ -224,9 +220,9 @@ impl Incoming<'_> {
         };
         if let Some(reply_to) = properties.reply_to().as_ref().filter(|_| !is_answer && !self.inbox)
         {
-            let own = Topic::new(reply_to.as_str())
-                .ok()
-                .filter(|topic| topic.is_reserved() && number != 0);
+            // Only what Posthaste sends is numbered.
+            let is_ours = number != 0 && number_of(properties).is_some();
+            let own = Topic::new(reply_to.as_str()).ok().filter(|_| is_ours);
             native.reply_to = Some(match own {
                 Some(own) => own,
                 None => {
@@ -261,7 +257,7 @@ impl Incoming<'_> {
         let through_ours = self.exchange == options.exchange
             || self.exchange == options.reserved_exchange()
             || self.inbox;
-        match Topic::new(self.key).ok().filter(|_| through_ours) {
+        match Topic::new(&*unescape(self.key)).ok().filter(|_| through_ours) {
             Some(topic) => (topic, false),
             None => (self.queue.clone(), true),
         }
@@ -280,6 +276,40 @@ impl Incoming<'_> {
     fn headers(&self) -> impl Iterator<Item = (&ShortString, &AMQPValue)> {
         self.properties.headers().iter().flat_map(|table| table.inner())
     }
+}
+
+/// A word that is `#` is a wildcard of RabbitMQ's, so it travels as another one; and so does that
+/// one, with one `25` more.
+fn escape(topic: &str) -> Cow<'_, str> {
+    if !topic.contains('#') && !topic.contains("%2") {
+        return Cow::Borrowed(topic);
+    }
+    let words = topic.split('.').map(|word| match word {
+        "#" => String::from(HASH),
+        word if is_hash(word) => format!("%25{}", word.get(1..).unwrap_or_default()),
+        word => word.to_owned(),
+    });
+    Cow::Owned(words.collect::<Vec<_>>().join("."))
+}
+
+fn unescape(key: &str) -> Cow<'_, str> {
+    if !key.contains("%2") {
+        return Cow::Borrowed(key);
+    }
+    let words = key.split('.').map(|word| match word {
+        HASH => String::from("#"),
+        word if is_hash(word) => format!("%{}", word.get(3..).unwrap_or_default()),
+        word => word.to_owned(),
+    });
+    Cow::Owned(words.collect::<Vec<_>>().join("."))
+}
+
+const HASH: &str = "%23";
+
+/// `%`, any number of `25`, `23`.
+fn is_hash(word: &str) -> bool {
+    let inner = word.strip_prefix('%').and_then(|rest| rest.strip_suffix("23"));
+    inner.is_some_and(|inner| inner.len() % 2 == 0 && inner.replace("25", "").is_empty())
 }
 
 /// What [`SENT_TO`] says of a message.
@@ -451,8 +481,11 @@ mod tests {
             let bound = binding(&pattern, &options()).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((bound.0.as_str(), bound.1.as_str()), (exchange, key));
         }
-        let hash = Pattern::new("a.#").unwrap_or_else(|error| panic!("{error}"));
-        assert!(binding(&hash, &options()).is_err());
+        for (text, key) in
+            [("a.#.b", "a.%23.b"), ("%23", "%2523"), ("x#", "x#"), ("%2523.%2", "%252523.%2")]
+        {
+            assert_eq!((&*escape(text), &*unescape(key)), (key, text));
+        }
     }
 
     #[test]
