@@ -288,7 +288,8 @@ impl Consumer {
             Some(Ok(Fate::Taken)) => self.ack([tag]),
             // Its queue is gone, and so is this copy.
             Some(Ok(Fate::Unroutable)) if matches!(moving.how, Move::Again { .. }) => {
-                self.ack([tag])
+                self.ack([tag]);
+                self.shared.give_up(&moving.message).await;
             }
             Some(Ok(_)) if matches!(moving.how, Move::Bury { .. }) => {
                 match moving.wait_to_die(&self.shared, &self.plan, &mut self.outgoing).await {
