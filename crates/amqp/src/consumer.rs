@@ -20,6 +20,7 @@ use posthaste_engine::{Arrival, Consume, Settled, Verdict};
 
 use crate::fault::{fault, is_lost};
 use crate::kit::sleep;
+use crate::link::Live;
 use crate::moves::{Move, Moving, Sending};
 use crate::outgoing::{Fate, Outgoing};
 use crate::settings::Care;
@@ -41,6 +42,36 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Begins to consume, on a channel of its own.
+    async fn consume(
+        &self,
+        shared: &Shared,
+        live: &Live,
+    ) -> Result<(Channel, lapin::Consumer), Error> {
+        let queue = short(self.queue.as_str())?;
+        let channel = match &self.pattern {
+            Some(pattern) => {
+                let channel = shared.channel_to_exchanges(live).await?;
+                self.declare(&channel).await?;
+                let (exchange, key) = binding(pattern, &shared.options)?;
+                shared.bind(&channel, queue.as_str(), exchange, key).await?;
+                channel
+            }
+            None => live.channel().await?,
+        };
+        if self.kind == Kind::Inbox {
+            self.declare(&channel).await?;
+        }
+        let refused = |error: lapin::Error| fault(&format!("consume the queue {queue}"), &error);
+        let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default()).await;
+        qos.map_err(refused)?;
+        let options = BasicConsumeOptions::default();
+        let tag = ShortString::default();
+        let consuming = channel.basic_consume(queue.clone(), tag, options, FieldTable::default());
+        let consumer = consuming.await.map_err(refused)?;
+        Ok((channel, consumer))
+    }
+
     /// Declares the queue of a subscription, a group or an inbox.
     async fn declare(&self, channel: &Channel) -> Result<(), Error> {
         let options = QueueDeclareOptions {
@@ -75,6 +106,9 @@ impl Kind {
     }
 }
 
+/// How often a group's queue may go while a member joins.
+const ROUNDS: usize = 100;
+
 /// How long is waited before a queue is asked for again that somebody holds, or that is going.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -100,7 +134,7 @@ pub(crate) struct Consumer {
 struct Open {
     channel: Channel,
     consumer: lapin::Consumer,
-    live: Arc<crate::link::Live>,
+    live: Arc<Live>,
 }
 
 /// What it takes to settle a delivery.
@@ -133,47 +167,26 @@ impl Consumer {
         Ok(consumer)
     }
 
-    async fn open_on(&mut self, live: Arc<crate::link::Live>) -> Result<(), Error> {
-        let queue = short(self.plan.queue.as_str())?;
-        loop {
-            let channel = match &self.plan.pattern {
-                Some(pattern) => {
-                    let channel = self.shared.channel_to_exchanges(&live).await?;
-                    self.plan.declare(&channel).await?;
-                    let (exchange, key) = binding(pattern, &self.shared.options)?;
-                    self.shared.bind(&channel, queue.as_str(), exchange, key).await?;
-                    channel
-                }
-                None => {
-                    let channel = live.channel().await?;
-                    if self.plan.kind == Kind::Inbox {
-                        self.plan.declare(&channel).await?;
-                    }
-                    channel
-                }
-            };
-            let what = || format!("consume the queue {}", self.plan.queue);
-            let qos = channel.basic_qos(self.plan.prefetch, BasicQosOptions::default()).await;
-            qos.map_err(|error| fault(&what(), &error))?;
-            let consuming = channel.basic_consume(
-                queue.clone(),
-                ShortString::default(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            );
-            match consuming.await.map_err(|error| fault(&what(), &error)) {
-                Ok(consumer) => {
-                    self.generation += 1;
-                    self.unsettled.clear();
-                    self.open = Some(Open { channel, consumer, live });
-                    return Ok(());
-                }
+    async fn open_on(&mut self, live: Arc<Live>) -> Result<(), Error> {
+        let mut rounds = 0;
+        let (channel, consumer) = loop {
+            match self.plan.consume(&self.shared, &live).await {
+                Ok(opened) => break opened,
                 // The last member of the group has left just now, and the queue with it.
                 Err(error)
-                    if error.kind() == ErrorKind::NotFound && self.plan.kind == Kind::Group => {}
+                    if error.kind() == ErrorKind::NotFound
+                        && self.plan.kind == Kind::Group
+                        && rounds < ROUNDS =>
+                {
+                    rounds += 1;
+                }
                 Err(error) => return Err(error),
             }
-        }
+        };
+        self.generation += 1;
+        self.unsettled.clear();
+        self.open = Some(Open { channel, consumer, live });
+        Ok(())
     }
 
     /// Opens it again on another channel; `false` if there is nothing left to be opened.

@@ -106,7 +106,7 @@ impl Reactor for Kit {
         &self,
         _to: SocketAddr,
     ) -> impl Future<Output = io::Result<Socket>> + Send + 'static {
-        async { Err(io::Error::from(io::ErrorKind::Unsupported)) }
+        std::future::ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
     }
 }
 

@@ -168,8 +168,7 @@ impl Moving {
     /// The headers of the original, but for what was said of this copy alone.
     fn headers(&self, number: u64) -> Result<FieldTable, Error> {
         let mut headers = FieldTable::default();
-        for (name, value) in self.token.properties.headers().iter().flat_map(|table| table.inner())
-        {
+        for (name, value) in self.token.properties.headers().iter().flat_map(FieldTable::inner) {
             let text = name.as_str();
             let of_this_copy =
                 matches!(text, wire::ATTEMPTS | wire::WHY | wire::DYING | wire::NUMBER)

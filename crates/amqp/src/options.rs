@@ -276,7 +276,7 @@ fn decode(text: &str, what: &str) -> Result<String, Error> {
         match byte {
             b'%' => match (digit(), digit()) {
                 (Some(high), Some(low)) => {
-                    bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'))
+                    bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
                 }
                 _ => return Err(invalid(format!("{what} of the URL has a % without two digits"))),
             },

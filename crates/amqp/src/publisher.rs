@@ -42,7 +42,7 @@ impl Publisher {
         if message.priority() > 0 && !facts.priorities {
             return Err(unsupported("priorities in this queue, which was declared without them"));
         }
-        Ok(facts.level(self.outgoing.version()))
+        Ok(facts.level(self.outgoing.version(), self.shared.runtime.now()))
     }
 
     /// Whether a request to a queue finds somebody to answer it.
@@ -98,7 +98,7 @@ impl Publish for Publisher {
         Ok(Confirmation::Later(Box::pin(async move {
             match (sent.await?, to) {
                 (Fate::Taken, _) => Ok(Confirmed { matched: 1, level, nodes: 1 }),
-                (Fate::Refused, _) => Err(full(&queue.to_string(), to)),
+                (Fate::Refused, _) => Err(full(queue.as_str(), to)),
                 (Fate::Unroutable, To::Queue) => {
                     shared.forget(&queue);
                     let text = format!("there is no queue {queue} at rabbitmq; declare it first");

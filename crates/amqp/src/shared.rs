@@ -43,6 +43,8 @@ pub(crate) struct Facts {
     pub(crate) arguments: BTreeMap<String, AMQPValue>,
     /// When that was found out.
     pub(crate) at: Instant,
+    /// Since when it is known to be there.
+    pub(crate) since: Instant,
 }
 
 /// How long what is known of a queue is believed: another program may delete it and declare another
@@ -52,18 +54,25 @@ const BELIEVED: Duration = Duration::from_secs(30);
 const FACTS_MAX: usize = 4_096;
 
 impl Facts {
-    /// What a confirmed message in the queue has reached. A server's confirm of a persistent message
-    /// means that it is synced, for quorum queues always and for classic ones before version 4.
-    pub(crate) fn level(&self, version: (u32, u32)) -> Level {
+    /// What a message in the queue that is confirmed at `now` has reached. A server's confirm of a
+    /// persistent message means that it is synced, for quorum queues always and for classic ones
+    /// before version 4. But which quorum queues there are is noted later than what is in them: one
+    /// that was made just before a crash is gone.
+    pub(crate) fn level(&self, version: (u32, u32), now: Instant) -> Level {
+        let is_new = now.saturating_duration_since(self.since) < NOTED;
         match (self.durable, self.kind, version.0) {
             (false, ..) => Level::Held,
-            (true, Some(QueueType::Quorum), _) | (true, Some(QueueType::Classic), 1..=3) => {
-                Level::Stored
-            }
+            (true, Some(QueueType::Quorum), _) if is_new => Level::Held,
+            (true, Some(QueueType::Quorum), _) => Level::Stored,
+            (true, Some(QueueType::Classic), 1..=3) => Level::Stored,
             (true, ..) => Level::Written,
         }
     }
 }
+
+/// How long it takes at most until it is noted that there is a quorum queue: RabbitMQ's library
+/// syncs its list of them half a second after the last change.
+const NOTED: Duration = Duration::from_secs(2);
 
 impl Shared {
     pub(crate) fn new(
@@ -91,8 +100,11 @@ impl Shared {
         facts.get(queue).filter(|facts| now.saturating_duration_since(facts.at) < BELIEVED).cloned()
     }
 
-    pub(crate) fn learn(&self, queue: &Topic, learnt: Facts) {
+    pub(crate) fn learn(&self, queue: &Topic, mut learnt: Facts) {
         let mut facts = lock(&self.facts);
+        if let Some(known) = facts.get(queue).filter(|known| known.kind == learnt.kind) {
+            learnt.since = known.since;
+        }
         if facts.len() >= FACTS_MAX {
             facts.clear();
         }

@@ -194,7 +194,7 @@ impl Shared {
             match (difference.argument, difference.current) {
                 (DURABLE, current) => options.durable = current.as_deref() == Some("true"),
                 ("auto_delete", current) => {
-                    options.auto_delete = current.as_deref() == Some("true")
+                    options.auto_delete = current.as_deref() == Some("true");
                 }
                 (argument, None) => {
                     arguments.remove(argument);
@@ -222,13 +222,14 @@ impl Shared {
         };
         let priorities =
             kind == Some(QueueType::Classic) && number(&arguments, PRIORITIES) >= Some(3);
-        Facts { durable, kind, priorities, arguments, at: self.runtime.now() }
+        let now = self.runtime.now();
+        Facts { durable, kind, priorities, arguments, at: now, since: now }
     }
 
     /// Of a queue of which nothing is known but that it is there.
     fn unknown_facts(&self) -> Facts {
-        let arguments = Arguments::new();
-        Facts { durable: false, kind: None, priorities: false, arguments, at: self.runtime.now() }
+        let (arguments, now) = (Arguments::new(), self.runtime.now());
+        Facts { durable: false, kind: None, priorities: false, arguments, at: now, since: now }
     }
 }
 

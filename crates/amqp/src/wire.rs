@@ -274,7 +274,7 @@ impl Incoming<'_> {
     }
 
     fn headers(&self) -> impl Iterator<Item = (&ShortString, &AMQPValue)> {
-        self.properties.headers().iter().flat_map(|table| table.inner())
+        self.properties.headers().iter().flat_map(FieldTable::inner)
     }
 }
 

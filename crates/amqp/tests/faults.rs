@@ -10,13 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::{Either, select};
 use posthaste_amqp::{Amqp, AmqpOptions, QueueType};
 use posthaste_core::runtime::{blocking, timeout_at};
 use posthaste_core::task::lock;
 use posthaste_core::{
-    Broker, ErrorKind, Message, ReceiverExt, SenderExt, SenderOptions, SharedRuntime, Subscription,
-    Topic,
+    Broker, ErrorKind, Message, Queue, ReceiverExt, SenderExt, SenderOptions, SharedRuntime,
+    Subscription, Topic,
 };
 use posthaste_servers::harness::{self, Trials};
 use posthaste_servers::{Proxy, Server};
@@ -190,6 +189,9 @@ async fn restarts(
     let news = topic("news.today");
     let mut subscriber = broker.receiver(Subscription::topic("news.*").unwrap()).await.unwrap();
     let (inbox, mut replies) = broker.inbox().await.unwrap();
+    // Which quorum queues there are is on its disk a moment after one was made.
+    broker.declare(Queue::new(topic("jobs"))).await.unwrap();
+    wait(&runtime, Duration::from_secs(3)).await;
     let fault = async {
         on_server(&runtime, &server, stop).await;
         on_server(&runtime, &server, |server| server.restart().unwrap()).await;
@@ -276,13 +278,12 @@ async fn deleting_under_a_consumer(runtime: SharedRuntime, server: Shared) {
     let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
     sender.send(Message::to_queue(queue.clone(), "1")).await.unwrap();
     let held = within(&runtime, "a delivery", consumer.recv()).await.unwrap().unwrap();
-    let mut waiting = Box::pin(consumer.recv());
-    let deleting = Box::pin(broker.delete(&queue));
-    match select(&mut waiting, deleting).await {
-        Either::Left(_) => panic!("nothing was there"),
-        Either::Right((deleted, _)) => deleted.unwrap(),
-    }
-    assert!(within(&runtime, "the end", waiting).await.unwrap().is_none());
+    let (ended, deleted) = futures::join!(
+        within(&runtime, "the end", consumer.recv()),
+        within(&runtime, "deleting", broker.delete(&queue)),
+    );
+    deleted.unwrap();
+    assert!(ended.unwrap().is_none());
     held.ack();
     assert!(consumer.recv().await.unwrap().is_none(), "the end stays");
     let lost = sender.send(Message::to_queue(queue, "2")).await.unwrap_err();
