@@ -1,6 +1,6 @@
 //! What a receiver consumes with: a channel of its own, opened again when it is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -47,6 +47,7 @@ impl Plan {
         &self,
         shared: &Shared,
         live: &Live,
+        prefetch: u16,
     ) -> Result<(Channel, lapin::Consumer), Error> {
         let queue = short(self.queue.as_str())?;
         let channel = match &self.pattern {
@@ -63,12 +64,7 @@ impl Plan {
             self.declare(&channel).await?;
         }
         let refused = |error: lapin::Error| fault(&format!("consume the queue {queue}"), &error);
-        let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default()).await;
-        qos.map_err(refused)?;
-        let options = BasicConsumeOptions::default();
-        let tag = ShortString::default();
-        let consuming = channel.basic_consume(queue.clone(), tag, options, FieldTable::default());
-        let consumer = consuming.await.map_err(refused)?;
+        let consumer = begin(&channel, &queue, prefetch).await.map_err(refused)?;
         Ok((channel, consumer))
     }
 
@@ -123,12 +119,40 @@ pub(crate) struct Consumer {
     unsettled: BTreeSet<u64>,
     /// How many came out of `next`.
     taken: u64,
+    /// What had come when the server was told to send no more than there may be.
+    ready: VecDeque<Delivery>,
+    room: Room,
     /// One that is moved instead of being handed out.
     moving: Option<(Moving, Option<Sending>)>,
     /// What had come when nothing was wanted any more.
     left: Vec<Delivery>,
     stopped: bool,
     ended: bool,
+    /// Everything that a limited receiver may have has come.
+    full: bool,
+}
+
+/// How many deliveries the server may send, of those that a limited receiver may have in all: those
+/// before this consumer, as many as it may have unsettled, and one more for each that it settles.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    before: u64,
+    settled: u64,
+    prefetch: u16,
+}
+
+impl Room {
+    /// Whether so many settled ones more could bring more than `limit`.
+    fn is_exceeded(self, settled: u64, limit: u64) -> bool {
+        self.before + self.settled + settled + u64::from(self.prefetch) > limit
+    }
+
+    /// How many may be unsettled, if so many are there already.
+    fn after(taken: u64, plan: &Plan) -> Self {
+        let left = plan.limit.saturating_sub(taken);
+        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).min(plan.prefetch);
+        Self { before: taken, settled: 0, prefetch }
+    }
 }
 
 struct Open {
@@ -157,10 +181,13 @@ impl Consumer {
             generation: 0,
             unsettled: BTreeSet::new(),
             taken: 0,
+            ready: VecDeque::new(),
+            room: Room::default(),
             moving: None,
             left: Vec::new(),
             stopped: false,
             ended: false,
+            full: false,
         };
         let live = shared.inward.live().await?;
         consumer.open_on(live).await?;
@@ -168,9 +195,9 @@ impl Consumer {
     }
 
     async fn open_on(&mut self, live: Arc<Live>) -> Result<(), Error> {
-        let mut rounds = 0;
+        let (mut rounds, room) = (0, Room::after(self.taken, &self.plan));
         let (channel, consumer) = loop {
-            match self.plan.consume(&self.shared, &live).await {
+            match self.plan.consume(&self.shared, &live, room.prefetch.max(1)).await {
                 Ok(opened) => break opened,
                 // The last member of the group has left just now, and the queue with it.
                 Err(error)
@@ -185,6 +212,8 @@ impl Consumer {
         };
         self.generation += 1;
         self.unsettled.clear();
+        self.ready.clear();
+        self.room = room;
         self.open = Some(Open { channel, consumer, live });
         Ok(())
     }
@@ -356,6 +385,10 @@ impl Consumer {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
+        self.left.extend(self.ready.drain(..));
+        if self.full {
+            return;
+        }
         self.take_what_would_go().await;
         let Some(open) = &mut self.open else { return };
         let tag = open.consumer.tag();
@@ -384,6 +417,38 @@ impl Consumer {
             let got = open.channel.basic_get(name.clone(), BasicGetOptions::default()).await;
             let Ok(Some(got)) = got else { return };
             self.left.push(got.delivery);
+        }
+    }
+
+    /// Has the server send no more than a limited receiver may have when so many are settled.
+    async fn limit_room(&mut self, settled: u64) {
+        if self.plan.limit == u64::MAX || self.stopped {
+            return;
+        }
+        if self.room.is_exceeded(settled, self.plan.limit)
+            && let Some(open) = &mut self.open
+        {
+            let tag = open.consumer.tag();
+            if open.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
+                return;
+            }
+            while let Some(Ok(delivery)) = open.consumer.next().await {
+                self.ready.push_back(delivery);
+            }
+            let there = self.taken + u64::try_from(self.ready.len()).unwrap_or(u64::MAX);
+            self.room = Room::after(there, &self.plan);
+            if self.room.prefetch == 0 {
+                self.full = true;
+                return;
+            }
+            let Ok(queue) = short(self.plan.queue.as_str()) else { return };
+            match begin(&open.channel, &queue, self.room.prefetch).await {
+                Ok(consumer) => open.consumer = consumer,
+                // A channel that is lost says so where it is read.
+                Err(_) => return,
+            }
+        } else {
+            self.room.settled += settled;
         }
     }
 
@@ -464,7 +529,14 @@ impl Consume for Consumer {
                 }
                 continue;
             };
-            match open.consumer.next().await {
+            if self.ready.is_empty() && self.full {
+                return std::future::pending().await;
+            }
+            let next = match self.ready.pop_front() {
+                Some(delivery) => Some(Ok(delivery)),
+                None => open.consumer.next().await,
+            };
+            match next {
                 Some(Ok(delivery)) => {
                     if let Some(arrival) = self.look(delivery) {
                         return Ok(Some(arrival));
@@ -483,6 +555,7 @@ impl Consume for Consumer {
         if is_last || self.taken >= self.plan.limit {
             self.stop_intake().await;
         }
+        self.limit_room(u64::try_from(settled.len()).unwrap_or(u64::MAX)).await;
         let (mut done, mut moves) = (Vec::new(), Vec::new());
         let mut late = 0;
         for settled in settled {
@@ -563,6 +636,17 @@ impl Consume for Lossy {
     fn answer(&mut self, message: Message) -> impl Future<Output = ()> + Send {
         self.0.answer(message)
     }
+}
+
+/// Begins to consume a queue.
+async fn begin(
+    channel: &Channel,
+    queue: &ShortString,
+    prefetch: u16,
+) -> lapin::Result<lapin::Consumer> {
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let (options, tag) = (BasicConsumeOptions::default(), ShortString::default());
+    channel.basic_consume(queue.clone(), tag, options, FieldTable::default()).await
 }
 
 /// Queues the frame of a call that nobody has to wait for.
