@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use posthaste_core::{
     Ack, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Ledger,
-    Overflow, Queue, QueueInfo, SenderOptions, Sends, SharedRuntime, Source, Stats, Subscription,
-    Topic,
+    Overflow, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Source, Stats,
+    Subscription, Topic,
 };
 use posthaste_engine::Engine;
 
@@ -243,6 +243,10 @@ impl Broker for Amqp {
 
     async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
         self.shared.purge(queue).await
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        self.shared.replay(queue, limit).await
     }
 
     async fn stats(&self) -> Result<Stats, Error> {

@@ -171,6 +171,13 @@ pub(crate) struct Token {
     pub(crate) properties: BasicProperties,
 }
 
+impl Token {
+    /// Of a delivery that no consumer was sent.
+    pub(crate) fn new(tag: u64, attempts: u32, properties: BasicProperties) -> Self {
+        Self { generation: 0, tag, attempts, properties }
+    }
+}
+
 impl Consumer {
     pub(crate) async fn open(shared: &Arc<Shared>, plan: Plan) -> Result<Self, Error> {
         let mut consumer = Self {
@@ -467,6 +474,19 @@ impl Consumer {
         }
     }
 
+    /// Waits until the server has heard what was settled: AMQP confirms no acknowledgements, but it
+    /// answers in order.
+    async fn confirm_settled(&mut self) -> Result<(), Error> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let prefetch = self.room.prefetch.max(1);
+        let asked = open.channel.basic_qos(prefetch, BasicQosOptions::default()).await;
+        asked.map_err(|_| {
+            let text =
+                "the connection was lost before rabbitmq heard what was settled; it may come again";
+            Error::new(ErrorKind::Disconnected, text)
+        })
+    }
+
     /// What is to be done about a verdict.
     fn plan_move(&self, settled: Settled<Token>) -> Todo {
         let Settled { message, attempt, token, verdict } = settled;
@@ -576,7 +596,7 @@ impl Consume for Consumer {
         self.ack(done);
         self.move_all(moves).await;
         match late {
-            0 => Ok(()),
+            0 => self.confirm_settled().await,
             late => Err(too_late(late)),
         }
     }

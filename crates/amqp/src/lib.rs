@@ -11,6 +11,7 @@ mod moves;
 mod options;
 mod outgoing;
 mod publisher;
+mod replay;
 mod settings;
 mod shared;
 mod topology;

@@ -47,8 +47,12 @@ impl Publisher {
 
     /// Whether a request to a queue finds somebody to answer it.
     async fn is_answerable(&self, message: &Message) -> Result<bool, Error> {
-        let depth = self.shared.depth(&message.topic()).await?;
-        Ok(depth.is_some_and(|depth| depth.consumers > 0))
+        match self.shared.depth(&message.topic()).await {
+            Ok(depth) => Ok(depth.is_some_and(|depth| depth.consumers > 0)),
+            // It belongs to one connection alone, and only that one may know.
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     async fn send(&mut self, route: &Route, message: &Message) -> Result<Sent, Error> {
