@@ -24,7 +24,7 @@ use crate::wire::{INBOX, short};
 
 /// A RabbitMQ server as a broker.
 ///
-/// A value is a handle; clones share its two connections, which are made when they are needed and
+/// A value is a handle; clones share its three connections, which are made when they are needed and
 /// made again when they are lost.
 ///
 /// ```no_run
@@ -75,9 +75,10 @@ impl Amqp {
         let address = Address::parse(url, &mut options)?;
         let link = |name| Link::new(Arc::clone(&runtime), address.clone(), options.clone(), name);
         let (outward, inward) = (link("publishing"), link("consuming"));
-        inward.live_now().await?;
+        let asking = link("asking").renewed_after(CHANNELS_MAX);
+        asking.live_now().await?;
         let engine = Engine::new(Arc::clone(&runtime), card(&options));
-        Ok(Self { shared: Shared::new(runtime, options, engine, outward, inward) })
+        Ok(Self { shared: Shared::new(runtime, options, engine, outward, inward, asking) })
     }
 
     /// What a queue holds for a subscriber: the plan of its consumer.
@@ -131,6 +132,9 @@ impl Amqp {
         Ok(true)
     }
 }
+
+/// Well below the 2,047 channels that RabbitMQ allows by default.
+const CHANNELS_MAX: u32 = 1_500;
 
 /// The queue that the members of a group share: the same for all who name the same.
 fn group_queue(options: &AmqpOptions, pattern: &str, group: &Topic) -> Result<Topic, Error> {

@@ -39,11 +39,11 @@ pub(crate) async fn route(
     arguments.insert("x-dead-letter-exchange".into(), text(route.exchange.as_str()));
     arguments.insert("x-dead-letter-routing-key".into(), text(route.key.as_str()));
     // Declared for each message: that also tells RabbitMQ that it is in use.
-    let live = shared.inward.live().await?;
-    let channel = live.channel().await?;
+    let channel = shared.channel().await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(name.clone(), options, arguments).await;
     declared.map_err(|error| fault("declare a queue for messages that wait", &error))?;
+    shared.give_back(channel);
     Route::queue(name.as_str())
 }
 

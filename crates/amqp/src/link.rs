@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_rs::Runtime;
@@ -24,6 +24,9 @@ use crate::options::{Address, AmqpOptions};
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How many channel numbers are tried.
+const TRIES: usize = 64;
+
 /// A connection to the server, made when it is needed and made again when it is lost.
 pub(crate) struct Link {
     runtime: SharedRuntime,
@@ -31,6 +34,8 @@ pub(crate) struct Link {
     options: AmqpOptions,
     /// What it is for, as the server's tools show it.
     name: &'static str,
+    /// After how many channels another connection takes the place of one.
+    channels_max: u32,
     slot: Mutex<Slot>,
     connections: AtomicU64,
     closed: AtomicBool,
@@ -50,6 +55,8 @@ pub(crate) struct Live {
     pub(crate) epoch: u64,
     /// The server's version: major and minor; zeros if it does not say.
     pub(crate) version: (u32, u32),
+    /// How many channels were opened.
+    opened: AtomicU32,
     line: Line,
 }
 
@@ -58,8 +65,22 @@ impl Live {
         self.connection.status().connected()
     }
 
+    /// Opens a channel. lapin never again opens one with the number of a channel that the server
+    /// closed, so a few numbers may have to be tried.
     pub(crate) async fn channel(&self) -> Result<Channel, Error> {
-        self.connection.create_channel().await.map_err(|error| fault("open a channel", &error))
+        let mut tries = 0;
+        loop {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            match self.connection.create_channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(error)
+                    if error.is_amqp_soft_error() && self.is_connected() && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                Err(error) => return Err(fault("open a channel", &error)),
+            }
+        }
     }
 }
 
@@ -90,10 +111,17 @@ impl Link {
             address,
             options,
             name,
+            channels_max: u32::MAX,
             slot: Mutex::default(),
             connections: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// The same, whose connection is replaced after so many channels.
+    pub(crate) fn renewed_after(mut self, channels: u32) -> Self {
+        self.channels_max = channels;
+        self
     }
 
     /// The connection, within the patience of a call.
@@ -121,7 +149,7 @@ impl Link {
             if self.closed.load(Ordering::Relaxed) {
                 return Err(Error::closed("the broker"));
             }
-            if let Some(live) = slot.live.as_ref().filter(|live| live.is_connected()) {
+            if let Some(live) = slot.live.as_ref().filter(|live| self.is_good(live)) {
                 return Ok(Arc::clone(live));
             }
             slot.live = None;
@@ -142,6 +170,10 @@ impl Link {
                 }
             }
         }
+    }
+
+    fn is_good(&self, live: &Live) -> bool {
+        live.is_connected() && live.opened.load(Ordering::Relaxed) < self.channels_max
     }
 
     /// Full jitter: anything between the shortest wait and one that doubles.
@@ -178,7 +210,7 @@ impl Link {
         guard.0 = None;
         let epoch = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let version = parse_version(&line.version().unwrap_or_default());
-        Ok(Live { connection, epoch, version, line })
+        Ok(Live { connection, epoch, version, opened: AtomicU32::new(0), line })
     }
 
     async fn open(&self, line: Line) -> lapin::Result<Connection> {

@@ -102,6 +102,7 @@ impl Shared {
                     let back = BasicNackOptions { requeue: true, multiple: false };
                     let given = channel.basic_nack(got.delivery.delivery_tag, back).await;
                     given.map_err(|error| fault("give the settings back", &error))?;
+                    self.give_back(channel);
                     return Ok(care);
                 }
                 // Another one looks at them just now.

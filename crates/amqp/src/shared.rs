@@ -17,16 +17,21 @@ use crate::options::{AmqpOptions, QueueType};
 use crate::outgoing::Outgoing;
 use crate::wire::short;
 
-/// Two connections, because RabbitMQ stops reading from one that publishes when it runs short of
-/// memory or disk, and acknowledgements have to come through then.
+/// Three connections, because RabbitMQ stops reading from one that publishes when it runs short of
+/// memory or disk, and acknowledgements have to come through then; and because each question that is
+/// answered with no uses a channel up.
 pub(crate) struct Shared {
     pub(crate) runtime: SharedRuntime,
     pub(crate) options: AmqpOptions,
     pub(crate) engine: Engine,
     /// Publishes.
     pub(crate) outward: Link,
-    /// Consumes and declares: exclusive queues belong to the connection that declared them.
+    /// Consumes: exclusive queues belong to the connection that declared them.
     pub(crate) inward: Link,
+    /// Declares and asks.
+    pub(crate) asking: Link,
+    /// Channels of it that nobody uses now.
+    idle: Mutex<Vec<Channel>>,
     /// What is to be said on behalf of others: answers, dead letters.
     pub(crate) errands: futures::lock::Mutex<Outgoing>,
     facts: Mutex<BTreeMap<Topic, Facts>>,
@@ -50,6 +55,8 @@ pub(crate) struct Facts {
 /// How long what is known of a queue is believed: another program may delete it and declare another
 /// one under its name.
 const BELIEVED: Duration = Duration::from_secs(30);
+/// How many channels are kept.
+const IDLE_MAX: usize = 8;
 /// Of how many queues something is known.
 const FACTS_MAX: usize = 4_096;
 
@@ -81,6 +88,7 @@ impl Shared {
         engine: Engine,
         outward: Link,
         inward: Link,
+        asking: Link,
     ) -> Arc<Self> {
         let errands = futures::lock::Mutex::default();
         Arc::new(Self {
@@ -89,6 +97,8 @@ impl Shared {
             engine,
             outward,
             inward,
+            asking,
+            idle: Mutex::default(),
             errands,
             facts: Mutex::default(),
         })
@@ -113,6 +123,27 @@ impl Shared {
 
     pub(crate) fn forget(&self, queue: &Topic) {
         lock(&self.facts).remove(queue);
+    }
+
+    /// A channel for questions and declarations, of which one that is refused is the last.
+    pub(crate) async fn channel(&self) -> Result<Channel, Error> {
+        loop {
+            // Not under the lock: dropping one that is lost is lapin's code.
+            let idle = lock(&self.idle).pop();
+            match idle {
+                Some(channel) if channel.status().connected() => return Ok(channel),
+                Some(_) => {}
+                None => return self.asking.live().await?.channel().await,
+            }
+        }
+    }
+
+    /// Gives a channel back whose question was answered; one that is not given back is closed.
+    pub(crate) fn give_back(&self, channel: Channel) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_MAX {
+            idle.push(channel);
+        }
     }
 
     /// A name that nobody else has.

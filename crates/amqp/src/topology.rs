@@ -48,10 +48,11 @@ impl Shared {
         let asked =
             channel.queue_declare(short(queue.as_str())?, options, FieldTable::default()).await;
         match asked.map_err(|error| fault(&format!("look at the queue {queue}"), &error)) {
-            Ok(found) => Ok(Some(Depth {
-                messages: found.message_count().into(),
-                consumers: found.consumer_count().into(),
-            })),
+            Ok(found) => {
+                self.give_back(channel);
+                let (messages, consumers) = (found.message_count(), found.consumer_count());
+                Ok(Some(Depth { messages: messages.into(), consumers: consumers.into() }))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.forget(queue);
                 Ok(None)
@@ -100,7 +101,7 @@ impl Shared {
         arguments.extend(named.clone());
         let facts = self.agree(&queue.name, arguments, &named).await?;
         self.learn(&queue.name, facts);
-        let channel = self.channel_to_exchanges(&*self.inward.live().await?).await?;
+        let channel = self.channel_to_exchanges(&*self.asking.live().await?).await?;
         for (exchange, key) in bindings {
             self.bind(&channel, queue.name.as_str(), exchange, key).await?;
         }
@@ -146,11 +147,6 @@ impl Shared {
         }
     }
 
-    /// A channel for declarations, of which one that is refused is the last.
-    pub(crate) async fn channel(&self) -> Result<Channel, Error> {
-        self.inward.live().await?.channel().await
-    }
-
     /// What queues of ours are declared with.
     fn usual(&self) -> Arguments {
         let mut arguments = Arguments::new();
@@ -180,6 +176,7 @@ impl Shared {
             let declared =
                 channel.queue_declare(short(queue.as_str())?, options, table(&arguments)).await;
             let Err(error) = declared else {
+                self.give_back(channel);
                 return Ok(self.facts_of(options.durable, arguments));
             };
             let error = fault(&format!("declare the queue {queue}"), &error);
