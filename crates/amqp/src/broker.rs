@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use posthaste_core::{
-    Ack, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, Ledger,
-    Overflow, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Source, Stats,
-    Subscription, Topic,
+    Ack, BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error,
+    ErrorKind, Ledger, Overflow, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime,
+    Source, Stats, Subscription, Topic,
 };
 use posthaste_engine::Engine;
 
 use crate::consumer::{Consumer, Kind, Lossy, Plan};
-use crate::fault::{BACKEND, unsupported};
+use crate::fault::{BACKEND, is_lost, unsupported};
+use crate::kit::sleep;
 use crate::link::Link;
 use crate::options::{Address, AmqpOptions, QueueType};
 use crate::publisher::Publisher;
-use crate::settings::Care;
 use crate::shared::Shared;
 use crate::topology::{not_found, settings_of};
 use crate::wire::{INBOX, short};
@@ -88,16 +88,13 @@ impl Amqp {
         let most =
             most.min(usize::try_from(subscription.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
         let mut plan = Plan {
-            kind: Kind::Subscription,
-            queue: Topic::new(shared.name("_ph.sub."))?,
-            pattern: None,
             prefetch: u16::try_from(most.max(1)).unwrap_or(u16::MAX),
             limit: subscription.limit.unwrap_or(u64::MAX),
-            care: Care::default(),
-            lossy: false,
+            ..Plan::of(Topic::new(shared.name("_ph.sub."))?)
         };
         match &subscription.source {
             Source::Topic(pattern) => {
+                plan.kind = Kind::Subscription;
                 plan.pattern = Some(pattern.clone());
                 plan.lossy = self.is_lossy(subscription)?;
             }
@@ -113,12 +110,63 @@ impl Amqp {
                 if shared.depth(queue).await?.is_none() {
                     shared.declare_default(queue).await?;
                 }
-                plan.kind = Kind::Queue;
                 plan.queue = queue.clone();
                 plan.care = shared.care(queue).await?;
             }
         }
         Ok(plan)
+    }
+
+    async fn info(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        let depth = self.shared.depth(queue).await?.ok_or_else(|| not_found(queue))?;
+        let facts = self.shared.facts(queue).await?.ok_or_else(|| not_found(queue))?;
+        let care = self.shared.care(queue).await?;
+        let mut settings = settings_of(&facts);
+        settings.max_attempts = care.max_attempts;
+        settings.backoff = care.backoff;
+        settings.dead_letter = care.dead_letter;
+        Ok(QueueInfo {
+            name: queue.clone(),
+            messages: depth.messages,
+            unsettled: 0,
+            bytes: 0,
+            consumers: depth.consumers,
+            settings,
+            bindings: Vec::new(),
+            ledger: Ledger::default(),
+        })
+    }
+
+    async fn publisher(&self, options: &SenderOptions) -> Result<Publisher, Error> {
+        if let Some(queue) = &options.queue
+            && self.shared.depth(queue).await?.is_none()
+        {
+            self.shared.declare_default(queue).await?;
+        }
+        Publisher::open(&self.shared).await
+    }
+
+    async fn consumer(&self, subscription: &Subscription) -> Result<Consumer, Error> {
+        let plan = self.plan(subscription).await?;
+        Consumer::open(&self.shared, plan).await
+    }
+
+    /// Does what may be done twice again if the connection is lost meanwhile, for as long as a call
+    /// is patient.
+    async fn persist<'a, T>(
+        &'a self,
+        call: impl Fn() -> BoxFuture<'a, Result<T, Error>> + Send + Sync,
+    ) -> Result<T, Error> {
+        let runtime = &self.shared.runtime;
+        let until = runtime.now() + self.shared.options.patience;
+        loop {
+            match call().await {
+                Err(error) if is_lost(&error) && runtime.now() < until => {
+                    sleep(runtime, ASK_AGAIN).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Whether the receiver drops what finds no room, instead of leaving it at the server.
@@ -132,6 +180,9 @@ impl Amqp {
         Ok(true)
     }
 }
+
+/// How long it is waited before a call is made again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Well below the 2,047 channels that RabbitMQ allows by default.
 const CHANNELS_MAX: u32 = 1_500;
@@ -175,27 +226,18 @@ fn card(options: &AmqpOptions) -> Capabilities {
 #[async_trait]
 impl Broker for Amqp {
     async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
-        if let Some(queue) = &options.queue
-            && self.shared.depth(queue).await?.is_none()
-        {
-            self.shared.declare_default(queue).await?;
-        }
-        let publisher = Publisher::open(&self.shared).await?;
+        let publisher = self.persist(|| Box::pin(self.publisher(&options))).await?;
         Ok(self.shared.engine.sender(&options, publisher))
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
         if !subscription.overflow.suits_subscriptions() {
-            let text = format!(
-                "{} is no policy of subscriptions; choose another one",
-                subscription.overflow
-            );
-            return Err(Error::new(posthaste_core::ErrorKind::InvalidArgument, text));
+            let overflow = subscription.overflow;
+            let text = format!("{overflow} is no policy of subscriptions; choose another one");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
-        let plan = self.plan(&subscription).await?;
-        let lossy = plan.lossy;
-        let consumer = Consumer::open(&self.shared, plan).await?;
-        Ok(match lossy {
+        let consumer = self.persist(|| Box::pin(self.consumer(&subscription))).await?;
+        Ok(match consumer.is_lossy() {
             true => self.shared.engine.receiver(&subscription, Lossy(consumer)),
             false => self.shared.engine.receiver(&subscription, consumer),
         })
@@ -204,21 +246,14 @@ impl Broker for Amqp {
     async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
         let address = Topic::new(self.shared.name(INBOX))?;
         let subscription = Subscription::topic(&address)?;
-        let plan = Plan {
-            kind: Kind::Inbox,
-            queue: address.clone(),
-            pattern: None,
-            prefetch: 1_024,
-            limit: u64::MAX,
-            care: Care::default(),
-            lossy: false,
-        };
-        let consumer = Consumer::open(&self.shared, plan).await?;
+        let plan = Plan { kind: Kind::Inbox, prefetch: 1_024, ..Plan::of(address.clone()) };
+        let open = || Consumer::open(&self.shared, plan.clone());
+        let consumer = self.persist(|| Box::pin(open())).await?;
         Ok((address, self.shared.engine.receiver(&subscription, consumer)))
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {
-        self.shared.declare(&queue).await
+        self.persist(|| Box::pin(self.shared.declare(&queue))).await
     }
 
     async fn delete(&self, queue: &Topic) -> Result<(), Error> {
@@ -226,23 +261,7 @@ impl Broker for Amqp {
     }
 
     async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
-        let depth = self.shared.depth(queue).await?.ok_or_else(|| not_found(queue))?;
-        let facts = self.shared.facts(queue).await?.ok_or_else(|| not_found(queue))?;
-        let care = self.shared.care(queue).await?;
-        let mut settings = settings_of(&facts);
-        settings.max_attempts = care.max_attempts;
-        settings.backoff = care.backoff;
-        settings.dead_letter = care.dead_letter;
-        Ok(QueueInfo {
-            name: queue.clone(),
-            messages: depth.messages,
-            unsettled: 0,
-            bytes: 0,
-            consumers: depth.consumers,
-            settings,
-            bindings: Vec::new(),
-            ledger: Ledger::default(),
-        })
+        self.persist(|| Box::pin(self.info(queue))).await
     }
 
     async fn purge(&self, queue: &Topic) -> Result<u64, Error> {

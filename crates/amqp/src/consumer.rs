@@ -42,6 +42,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Of everything in a queue.
+    pub(crate) fn of(queue: Topic) -> Self {
+        Self {
+            kind: Kind::Queue,
+            queue,
+            pattern: None,
+            prefetch: 1,
+            limit: u64::MAX,
+            care: Care::default(),
+            lossy: false,
+        }
+    }
+
     /// Begins to consume, on a channel of its own.
     async fn consume(
         &self,
@@ -199,6 +212,10 @@ impl Consumer {
         let live = shared.inward.live().await?;
         consumer.open_on(live).await?;
         Ok(consumer)
+    }
+
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.plan.lossy
     }
 
     async fn open_on(&mut self, live: Arc<Live>) -> Result<(), Error> {

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use posthaste_core::{Error, Replayed, Topic};
 
-use crate::consumer::{Kind, Plan, Token};
+use crate::consumer::{Plan, Token};
 use crate::fault::fault;
 use crate::moves::{Move, Moving};
 use crate::outgoing::{Fate, Outgoing};
-use crate::settings::Care;
 use crate::shared::Shared;
 use crate::topology::not_found;
 use crate::wire::{Incoming, short};
@@ -105,15 +104,7 @@ impl Shared {
         attempts: u32,
         outgoing: &mut Outgoing,
     ) -> Result<Fate, Error> {
-        let plan = Plan {
-            kind: Kind::Queue,
-            queue: queue.clone(),
-            pattern: None,
-            prefetch: 1,
-            limit: 1,
-            care: Care::default(),
-            lossy: false,
-        };
+        let plan = Plan::of(queue.clone());
         let how = Move::Again { attempts, why: None, after: Duration::ZERO };
         let token = Token::new(token.tag, token.attempts, token.properties.clone());
         let moving = Moving { message: message.clone(), token, how };
