@@ -12,11 +12,12 @@ use posthaste_core::{
 };
 use posthaste_engine::Engine;
 
-use crate::consumer::{Consumer, Kind, Lossy, Plan};
+use crate::consumer::{Consumer, Lossy};
 use crate::fault::{BACKEND, is_lost, unsupported};
 use crate::kit::sleep;
 use crate::link::Link;
 use crate::options::{Address, AmqpOptions, QueueType};
+use crate::plan::{Kind, Plan};
 use crate::publisher::Publisher;
 use crate::shared::Shared;
 use crate::topology::{not_found, settings_of};

@@ -10,110 +10,22 @@ use bytes::Bytes;
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-    BasicQosOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
-use posthaste_core::{Error, ErrorKind, Message, Pattern, Topic};
+use posthaste_core::{Error, ErrorKind, Message, Pattern};
 use posthaste_engine::{Arrival, Consume, Settled, Verdict};
 
-use crate::fault::{fault, is_lost};
+use crate::fault::is_lost;
 use crate::kit::sleep;
 use crate::link::Live;
 use crate::moves::{Move, Moving, Sending};
 use crate::outgoing::{Fate, Outgoing};
-use crate::settings::Care;
+use crate::plan::{Kind, Plan, Room, begin};
 use crate::shared::Shared;
-use crate::wire::{self, Incoming, binding, short};
-
-/// What is consumed, and how.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) kind: Kind,
-    pub(crate) queue: Topic,
-    /// What a subscription receives.
-    pub(crate) pattern: Option<Pattern>,
-    pub(crate) prefetch: u16,
-    pub(crate) limit: u64,
-    pub(crate) care: Care,
-    /// What is taken in is done at once, because what finds no room is dropped.
-    pub(crate) lossy: bool,
-}
-
-impl Plan {
-    /// Of everything in a queue.
-    pub(crate) fn of(queue: Topic) -> Self {
-        Self {
-            kind: Kind::Queue,
-            queue,
-            pattern: None,
-            prefetch: 1,
-            limit: u64::MAX,
-            care: Care::default(),
-            lossy: false,
-        }
-    }
-
-    /// Begins to consume, on a channel of its own.
-    async fn consume(
-        &self,
-        shared: &Shared,
-        live: &Live,
-        prefetch: u16,
-    ) -> Result<(Channel, lapin::Consumer), Error> {
-        let queue = short(self.queue.as_str())?;
-        let channel = match &self.pattern {
-            Some(pattern) => {
-                let channel = shared.channel_to_exchanges(live).await?;
-                self.declare(&channel).await?;
-                let (exchange, key) = binding(pattern, &shared.options)?;
-                shared.bind(&channel, queue.as_str(), exchange, key).await?;
-                channel
-            }
-            None => live.channel().await?,
-        };
-        if self.kind == Kind::Inbox {
-            self.declare(&channel).await?;
-        }
-        let refused = |error: lapin::Error| fault(&format!("consume the queue {queue}"), &error);
-        let consumer = begin(&channel, &queue, prefetch).await.map_err(refused)?;
-        Ok((channel, consumer))
-    }
-
-    /// Declares the queue of a subscription, a group or an inbox.
-    async fn declare(&self, channel: &Channel) -> Result<(), Error> {
-        let options = QueueDeclareOptions {
-            exclusive: self.kind != Kind::Group,
-            auto_delete: true,
-            ..QueueDeclareOptions::default()
-        };
-        let name = short(self.queue.as_str())?;
-        let declared = channel.queue_declare(name, options, FieldTable::default()).await;
-        declared
-            .map_err(|error| fault(&format!("declare the queue {}", self.queue), &error))
-            .map(|_| ())
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A queue that is there by itself.
-    Queue,
-    /// One that a group shares while it has members.
-    Group,
-    /// One of a subscription's own.
-    Subscription,
-    /// One of a requester's own.
-    Inbox,
-}
-
-impl Kind {
-    /// Whether what waits in the queue may be for another consumer.
-    fn is_shared(self) -> bool {
-        matches!(self, Self::Queue | Self::Group)
-    }
-}
+use crate::wire::{self, Incoming, short};
 
 /// How often a group's queue may go while a member joins.
 const ROUNDS: usize = 100;
@@ -143,29 +55,6 @@ pub(crate) struct Consumer {
     ended: bool,
     /// Everything that a limited receiver may have has come.
     full: bool,
-}
-
-/// How many deliveries the server may send, of those that a limited receiver may have in all: those
-/// before this consumer, as many as it may have unsettled, and one more for each that it settles.
-#[derive(Debug, Clone, Copy, Default)]
-struct Room {
-    before: u64,
-    settled: u64,
-    prefetch: u16,
-}
-
-impl Room {
-    /// Whether so many settled ones more could bring more than `limit`.
-    fn is_exceeded(self, settled: u64, limit: u64) -> bool {
-        self.before + self.settled + settled + u64::from(self.prefetch) > limit
-    }
-
-    /// How many may be unsettled, if so many are there already.
-    fn after(taken: u64, plan: &Plan) -> Self {
-        let left = plan.limit.saturating_sub(taken);
-        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).min(plan.prefetch);
-        Self { before: taken, settled: 0, prefetch }
-    }
 }
 
 struct Open {
@@ -673,17 +562,6 @@ impl Consume for Lossy {
     fn answer(&mut self, message: Message) -> impl Future<Output = ()> + Send {
         self.0.answer(message)
     }
-}
-
-/// Begins to consume a queue.
-async fn begin(
-    channel: &Channel,
-    queue: &ShortString,
-    prefetch: u16,
-) -> lapin::Result<lapin::Consumer> {
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-    let (options, tag) = (BasicConsumeOptions::default(), ShortString::default());
-    channel.basic_consume(queue.clone(), tag, options, FieldTable::default()).await
 }
 
 /// Queues the frame of a call that nobody has to wait for.

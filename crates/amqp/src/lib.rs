@@ -91,6 +91,7 @@ mod link;
 mod moves;
 mod options;
 mod outgoing;
+mod plan;
 mod publisher;
 mod replay;
 mod settings;

@@ -11,9 +11,10 @@ use posthaste_core::limits::{DEATH_REASON_BYTES, DEATH_REASONS};
 use posthaste_core::{Death, Error, Message, Topic};
 use posthaste_engine::properties::{self, Rules};
 
-use crate::consumer::{Plan, Token};
+use crate::consumer::Token;
 use crate::delay;
 use crate::outgoing::{Fate, Outgoing, Sent};
+use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::wire::{self, Route, sent_to, short};
 

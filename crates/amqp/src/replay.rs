@@ -7,10 +7,11 @@ use bytes::Bytes;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use posthaste_core::{Error, Replayed, Topic};
 
-use crate::consumer::{Plan, Token};
+use crate::consumer::Token;
 use crate::fault::fault;
 use crate::moves::{Move, Moving};
 use crate::outgoing::{Fate, Outgoing};
+use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::topology::not_found;
 use crate::wire::{Incoming, short};
