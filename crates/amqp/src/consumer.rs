@@ -302,7 +302,7 @@ impl Consumer {
         if self.full {
             return;
         }
-        self.take_what_would_go().await;
+        let last = self.take_what_would_go().await;
         let Some(open) = &mut self.open else { return };
         let tag = open.consumer.tag();
         if open.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
@@ -311,26 +311,30 @@ impl Consumer {
         while let Some(Ok(delivery)) = open.consumer.next().await {
             self.left.push(delivery);
         }
+        // In the order of their tags, because many may be acknowledged at once.
+        self.left.extend(last);
     }
 
     /// The queue of a group goes with its last member; those who wait for answers to what is in it
     /// are told, so it is taken out.
-    async fn take_what_would_go(&mut self) {
-        let Some(open) = self.open.as_ref().filter(|_| self.plan.kind == Kind::Group) else {
-            return;
+    async fn take_what_would_go(&mut self) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        let Some(open) = self.open.as_mut().filter(|_| self.plan.kind == Kind::Group) else {
+            return taken;
         };
-        let Ok(name) = short(self.plan.queue.as_str()) else { return };
+        let Ok(name) = short(self.plan.queue.as_str()) else { return taken };
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = open.channel.queue_declare(name.clone(), options, FieldTable::default()).await;
-        let Ok(found) = asked else { return };
+        let Ok(found) = asked else { return taken };
         if found.consumer_count() > 1 {
-            return;
+            return taken;
         }
         for _ in 0..found.message_count().min(LEFT_MAX) {
             let got = open.channel.basic_get(name.clone(), BasicGetOptions::default()).await;
-            let Ok(Some(got)) = got else { return };
-            self.left.push(got.delivery);
+            let Ok(Some(got)) = got else { break };
+            taken.push(got.delivery);
         }
+        taken
     }
 
     /// Has the server send no more than a limited receiver may have when so many are settled.

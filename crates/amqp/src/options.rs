@@ -6,6 +6,12 @@ use std::time::Duration;
 use posthaste_core::{Error, ErrorKind};
 
 /// How the queues that are declared store their messages.
+///
+/// ```
+/// use posthaste_amqp::QueueType;
+///
+/// assert_eq!(QueueType::Quorum.to_string(), "quorum");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum QueueType {
