@@ -41,7 +41,7 @@
 //! | reject, drop-oldest | `x-overflow` `reject-publish`, `drop-head` |
 //! | maximum attempts, backoff, dead-letter queue | the one message in the queue `_ph.settings.jobs`, which consumers obey |
 //! | delay, backoff | a queue `_ph.delay.…` whose messages expire into their target, at most 1 % late |
-//! | inbox | an exclusive queue `_ph.inbox.…`, answered through the default exchange |
+//! | inbox | an exclusive queue `_ph.inbox.…` of at most 65,536 answers, the oldest of which makes room, answered through the default exchange |
 //!
 //! # What receipts claim
 //!

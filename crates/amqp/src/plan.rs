@@ -2,7 +2,8 @@
 
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use posthaste_core::limits::SUBSCRIPTION_MESSAGES;
 use posthaste_core::{Error, Pattern, Topic};
 
 use crate::fault::fault;
@@ -73,7 +74,13 @@ impl Plan {
             ..QueueDeclareOptions::default()
         };
         let name = short(self.queue.as_str())?;
-        let declared = channel.queue_declare(name, options, FieldTable::default()).await;
+        let mut arguments = FieldTable::default();
+        if self.kind == Kind::Inbox {
+            // Nobody waits for the reader of an inbox: what it does not read in time makes room.
+            let most = i64::try_from(SUBSCRIPTION_MESSAGES).unwrap_or(i64::MAX);
+            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(most));
+        }
+        let declared = channel.queue_declare(name, options, arguments).await;
         declared
             .map_err(|error| fault(&format!("declare the queue {}", self.queue), &error))
             .map(|_| ())
