@@ -359,10 +359,9 @@ impl Consumer {
                 return;
             }
             let Ok(queue) = short(self.plan.queue.as_str()) else { return };
-            match begin(&open.channel, &queue, self.room.prefetch).await {
-                Ok(consumer) => open.consumer = consumer,
-                // A channel that is lost says so where it is read.
-                Err(_) => return,
+            // A channel that is lost says so where it is read.
+            if let Ok(consumer) = begin(&open.channel, &queue, self.room.prefetch).await {
+                open.consumer = consumer;
             }
         } else {
             self.room.settled += settled;
