@@ -2,6 +2,7 @@
 //! queue under its consumer. Each ends with a ledger of the client's that has to balance.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::print_stdout, reason = "a test shows its ledger")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -97,21 +98,22 @@ async fn stream(
                 within(runtime, "a send", sender.feed(message)).await.unwrap();
             }
             let receipt = within(runtime, "a flush", sender.flush()).await.unwrap();
-            let mut ledger = lock(&ledger);
-            ledger.sent = number;
-            ledger.confirmed.extend(first..=number);
-            while let Some(returned) = sender.take_returned(posthaste_core::Seq::FIRST) {
-                let number = number_of(&returned.message);
-                ledger.confirmed.remove(&number);
-                match returned.error.kind() {
-                    ErrorKind::Unknown => drop(ledger.unknown.insert(number)),
-                    kind => drop(ledger.refused.insert(number, kind)),
+            {
+                let mut ledger = lock(&ledger);
+                ledger.sent = number;
+                ledger.confirmed.extend(first..=number);
+                while let Some(returned) = sender.take_returned(posthaste_core::Seq::FIRST) {
+                    let number = number_of(&returned.message);
+                    ledger.confirmed.remove(&number);
+                    match returned.error.kind() {
+                        ErrorKind::Unknown => drop(ledger.unknown.insert(number)),
+                        kind => drop(ledger.refused.insert(number, kind)),
+                    }
+                }
+                if over.load(Ordering::SeqCst) && receipt.returned == 0 {
+                    after.fetch_add(1, Ordering::SeqCst);
                 }
             }
-            if over.load(Ordering::SeqCst) && receipt.returned == 0 {
-                after.fetch_add(1, Ordering::SeqCst);
-            }
-            drop(ledger);
             wait(runtime, Duration::from_millis(2)).await;
         }
         sent_all.store(true, Ordering::SeqCst);
