@@ -10,13 +10,13 @@ use posthaste_core::{Error, ErrorKind, SharedRuntime};
 use posthaste_engine::Engine;
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::native::{MESSAGE_BYTES_MAX, Native};
 use crate::{Create, KafkaOptions, card, errors};
 
 /// How long what is known of a topic counts as true.
-const FRESH: Duration = Duration::from_secs(5);
+pub(crate) const FRESH: Duration = Duration::from_secs(5);
 
 /// Of how many topics something is known at a time.
 const KNOWN_MAX: usize = 10_000;
@@ -88,6 +88,12 @@ impl Client {
         Ok(Arc::clone(&native))
     }
 
+    /// The error of `what`, by what librdkafka complained of if that tells more.
+    pub(crate) fn explain(&self, what: &str, error: KafkaError) -> Error {
+        let native = Arc::clone(&lock(&self.native));
+        native.troubles.explain(what, error)
+    }
+
     /// What is known of a topic, from lately.
     fn known(&self, name: &str) -> Option<TopicFacts> {
         let topics = lock(&self.topics);
@@ -133,6 +139,12 @@ impl Client {
             Create::Client => self.create(name, settings).await?,
         }
         self.until_there(name).await
+    }
+
+    /// The topic through which replies go.
+    pub(crate) async fn reply_topic(&self) -> Result<TopicFacts, Error> {
+        // Nobody reads an old reply.
+        self.topic_created(&self.options.reply_topic, &[("retention.ms", "3600000")]).await
     }
 
     async fn create(&self, name: &str, settings: &[(&str, &str)]) -> Result<(), Error> {
@@ -265,12 +277,18 @@ pub(crate) fn partitions_of<C: ConsumerContext>(
     asker: &BaseConsumer<C>,
     name: &str,
     within: Duration,
-) -> Result<Option<i32>, rdkafka::error::KafkaError> {
+) -> Result<Option<i32>, KafkaError> {
     let metadata = asker.fetch_metadata(Some(name), within)?;
-    let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-    let Some(topic) = topic.filter(|topic| topic.error().is_none()) else { return Ok(None) };
-    let partitions = topic.partitions();
-    // One that is being created has some without a leader.
-    let ready = !partitions.is_empty() && partitions.iter().all(|this| this.leader() >= 0);
-    Ok(ready.then(|| i32::try_from(partitions.len()).unwrap_or(i32::MAX)))
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+        return Ok(None);
+    };
+    match topic.error().map(Code::from) {
+        None => {
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            Ok((partitions > 0).then_some(partitions))
+        }
+        // One that is being created is not there yet.
+        Some(Code::UnknownTopicOrPartition | Code::LeaderNotAvailable) => Ok(None),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
+    }
 }

@@ -121,6 +121,5 @@ pub(crate) fn is_passing(code: Code) -> bool {
             | Code::State
             | Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
-            | Code::Revoked
     )
 }

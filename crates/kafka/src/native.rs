@@ -14,7 +14,7 @@ use posthaste_core::{Error, ErrorKind};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
@@ -149,7 +149,7 @@ fn millis(time: Duration) -> String {
 pub(crate) struct Troubles(Arc<Mutex<Option<(Code, String)>>>);
 
 impl Troubles {
-    fn note(&self, error: &KafkaError, reason: &str) {
+    pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
         if let Some(code) = errors::code(error)
             && code != Code::PartitionEOF
             // "All brokers are down" says less than why each of them is.

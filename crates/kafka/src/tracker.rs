@@ -52,9 +52,14 @@ impl Tracker {
         self.committed = self.committed.max(offset);
     }
 
-    /// Whether the group has committed `offset`.
-    pub(crate) fn is_committed(&self, offset: i64) -> bool {
-        self.committed >= offset
+    /// Whether the group stands where this consumer left it, so that nobody else has read on.
+    pub(crate) fn stands_at(&self, committed: i64) -> bool {
+        self.committed == committed
+    }
+
+    /// The same for a group that has committed nothing yet.
+    pub(crate) fn stands_at_start(&self) -> bool {
+        self.committed == 0
     }
 }
 
