@@ -35,6 +35,7 @@ use crate::{Missing, Server};
 pub struct Trials {
     trials: Vec<Trial>,
     servers: Arc<Servers>,
+    left_out: Vec<(&'static str, &'static str, &'static str)>,
 }
 
 impl std::fmt::Debug for Trials {
@@ -82,6 +83,12 @@ impl Trials {
         self.push(name, move || Server::start(server), move |server| done(|| test(server)));
     }
 
+    /// Leaves a case of the kit out of a suite that is added later, because of what the server does
+    /// and the engine would not; it is reported as ignored with this reason.
+    pub fn leave_out(&mut self, suite: &'static str, case: &'static str, why: &'static str) {
+        self.left_out.push((suite, case, why));
+    }
+
     /// Every case of the kit, on tokio with one thread and with two, and on smol, with the broker
     /// that `open` opens; a case that is not applicable is reported as ignored.
     pub fn kit<O>(&mut self, server: &'static str, suite: &str, open: O)
@@ -89,18 +96,31 @@ impl Trials {
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
-        self.kit_on(server, &format!("{suite}_on_tokio"), OnTokio::current, open.clone());
-        self.kit_on(server, &format!("{suite}_on_tokio_threads"), OnTokio::threads, open.clone());
-        self.kit_on(server, &format!("{suite}_on_smol"), OnSmol::default, open);
+        self.kit_on(server, (suite, "tokio"), OnTokio::current, open.clone());
+        self.kit_on(server, (suite, "tokio_threads"), OnTokio::threads, open.clone());
+        self.kit_on(server, (suite, "smol"), OnSmol::default, open);
     }
 
-    fn kit_on<E, O>(&mut self, server: &'static str, suite: &str, executor: fn() -> E, open: O)
-    where
+    fn kit_on<E, O>(
+        &mut self,
+        server: &'static str,
+        (suite, on): (&str, &str),
+        executor: fn() -> E,
+        open: O,
+    ) where
         E: Executor + 'static,
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
         for case in BROKER_CASES {
+            let name = format!("{suite}_on_{on}::{}", case.name);
+            let left_out = self.left_out.iter().find(|this| (this.0, this.1) == (suite, case.name));
+            if let Some((.., why)) = left_out {
+                let why = *why;
+                let trial = move || Ok(Completion::ignored_with(why));
+                self.trials.push(Trial::ignorable_test(name, trial));
+                continue;
+            }
             let (servers, open) = (Arc::clone(&self.servers), open.clone());
             let of = move |server: Arc<Server>| {
                 let url = server.url().to_owned();
@@ -115,7 +135,7 @@ impl Trials {
                     }
                 }
             };
-            self.push(format!("{suite}::{}", case.name), move || servers.get(server), of);
+            self.push(name, move || servers.get(server), of);
         }
     }
 
@@ -136,7 +156,7 @@ impl Trials {
 
 /// Runs the tests, ends the servers, and says how it went.
 pub fn main(trials: Trials) -> ExitCode {
-    let Trials { trials, servers } = trials;
+    let Trials { trials, servers, .. } = trials;
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     drop(servers);
     conclusion.exit_code()
