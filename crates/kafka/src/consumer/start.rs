@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use posthaste_core::{Error, ErrorKind, Pattern, SharedRuntime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -183,7 +183,3 @@ pub(crate) fn is_final(error: &KafkaError) -> bool {
         )
 }
 
-/// The time until which somebody waits.
-pub(crate) fn until(runtime: &SharedRuntime, time: Duration) -> Instant {
-    runtime.now() + time
-}
