@@ -51,7 +51,7 @@ impl Native {
             .map_err(started)?,
             admin: AdminClient::from_config_and_context(&config(options), quiet())
                 .map_err(started)?,
-            asker: BaseConsumer::from_config_and_context(&config(options), quiet())
+            asker: BaseConsumer::from_config_and_context(&asker_config(options), quiet())
                 .map_err(started)?,
             troubles,
         });
@@ -110,11 +110,16 @@ fn producer_config(options: &KafkaOptions) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", millis(options.delivery_timeout))
         .set("partitioner", "murmur2_random");
-    for (name, value) in [("linger.ms", "0")] {
-        if !options.properties.contains_key(name) {
-            config.set(name, value);
-        }
+    if !options.properties.contains_key("linger.ms") {
+        config.set("linger.ms", "0");
     }
+    config
+}
+
+/// What a consumer is told that consumes nothing.
+fn asker_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = config(options);
+    config.set("session.timeout.ms", millis(options.session_timeout));
     config
 }
 
@@ -122,6 +127,11 @@ fn producer_config(options: &KafkaOptions) -> ClientConfig {
 pub(crate) fn consumer_config(options: &KafkaOptions, group: Option<&str>) -> ClientConfig {
     let mut config = config(options);
     let session = options.session_timeout;
+    // How long a group waits for this member while it gives its partitions out anew: the thread of
+    // the consumer asks all the time, so it need not be the minutes that others need.
+    if !options.properties.contains_key("max.poll.interval.ms") {
+        config.set("max.poll.interval.ms", millis((session * 6).max(Duration::from_secs(60))));
+    }
     config
         .set("group.id", group.unwrap_or("posthaste-without-a-group"))
         .set("enable.auto.commit", "false")

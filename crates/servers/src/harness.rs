@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use posthaste_conformance::{
@@ -36,6 +37,7 @@ pub struct Trials {
     trials: Vec<Trial>,
     servers: Arc<Servers>,
     left_out: Vec<(&'static str, &'static str, &'static str)>,
+    patience: Option<Duration>,
 }
 
 impl std::fmt::Debug for Trials {
@@ -89,6 +91,11 @@ impl Trials {
         self.left_out.push((suite, case, why));
     }
 
+    /// How long a case of the kit may take from now on, where half a minute is too short.
+    pub fn patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+    }
+
     /// Every case of the kit, on tokio with one thread and with two, and on smol, with the broker
     /// that `open` opens; a case that is not applicable is reported as ignored.
     pub fn kit<O>(&mut self, server: &'static str, suite: &str, open: O)
@@ -122,9 +129,10 @@ impl Trials {
                 continue;
             }
             let (servers, open) = (Arc::clone(&self.servers), open.clone());
+            let patience = self.patience;
             let of = move |server: Arc<Server>| {
                 let url = server.url().to_owned();
-                let subject = Subject { executor: executor(), open, url };
+                let subject = Subject { executor: executor(), open, url, patience };
                 match run_broker_case(&subject, case) {
                     Verdict::Passed => Ok(Completion::Completed),
                     skipped @ Verdict::NotApplicable(_) => Ok(Completion::ignored_with(skipped)),
@@ -191,6 +199,7 @@ struct Subject<E, O> {
     executor: E,
     open: O,
     url: String,
+    patience: Option<Duration>,
 }
 
 impl<E: Executor, O: Sync> Executor for Subject<E, O> {
@@ -200,6 +209,10 @@ impl<E: Executor, O: Sync> Executor for Subject<E, O> {
 
     fn block_on(&self, case: LocalFuture<'_, ()>) {
         self.executor.block_on(case);
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience.unwrap_or_else(|| self.executor.patience())
     }
 }
 

@@ -1,19 +1,19 @@
-//! What librdkafka tells a consumer between records: rebalances, commits and errors.
+//! What librdkafka tells a consumer between records: rebalances and errors.
 //!
 //! All of it comes to the consumer's own thread, while that polls.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use posthaste_core::task::lock;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::state::{Shared, put};
+use super::state::{Shared, State, put};
 use crate::errors;
 use crate::native::Troubles;
 
@@ -41,17 +41,6 @@ impl ConsumerContext for Events {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             _ => self.revoked(consumer),
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let mut state = lock(&self.shared.state);
-        state.committing = false;
-        match result.as_ref().map_err(errors::code) {
-            // Nothing was due any more.
-            Ok(()) | Err(Some(Code::NoOffset)) => state.committed(offsets),
-            Err(code) => state.commit_failed = Some(code.unwrap_or(Code::Fail)),
-        }
-        state.wake();
     }
 }
 
@@ -98,14 +87,17 @@ impl Events {
     /// The group takes the partitions back, to give them out anew.
     fn revoked(&self, consumer: &BaseConsumer<Self>) {
         let lost = consumer.assignment_lost();
-        let mut state = lock(&self.shared.state);
+        let state = lock(&self.shared.state);
+        // An older commit must not come after this one.
+        let committing = |state: &mut State| state.is_committing();
+        let waited = self.shared.room.wait_timeout_while(state, self.request_timeout, committing);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.suspend(true);
-        let due = state.due_commits().filter(|_| !lost);
+        let due = if lost { None } else { state.begin_commit() };
         drop(state);
-        if let Some(due) = due
-            && consumer.commit(&due, CommitMode::Sync).is_ok()
-        {
-            lock(&self.shared.state).committed(&due);
+        if let Some(due) = due {
+            // What cannot be committed comes again, here or elsewhere.
+            let _committed = self.shared.commit(consumer, &due);
         }
         if lost {
             // Others may have had them for a while.

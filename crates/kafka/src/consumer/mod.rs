@@ -15,7 +15,7 @@ use posthaste_core::task::{OneShot, lock, remember};
 use posthaste_core::{Death, Error, ErrorKind, Message, Topic};
 use posthaste_engine::{Arrival, Confirmation, Consume, Publish as _, Settled, Verdict};
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 
 pub(crate) use self::thread::Source;
 
@@ -122,22 +122,28 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         self.settle_places(done);
         let runtime = self.client.runtime();
         let deadline = runtime.now() + self.client.options.request_timeout;
+        let in_vain = || {
+            let text = "the consumer group's coordinator did not confirm a commit in time; what was \
+                        settled may be delivered again";
+            Error::new(ErrorKind::Unknown, text)
+        };
         loop {
             if timeout_at(&**runtime, deadline, self.stands()).await.is_none() {
-                let text = "the consumer group's coordinator did not confirm a commit in time; what \
-                            was settled may be delivered again";
-                return Err(Error::new(ErrorKind::Unknown, text));
+                return Err(in_vain());
             }
-            match self.commit_due() {
-                Ok(Commit::Done) => break,
-                Ok(Commit::Begun) => {}
-                Ok(Commit::Later) => {
-                    let pause = runtime.now() + AGAIN;
-                    let _elapsed =
-                        timeout_at(&**runtime, pause, std::future::pending::<()>()).await;
-                }
-                Err(error) => return Err(error),
+            let Some(due) = lock(&self.shared.state).begin_commit() else { break };
+            let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
+            // librdkafka tells how a commit went to who waits for it, and to nobody else.
+            let commit = blocking(&**runtime, move || shared.commit(&consumer, &due));
+            let Some(committed) = timeout_at(&**runtime, deadline, commit).await else {
+                return Err(in_vain());
+            };
+            let Err(error) = committed else { continue };
+            if !errors::code(&error).is_some_and(errors::is_passing) {
+                return Err(errors::of("committing what was settled", error));
             }
+            let pause = runtime.now() + AGAIN;
+            let _elapsed = timeout_at(&**runtime, pause, std::future::pending::<()>()).await;
         }
         self.check_ours(done)
     }
@@ -145,30 +151,6 @@ impl<const HOLDS: bool> Reader<HOLDS> {
     fn settle_places(&self, done: &[Place]) {
         let mut state = lock(&self.shared.state);
         done.iter().for_each(|place| state.settle(place));
-    }
-
-    /// Begins the commit that is due, if there is one, or says how the last one went.
-    fn commit_due(&self) -> Result<Commit, Error> {
-        let mut state = lock(&self.shared.state);
-        if let Some(code) = state.commit_failed.take() {
-            if errors::is_passing(code) {
-                return Ok(Commit::Later);
-            }
-            let error = rdkafka::error::KafkaError::ConsumerCommit(code);
-            return Err(errors::of("committing what was settled", error));
-        }
-        if state.committing || state.is_suspended() {
-            return Ok(Commit::Begun);
-        }
-        let Some(due) = state.due_commits() else { return Ok(Commit::Done) };
-        state.committing = true;
-        drop(state);
-        if let Err(error) = self.consumer.commit(&due, CommitMode::Async) {
-            let mut state = lock(&self.shared.state);
-            state.committing = false;
-            state.commit_failed = errors::code(&error);
-        }
-        Ok(Commit::Begun)
     }
 
     /// Whether what was settled was still this consumer's to settle.
@@ -190,7 +172,7 @@ impl<const HOLDS: bool> Reader<HOLDS> {
     async fn stands(&self) {
         poll_fn(|cx| {
             let mut state = lock(&self.shared.state);
-            if state.committing || state.is_suspended() {
+            if !state.stands() {
                 remember(&mut state.settler, cx);
                 return Poll::Pending;
             }
@@ -198,16 +180,6 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         })
         .await;
     }
-}
-
-/// How a commit goes.
-enum Commit {
-    /// There is nothing to commit.
-    Done,
-    /// One is on its way.
-    Begun,
-    /// The last one failed, for a reason that passes.
-    Later,
 }
 
 impl<const HOLDS: bool> Consume for Reader<HOLDS> {
@@ -242,7 +214,7 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
         let (mut done, mut failed) = (Vec::new(), None);
         for settled in settled {
             match &settled.verdict {
-                Verdict::Ack | Verdict::Taken => done.push(settled.token),
+                Verdict::Ack | Verdict::Taken | Verdict::Expired => done.push(settled.token),
                 Verdict::Reject { why } => {
                     match self.bury(&settled, &why.clone()).await {
                         Ok(()) => done.push(settled.token),

@@ -91,6 +91,9 @@ pub(crate) fn group_at_ends(
     within: Duration,
 ) -> Result<(), Error> {
     let what = "looking where the consumer group stands";
+    if of.is_empty() {
+        return Ok(());
+    }
     let known = committed(consumer, &at(of.iter().cloned(), Offset::Invalid), within);
     if known.len() < of.len() {
         let text = format!("{what} failed: its coordinator does not answer; look whether it is well");

@@ -6,10 +6,13 @@ use std::sync::{Condvar, Mutex};
 use std::task::Waker;
 use std::time::Instant;
 
+use posthaste_core::task::lock;
 use posthaste_core::{Error, Message};
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::events::Events;
 use crate::tracker::Tracker;
 
 /// How much is read ahead of the receiver, in messages and in bytes.
@@ -56,8 +59,28 @@ impl Partition {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
-    /// Told when there is room again.
+    /// Told when there is room again, and when a commit has gone one way or the other.
     pub(crate) room: Condvar,
+}
+
+impl Shared {
+    /// Waits until the group has committed what [`State::begin_commit`] gave out.
+    pub(crate) fn commit(
+        &self,
+        consumer: &BaseConsumer<Events>,
+        due: &TopicPartitionList,
+    ) -> KafkaResult<()> {
+        let committed = consumer.commit(due, CommitMode::Sync);
+        let mut state = lock(&self.state);
+        state.committing = false;
+        if committed.is_ok() {
+            state.committed(due);
+        }
+        state.wake();
+        drop(state);
+        self.room.notify_all();
+        committed
+    }
 }
 
 #[derive(Default)]
@@ -77,9 +100,7 @@ pub(crate) struct State {
     /// Nothing comes any more, and why.
     end: Option<Result<(), Error>>,
     /// A commit is on its way.
-    pub(crate) committing: bool,
-    /// Why the last commit failed, until somebody has seen it.
-    pub(crate) commit_failed: Option<Code>,
+    committing: bool,
     pub(crate) reader: Option<Waker>,
     pub(crate) settler: Option<Waker>,
 }
@@ -230,6 +251,11 @@ impl State {
         }
     }
 
+    /// Whether the group is giving out partitions, and has not come to this consumer yet.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.suspended && self.end.is_none()
+    }
+
     /// Wants nothing more; what was not handed on was never read, as far as the group knows.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
@@ -260,12 +286,24 @@ impl State {
         }
     }
 
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended
+    /// Whether no commit is on its way and the partitions are this consumer's, whichever they are.
+    pub(crate) fn stands(&self) -> bool {
+        !self.committing && !self.suspended
     }
 
-    /// What is to be committed; `None` if there is nothing, or if it cannot be now.
-    pub(crate) fn due_commits(&self) -> Option<TopicPartitionList> {
+    pub(crate) fn is_committing(&self) -> bool {
+        self.committing
+    }
+
+    /// What is to be committed now, if there is anything; [`Shared::commit`] does it.
+    pub(crate) fn begin_commit(&mut self) -> Option<TopicPartitionList> {
+        let due = self.due_commits().filter(|_| !self.committing)?;
+        self.committing = true;
+        Some(due)
+    }
+
+    /// What is to be committed.
+    fn due_commits(&self) -> Option<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for (topic, number, partition) in self.partitions() {
             if let Some(offset) = partition.tracker.due() {
@@ -276,7 +314,7 @@ impl State {
     }
 
     /// Notes what was committed.
-    pub(crate) fn committed(&mut self, list: &TopicPartitionList) {
+    fn committed(&mut self, list: &TopicPartitionList) {
         for element in list.elements() {
             if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset())
                 && let Some(partition) = self.partition(element.topic(), element.partition())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use posthaste_core::task::{OneShot, lock};
 use posthaste_core::{Error, ErrorKind, Pattern};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -88,16 +88,25 @@ impl Thread {
         while self.is_needed() {
             self.turn();
         }
+        self.settle_down();
         // What is settled is done, also for whoever reads this next.
-        let due = lock(&self.shared.state).due_commits();
-        if let (Some(due), Source::Grouped { .. }) = (due, &self.source) {
-            let _committed = self.consumer.commit(&due, CommitMode::Sync);
-        }
+        self.commit_what_is_left();
     }
 
     /// Whether anybody but this thread has the consumer.
     fn is_needed(&self) -> bool {
         Arc::strong_count(&self.consumer) > 1
+    }
+
+    /// Waits for the end of a rebalance: who leaves its group in the middle of one cannot say
+    /// goodbye, and is waited for by the others until its session is over.
+    fn settle_down(&mut self) {
+        let runtime = Arc::clone(self.client.runtime());
+        let until = runtime.now() + self.client.options.session_timeout;
+        lock(&self.shared.state).stop();
+        while lock(&self.shared.state).is_joining() && runtime.now() < until {
+            self.turn();
+        }
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -125,7 +134,9 @@ impl Thread {
             Source::Grouped { subscription, .. } => {
                 start::group_at_ends(&self.consumer, &partitions, runtime, within)?;
                 let subscribed = self.consumer.subscribe(&[subscription]);
-                subscribed.map_err(|error| errors::of("joining the consumer group", error))
+                subscribed.map_err(|error| errors::of("joining the consumer group", error))?;
+                lock(&self.shared.state).suspend(true);
+                Ok(())
             }
         }
     }
@@ -328,15 +339,10 @@ impl Thread {
     fn commit_what_is_left(&self) {
         let Source::Grouped { .. } = self.source else { return };
         let mut state = lock(&self.shared.state);
-        if state.committing || state.is_suspended() {
-            return;
-        }
-        if let Some(due) = state.due_commits() {
-            state.committing = true;
-            drop(state);
-            if self.consumer.commit(&due, CommitMode::Async).is_err() {
-                lock(&self.shared.state).committing = false;
-            }
+        let due = if state.stands() { state.begin_commit() } else { None };
+        drop(state);
+        if let Some(due) = due {
+            let _committed = self.shared.commit(&self.consumer, &due);
         }
     }
 }
