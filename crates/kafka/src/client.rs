@@ -43,6 +43,9 @@ struct Known {
 pub(crate) struct Client {
     pub(crate) engine: Engine,
     pub(crate) options: KafkaOptions,
+    /// What has no key goes to one partition of each topic, so that the order is kept in which this
+    /// client sent it, by whichever of its senders.
+    pub(crate) place: u32,
     native: Mutex<Arc<Native>>,
     topics: Mutex<BTreeMap<String, Known>>,
     /// The broker tells no topic's settings, and is not asked again.
@@ -66,7 +69,10 @@ impl Client {
             Ok::<_, Error>(native)
         })
         .await?;
+        let mut place = [0; 4];
+        runtime.fill_random(&mut place);
         Ok(Arc::new(Self {
+            place: u32::from_le_bytes(place),
             engine: Engine::new(runtime, card::card()),
             options,
             native: Mutex::new(native),

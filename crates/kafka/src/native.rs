@@ -127,10 +127,8 @@ fn asker_config(options: &KafkaOptions) -> ClientConfig {
 pub(crate) fn consumer_config(options: &KafkaOptions, group: Option<&str>) -> ClientConfig {
     let mut config = config(options);
     let session = options.session_timeout;
-    // How long a group waits for this member while it gives its partitions out anew: the thread of
-    // the consumer asks all the time, so it need not be the minutes that others need.
     if !options.properties.contains_key("max.poll.interval.ms") {
-        config.set("max.poll.interval.ms", millis((session * 6).max(Duration::from_secs(60))));
+        config.set("max.poll.interval.ms", millis(rebalance_timeout(options)));
     }
     config
         .set("group.id", group.unwrap_or("posthaste-without-a-group"))
@@ -148,6 +146,12 @@ pub(crate) fn consumer_config(options: &KafkaOptions, group: Option<&str>) -> Cl
         .set("queued.min.messages", "1000")
         .set("queued.max.messages.kbytes", "16384");
     config
+}
+
+/// How long a group waits for this member while it gives its partitions out anew: the thread of the
+/// consumer asks all the time, so it need not be the minutes that others need.
+pub(crate) fn rebalance_timeout(options: &KafkaOptions) -> Duration {
+    (options.session_timeout * 6).max(Duration::from_secs(60))
 }
 
 fn millis(time: Duration) -> String {

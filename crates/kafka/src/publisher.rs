@@ -24,8 +24,6 @@ const OVERHEAD: usize = 512;
 /// Sends the messages of one sender.
 pub(crate) struct Publisher {
     client: Arc<Client>,
-    /// What has no key goes to one partition of each topic, so that this sender's order is kept.
-    partition: u32,
     last: Option<Last>,
 }
 
@@ -46,9 +44,7 @@ struct Target {
 
 impl Publisher {
     pub(crate) fn new(client: Arc<Client>) -> Self {
-        let mut partition = [0; 4];
-        client.runtime().fill_random(&mut partition);
-        Self { client, partition: u32::from_le_bytes(partition), last: None }
+        Self { client, last: None }
     }
 
     async fn target(&mut self, message: &Message, to: To) -> Result<Target, Error> {
@@ -110,7 +106,7 @@ impl Publisher {
 
     fn partition_of(&self, partitions: i32) -> i32 {
         let count = u32::try_from(partitions).unwrap_or(1).max(1);
-        i32::try_from(self.partition % count).unwrap_or_default()
+        i32::try_from(self.client.place % count).unwrap_or_default()
     }
 }
 

@@ -36,6 +36,11 @@ impl Tracker {
         self.unsettled.remove(&offset)
     }
 
+    /// How many were read and are not settled.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
     /// The offset to read next.
     pub(crate) fn next(&self) -> i64 {
         self.next

@@ -17,6 +17,9 @@ use super::state::{Shared, State, put};
 use crate::errors;
 use crate::native::Troubles;
 
+/// How long a group has to wait for what is handed out when it gives its partitions out anew.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Tells the state what happens to the consumer.
 pub(crate) struct Events {
     pub(crate) shared: Arc<Shared>,
@@ -87,12 +90,19 @@ impl Events {
     /// The group takes the partitions back, to give them out anew.
     fn revoked(&self, consumer: &BaseConsumer<Self>) {
         let lost = consumer.assignment_lost();
-        let state = lock(&self.shared.state);
-        // An older commit must not come after this one.
-        let committing = |state: &mut State| state.is_committing();
-        let waited = self.shared.room.wait_timeout_while(state, self.request_timeout, committing);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = lock(&self.shared.state);
         state.suspend(true);
+        if !lost && !state.closing {
+            // What is worked on right now is better settled here than delivered twice.
+            let working = |state: &mut State| state.unsettled() > 0;
+            let waited = self.shared.room.wait_timeout_while(state, GRACE, working);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            // An older commit must not come after the one that is to come.
+            let committing = |state: &mut State| state.is_committing();
+            let within = self.request_timeout;
+            let waited = self.shared.room.wait_timeout_while(state, within, committing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         let due = if lost { None } else { state.begin_commit() };
         drop(state);
         if let Some(due) = due {

@@ -23,7 +23,7 @@ use self::events::Events;
 use self::state::{Next, Place, Ready, Shared};
 use self::thread::Thread;
 use crate::client::Client;
-use crate::native::consumer_config;
+use crate::native::{consumer_config, rebalance_timeout};
 use crate::publisher::Publisher;
 use crate::record::Wants;
 use crate::{errors, names};
@@ -121,7 +121,9 @@ impl<const HOLDS: bool> Reader<HOLDS> {
     async fn commit(&self, done: &[Place]) -> Result<(), Error> {
         self.settle_places(done);
         let runtime = self.client.runtime();
-        let deadline = runtime.now() + self.client.options.request_timeout;
+        // A group may be giving its partitions out anew, and nobody can commit meanwhile.
+        let rebalance = rebalance_timeout(&self.client.options);
+        let deadline = runtime.now() + self.client.options.request_timeout + rebalance;
         let in_vain = || {
             let text = "the consumer group's coordinator did not confirm a commit in time; what was \
                         settled may be delivered again";
@@ -151,6 +153,8 @@ impl<const HOLDS: bool> Reader<HOLDS> {
     fn settle_places(&self, done: &[Place]) {
         let mut state = lock(&self.shared.state);
         done.iter().for_each(|place| state.settle(place));
+        drop(state);
+        self.shared.room.notify_all();
     }
 
     /// Whether what was settled was still this consumer's to settle.

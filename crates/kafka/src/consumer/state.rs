@@ -95,6 +95,8 @@ pub(crate) struct State {
     suspended: bool,
     /// Nothing is wanted any more.
     pub(crate) stopped: bool,
+    /// Nobody is left who could settle anything.
+    pub(crate) closing: bool,
     /// What is told in between.
     interruptions: VecDeque<Error>,
     /// Nothing comes any more, and why.
@@ -284,6 +286,12 @@ impl State {
         {
             partition.tracker.settle(place.offset);
         }
+    }
+
+    /// How many were handed on and are not settled.
+    pub(crate) fn unsettled(&self) -> usize {
+        let read: usize = self.partitions().map(|(.., this)| this.tracker.unsettled()).sum();
+        read.saturating_sub(self.ready.len() + self.again.len())
     }
 
     /// Whether no commit is on its way and the partitions are this consumer's, whichever they are.

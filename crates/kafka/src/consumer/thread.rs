@@ -103,7 +103,10 @@ impl Thread {
     fn settle_down(&mut self) {
         let runtime = Arc::clone(self.client.runtime());
         let until = runtime.now() + self.client.options.session_timeout;
-        lock(&self.shared.state).stop();
+        let mut state = lock(&self.shared.state);
+        state.stop();
+        state.closing = true;
+        drop(state);
         while lock(&self.shared.state).is_joining() && runtime.now() < until {
             self.turn();
         }
