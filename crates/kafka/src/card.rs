@@ -13,5 +13,5 @@ pub(crate) fn card() -> Capabilities {
             Capability::Durability,
             Capability::HandOver,
         ])
-        .emulated(&[Capability::Inboxes, Capability::Deadlines])
+        .emulated(&[Capability::Inboxes, Capability::Deadlines, Capability::Drain])
 }

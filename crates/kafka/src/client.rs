@@ -121,7 +121,8 @@ impl Client {
             Some(facts) => Ok(facts),
             None => {
                 self.forget(name);
-                let text = format!("there is no Kafka topic {name}; declare the queue, or create it");
+                let text =
+                    format!("there is no Kafka topic {name}; declare the queue, or create it");
                 Err(Error::new(ErrorKind::NotFound, text))
             }
         }
@@ -202,8 +203,7 @@ impl Client {
                 );
                 return Err(Error::new(ErrorKind::TimedOut, text));
             }
-            let _elapsed =
-                timeout_at(&**self.runtime(), pause, std::future::pending::<()>()).await;
+            let _elapsed = timeout_at(&**self.runtime(), pause, std::future::pending::<()>()).await;
         }
     }
 
@@ -250,8 +250,7 @@ impl Client {
             if let Some(brokers) = value("min.insync.replicas").and_then(|text| text.parse().ok()) {
                 facts.in_sync_min = std::cmp::max(brokers, 1);
             }
-            facts.record_bytes_max =
-                value("max.message.bytes").and_then(|text| text.parse().ok());
+            facts.record_bytes_max = value("max.message.bytes").and_then(|text| text.parse().ok());
         }
         facts
     }

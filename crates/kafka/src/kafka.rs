@@ -252,8 +252,8 @@ impl Broker for Kafka {
         Err(self.lacks(Capability::Inspection))
     }
 
-    async fn drain(&self, _within: Duration) -> Result<DrainReport, Error> {
-        Err(self.lacks(Capability::Drain))
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.0.engine.drain(within).await
     }
 
     fn sends(&self) -> Option<Sends> {

@@ -332,7 +332,9 @@ fn duration(name: &str, value: &str) -> Result<Duration, Error> {
         _ => None,
     };
     let number = digits.parse::<u32>().ok();
-    number.zip(millis).map(|(number, millis)| Duration::from_millis(u64::from(number) * millis))
+    number
+        .zip(millis)
+        .map(|(number, millis)| Duration::from_millis(u64::from(number) * millis))
         .filter(|time| !time.is_zero())
         .ok_or_else(|| invalid(format!("{name} is a time such as 500ms, 5s or 2m, not {value:?}")))
 }

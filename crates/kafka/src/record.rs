@@ -10,9 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use posthaste_core::{Message, MessageBuilder, Pattern, Runtime, Topic};
 use posthaste_engine::properties::{self, Native, Property, Rules};
-use rdkafka::message::{
-    BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders,
-};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 
 use crate::names::{INBOX_PREFIX, matching};
 

@@ -37,14 +37,17 @@ impl Url {
 
 fn user_of(text: &str) -> Result<(String, String), Error> {
     let (name, password) = text.split_once(':').ok_or_else(|| {
-        invalid("a Kafka URL with a user has a password too: kafka://USER:PASSWORD@HOST:PORT".into())
+        invalid(
+            "a Kafka URL with a user has a password too: kafka://USER:PASSWORD@HOST:PORT".into(),
+        )
     })?;
     Ok((unescape(name)?, unescape(password)?))
 }
 
 fn check_server(text: &str) -> Result<(), Error> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && text.chars().all(is_plain));
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && text.chars().all(is_plain));
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(1..) => Ok(()),
         _ => Err(invalid(format!("{text:?} is no HOST:PORT; a Kafka URL looks like {FORM}"))),
@@ -55,7 +58,9 @@ fn options_of(text: &str) -> Result<Vec<(String, String)>, Error> {
     let mut options = Vec::<(String, String)>::new();
     for option in text.split('&') {
         let Some((name, value)) = option.split_once('=') else {
-            return Err(invalid(format!("{option:?} is no option=value; leave it out or give it one")));
+            return Err(invalid(format!(
+                "{option:?} is no option=value; leave it out or give it one"
+            )));
         };
         let (name, value) = (unescape(name)?, unescape(value)?);
         if options.iter().any(|(other, _)| *other == name) {

@@ -1,11 +1,16 @@
 //! What holds on a server that speaks Kafka's protocol, beyond the kit: with others who speak it,
 //! through rebalances, and when the server goes.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program, which spawns on the runtime that it chose"
+)]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use posthaste_core::{
-    Broker, BoxReceiver, Bus, Error, ErrorKind, Level, Message, Queue, ReceiverExt, SenderExt,
+    BoxReceiver, Broker, Bus, Error, ErrorKind, Level, Message, Queue, ReceiverExt, SenderExt,
     SenderOptions, SharedRuntime, Subscription, Topic,
 };
 use posthaste_kafka::{Kafka, KafkaOptions, Position};
@@ -24,7 +29,11 @@ fn main() -> std::process::ExitCode {
     trials.needing("kafka", "others_read_what_is_sent", on(others_read_what_is_sent));
     trials.needing("kafka", "what_others_write_is_read", on(what_others_write_is_read));
     trials.needing("kafka", "a_receipt_says_written", on(a_receipt_says_written));
-    trials.needing("kafka", "a_queue_stands_where_it_was_left", on(a_queue_stands_where_it_was_left));
+    trials.needing(
+        "kafka",
+        "a_queue_stands_where_it_was_left",
+        on(a_queue_stands_where_it_was_left),
+    );
     trials.needing("kafka", "a_gap_comes_again", on(a_gap_comes_again));
     trials.needing("kafka", "consumers_come_and_go_without_loss", on(consumers_come_and_go));
     trials.needing("kafka", "order_is_kept_per_key", on(order_is_kept_per_key));
@@ -442,11 +451,7 @@ async fn what_cannot_be_is_told(runtime: SharedRuntime, url: String, name: Strin
 }
 
 /// Connections are cut at points that nobody chose; what was confirmed is there, in its order.
-async fn a_cut_connection_is_made_anew(
-    runtime: SharedRuntime,
-    url: String,
-    name: String,
-) -> Test {
+async fn a_cut_connection_is_made_anew(runtime: SharedRuntime, url: String, name: String) -> Test {
     let proxy = Proxy::to(servers(&url))?;
     // The server tells its own address, so that only who bootstraps goes through the proxy.
     let through = url.replace(servers(&url), &proxy.address());

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use posthaste_core::runtime::{blocking, timeout_at};
 use posthaste_core::task::{OneShot, lock, remember};
-use posthaste_core::{Death, Error, ErrorKind, Message, Topic};
+use posthaste_core::{Death, Error, ErrorKind, Message, MessageBuilder, Topic};
 use posthaste_engine::{Arrival, Confirmation, Consume, Publish as _, Settled, Verdict};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
@@ -219,16 +219,14 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
         for settled in settled {
             match &settled.verdict {
                 Verdict::Ack | Verdict::Taken | Verdict::Expired => done.push(settled.token),
-                Verdict::Reject { why } => {
-                    match self.bury(&settled, &why.clone()).await {
-                        Ok(()) => done.push(settled.token),
-                        Err(error) => {
-                            failed.get_or_insert(error);
-                            let attempt = settled.attempt.saturating_add(1);
-                            self.again(settled, attempt);
-                        }
+                Verdict::Reject { why } => match self.bury(&settled, &why.clone()).await {
+                    Ok(()) => done.push(settled.token),
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        let attempt = settled.attempt.saturating_add(1);
+                        self.again(settled, attempt);
                     }
-                }
+                },
                 Verdict::Retry { .. } | Verdict::Dropped => {
                     failed.get_or_insert_with(no_requeue);
                     let attempt = settled.attempt.saturating_add(1);
@@ -275,8 +273,8 @@ fn addressed(message: &Message, queue: Topic) -> Result<Message, Error> {
     for (name, value) in message.headers() {
         draft = draft.header(name, value);
     }
-    draft = message.key().into_iter().fold(draft, |draft, key| draft.key(key));
-    draft = message.id().into_iter().fold(draft, |draft, id| draft.id(id));
+    draft = message.key().into_iter().fold(draft, MessageBuilder::key);
+    draft = message.id().into_iter().fold(draft, MessageBuilder::id);
     let mut letter = draft.build()?;
     for death in message.deaths() {
         letter = letter.clone().with_death(&death).unwrap_or(letter);

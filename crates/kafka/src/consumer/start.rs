@@ -8,12 +8,13 @@ use posthaste_core::{Error, ErrorKind, Pattern, SharedRuntime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::events::{Events, at, committed};
+use crate::errors;
 use crate::names::matching;
 use crate::replay::Position;
-use crate::errors;
 
 /// How long a busy partition is read until its end comes; then it begins where reading is.
 const BUSY: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ pub(crate) fn partitions(
     let matching = topics.filter(|topic| matching(pattern, topic.name()).is_some());
     Ok(matching
         .flat_map(|topic| {
-            let numbers = topic.partitions().iter().map(|partition| partition.id());
+            let numbers = topic.partitions().iter().map(MetadataPartition::id);
             numbers.map(|number| (topic.name().to_owned(), number))
         })
         .collect())
@@ -76,7 +77,8 @@ pub(crate) fn at_ends(
             break;
         }
         if has_passed(within) {
-            let text = format!("{what} failed: its leader does not answer; look whether it is well");
+            let text =
+                format!("{what} failed: its leader does not answer; look whether it is well");
             return Err(Error::new(ErrorKind::TimedOut, text));
         }
     }
@@ -96,7 +98,8 @@ pub(crate) fn group_at_ends(
     }
     let known = committed(consumer, &at(of.iter().cloned(), Offset::Invalid), within);
     if known.len() < of.len() {
-        let text = format!("{what} failed: its coordinator does not answer; look whether it is well");
+        let text =
+            format!("{what} failed: its coordinator does not answer; look whether it is well");
         return Err(Error::new(ErrorKind::TimedOut, text));
     }
     let new = known.into_iter().filter(|(_, offset)| *offset == Offset::Invalid);
@@ -150,9 +153,7 @@ pub(crate) fn at_position(
             return Ok(of.iter().map(|number| (number.clone(), offset(number))).collect());
         }
         Position::Beginning => all(Offset::Beginning),
-        Position::Offset(offset) => {
-            all(Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX)))
-        }
+        Position::Offset(offset) => all(Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX))),
         Position::Time(time) => {
             let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
             let times = at(of.iter().cloned(), Offset::Offset(millis));
@@ -185,4 +186,3 @@ pub(crate) fn is_final(error: &KafkaError) -> bool {
             Code::InconsistentGroupProtocol | Code::GroupMaxSizeReached | Code::FencedInstanceId
         )
 }
-

@@ -20,9 +20,9 @@ use super::events::Events;
 use super::start::{self, is_final};
 use super::state::{Place, Ready, Shared, State};
 use crate::client::{Client, partitions_of};
+use crate::errors;
 use crate::record::{self, Wants};
 use crate::replay::Position;
-use crate::errors;
 
 /// How long the thread waits for a record before it looks at everything else.
 const LOOK: Duration = Duration::from_millis(100);
@@ -71,11 +71,18 @@ impl Thread {
         live: Arc<OneShot<Result<(), Error>>>,
     ) -> Result<(), Error> {
         let looked = client.runtime().now();
-        let mut this =
-            Self { client, consumer, shared, source, wants, live, paused: false, missing: 0, looked };
-        thread::Builder::new()
-            .name(String::from("posthaste-kafka"))
-            .spawn(move || this.run())?;
+        let mut this = Self {
+            client,
+            consumer,
+            shared,
+            source,
+            wants,
+            live,
+            paused: false,
+            missing: 0,
+            looked,
+        };
+        thread::Builder::new().name(String::from("posthaste-kafka")).spawn(move || this.run())?;
         Ok(())
     }
 
@@ -157,10 +164,15 @@ impl Thread {
         let mut state = lock(&self.shared.state);
         state.put_due(now);
         let resumes = self.paused && state.has_room() && !state.stopped;
+        let stops = state.stopped && !self.paused;
         drop(state);
         if resumes {
             self.paused = false;
             let _resumed = self.consumer.resume(&self.assignment());
+        }
+        if stops {
+            // Nothing more is wanted, but what is handed out can still be settled.
+            self.pause();
         }
         if now >= self.looked + self.client.options.discovery {
             self.looked = now;
@@ -184,6 +196,9 @@ impl Thread {
         let message = message.filter(|message| !expired(message));
         let grouped = matches!(self.source, Source::Grouped { .. });
         let mut state = lock(&self.shared.state);
+        if state.stopped {
+            return;
+        }
         // What comes of partitions that were taken away, or comes twice, is not this consumer's.
         let Some(partition) = state.partition(topic, number) else { return };
         if !partition.tracker.read(offset) {
@@ -212,9 +227,14 @@ impl Thread {
         let waited = self.shared.room.wait_timeout_while(state, PATIENCE, needed);
         let full = waited.map_or(true, |(state, _)| state.is_full());
         if full && !self.paused {
-            self.paused = true;
-            let _paused = self.consumer.pause(&self.assignment());
+            self.pause();
         }
+    }
+
+    /// Has the brokers send nothing more.
+    fn pause(&mut self) {
+        self.paused = true;
+        let _paused = self.consumer.pause(&self.assignment());
     }
 
     // ---- Troubles
