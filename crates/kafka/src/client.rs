@@ -1,6 +1,7 @@
 //! What the handles of one client share: the instances, and what is known of the cluster's topics.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) place: u32,
     native: Mutex<Arc<Native>>,
     topics: Mutex<BTreeMap<String, Known>>,
+    /// Changes whenever something that was known turns out to be otherwise.
+    changes: AtomicU64,
     /// The broker tells no topic's settings, and is not asked again.
     tells_no_settings: Mutex<bool>,
 }
@@ -77,6 +80,7 @@ impl Client {
             options,
             native: Mutex::new(native),
             topics: Mutex::default(),
+            changes: AtomicU64::new(0),
             tells_no_settings: Mutex::default(),
         }))
     }
@@ -110,6 +114,13 @@ impl Client {
     /// What is known of a topic is not true any more.
     pub(crate) fn forget(&self, name: &str) {
         lock(&self.topics).remove(name);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was known counts for as long as this is the same, or until it is no longer
+    /// [`FRESH`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// What a topic is like that is there; `NotFound` if it is not.

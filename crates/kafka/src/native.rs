@@ -20,8 +20,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
-use crate::KafkaOptions;
 use crate::errors;
+use crate::{Create, KafkaOptions};
 
 /// How often the thread looks whether anybody still needs it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -117,7 +117,9 @@ fn producer_config(options: &KafkaOptions) -> ClientConfig {
     config
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", millis(options.delivery_timeout))
-        .set("partitioner", "murmur2_random");
+        .set("partitioner", "murmur2_random")
+        // Or what is sent to a topic that was deleted would make it anew.
+        .set("allow.auto.create.topics", (options.create == Create::Broker).to_string());
     if !options.properties.contains_key("linger.ms") {
         config.set("linger.ms", "0");
     }

@@ -33,6 +33,7 @@ struct Last {
     to: To,
     target: Target,
     until: Instant,
+    changes: u64,
 }
 
 /// Where a record goes.
@@ -51,11 +52,11 @@ impl Publisher {
         let now = self.client.runtime().now();
         if let Some(last) = &self.last
             && (last.to, &*last.topic) == (to, message.topic_bytes())
-            && now < last.until
+            && (now < last.until && last.changes == self.client.changes())
         {
             return Ok(last.target.clone());
         }
-        self.last = None;
+        let changes = self.client.changes();
         let (client, topic) = (&self.client, message.topic());
         let (name, facts) = match to {
             To::Queue => (topic.as_str(), client.topic(names::kafka_name(&topic)?).await?),
@@ -67,7 +68,7 @@ impl Publisher {
         };
         let target = Target { name: name.into(), facts };
         let topic = message.topic_bytes().to_vec();
-        self.last = Some(Last { topic, to, target: target.clone(), until: now + FRESH });
+        self.last = Some(Last { topic, to, target: target.clone(), until: now + FRESH, changes });
         Ok(target)
     }
 

@@ -330,7 +330,11 @@ async fn a_queue_is_deleted(runtime: SharedRuntime, url: String, name: String) -
     let kafka = Kafka::connect(runtime, &url).await?;
     let queue = topic(&name);
     send(&kafka, &queue, 0..2).await?;
+    let mut open = kafka.sender(SenderOptions::new()).await?;
+    open.send(Message::to_queue(queue.clone(), "2")).await?;
     kafka.delete(&queue).await?;
+    let failed = open.send(Message::to_queue(queue.clone(), "3")).await.expect_err("gone");
+    assert_eq!(failed.kind(), ErrorKind::NotFound, "{failed}");
     assert_eq!(kafka.delete(&queue).await.expect_err("gone").kind(), ErrorKind::NotFound);
     let mut sender = kafka.sender(SenderOptions::new()).await?;
     let failed = sender.send(Message::to_queue(queue.clone(), "work")).await.expect_err("gone");

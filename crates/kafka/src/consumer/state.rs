@@ -148,16 +148,11 @@ impl State {
 
     /// Forgets the partitions that `keep` does not know, and what was read of them.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str, i32) -> bool) {
-        self.forget(|topic, number| !keep(topic, number));
-        self.drop_strangers();
-    }
-
-    /// Forgets partitions that are gone, but not what was read of them.
-    pub(crate) fn forget(&mut self, gone: impl Fn(&str, i32) -> bool) {
         for (topic, numbers) in &mut self.partitions {
-            numbers.retain(|number, _| !gone(topic, *number));
+            numbers.retain(|number, _| keep(topic, *number));
         }
         self.partitions.retain(|_, numbers| !numbers.is_empty());
+        self.drop_strangers();
     }
 
     /// Drops what was read during assignments that have ended.

@@ -35,7 +35,7 @@ const LOOK_FOR_ROOM: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often in a row a topic has to be missing until it counts as deleted.
-const MISSING: u32 = 3;
+const MISSING: u32 = 5;
 
 /// What a consumer reads.
 #[derive(Debug, Clone)]
@@ -300,7 +300,7 @@ impl Thread {
 
     // ---- What comes and goes
 
-    /// Looks for topics and partitions that are new, or gone.
+    /// Looks for topics and partitions that are new, and for a queue that is gone.
     fn look(&mut self) {
         if lock(&self.shared.state).stopped {
             return;
@@ -334,18 +334,13 @@ impl Thread {
         let mut state = lock(&self.shared.state);
         let known: BTreeSet<start::Number> =
             state.partitions().map(|(topic, number, _)| (topic.to_owned(), number)).collect();
+        // One that is missing stays: a broker that has just come up knows not all of them yet, and
+        // one that comes again with less in it is found out.
         let new: Vec<_> = found.difference(&known).cloned().collect();
-        let gone: Vec<_> = known.difference(found).cloned().collect();
         for (topic, number) in &new {
             state.add(topic, *number, Offset::Beginning);
         }
-        // What is left of a topic that is gone has been published all the same.
-        state.forget(|topic, number| !found.contains(&(topic.to_owned(), number)));
         drop(state);
-        if !gone.is_empty() {
-            let list = super::events::at(gone, Offset::Invalid);
-            let _unassigned = self.consumer.incremental_unassign(&list);
-        }
         if !new.is_empty() {
             let list = super::events::at(new, Offset::Beginning);
             if let Err(error) = self.consumer.incremental_assign(&list) {
