@@ -77,6 +77,7 @@
 mod card;
 mod client;
 mod consumer;
+mod create;
 mod errors;
 mod kafka;
 mod names;
@@ -88,6 +89,7 @@ mod replay;
 mod tracker;
 mod url;
 
+pub use crate::create::Create;
 pub use crate::kafka::Kafka;
-pub use crate::options::{Create, KafkaOptions};
+pub use crate::options::KafkaOptions;
 pub use crate::replay::Position;

@@ -18,6 +18,15 @@ fn main() -> std::process::ExitCode {
     let mut trials = Trials::default();
     // Who joins a group waits for three seconds, and some cases join many.
     trials.patience(Duration::from_secs(120));
+    for suite in ["server", "mock"] {
+        let no_order = "a pattern reads several Kafka topics, which have no order among each other";
+        trials.leave_out(suite, "b4_patterns_match_as_they_are_defined", no_order);
+        let no_name = "a Kafka topic has no name beyond ASCII, and the case asks for one";
+        trials.leave_out(suite, "d2_invalid_addresses_are_refused_before_they_travel", no_name);
+    }
+    let no_commits = "the mock cluster takes no commits once somebody joins, so that what was \
+                      settled right before comes again; Kafka does, and so does the server";
+    trials.leave_out("mock", "r5_a_dropped_handle_gives_its_wakeup_back", no_commits);
     let cannot_delete = "neither server can be asked to delete what somebody reads";
     for suite in ["server", "mock"] {
         trials.leave_out(suite, "r4_a_deleted_queue_ends_its_consumers", cannot_delete);

@@ -47,6 +47,7 @@ fn main() -> std::process::ExitCode {
     trials.needing("kafka", "what_cannot_be_is_told", on(what_cannot_be_is_told));
     trials.needing("kafka", "a_cut_connection_is_made_anew", on(a_cut_connection_is_made_anew));
     trials.owning("kafka", "a_server_that_forgets_all", a_server_that_forgets_all);
+    trials.owning("kafka", "a_server_that_pauses", a_server_that_pauses);
     trials.plain("nobody_answers", nobody_answers);
     harness::main(trials)
 }
@@ -447,6 +448,15 @@ async fn what_cannot_be_is_told(runtime: SharedRuntime, url: String, name: Strin
     assert_eq!(events.err().map(|error| error.kind()), Some(ErrorKind::Unsupported));
     let named = kafka.receiver(Subscription::queue("größe")?).await;
     assert_eq!(named.err().map(|error| error.kind()), Some(ErrorKind::InvalidTopic));
+    // This server knows no users.
+    let stranger = KafkaOptions::new(servers(&url)).user("me", "secret");
+    let stranger = stranger.connect_timeout(Duration::from_secs(2));
+    let refused = Kafka::with_options(runtime.clone(), stranger).await.expect_err("a stranger");
+    let kinds = [ErrorKind::Refused, ErrorKind::Disconnected, ErrorKind::TimedOut];
+    assert!(
+        kinds.contains(&refused.kind()) && !refused.to_string().contains("secret"),
+        "{refused}"
+    );
     let strict = KafkaOptions::new(servers(&url)).create(posthaste_kafka::Create::Nobody);
     let strict = Kafka::with_options(runtime, strict).await?;
     let missing = strict.receiver(Subscription::topic(format!("{name}.no").as_str())?).await;
@@ -520,6 +530,41 @@ fn a_server_that_forgets_all(mut server: Server) {
             }
         }
         Ok::<_, Error>(())
+    })
+    .expect("no error");
+}
+
+/// The server stands still for longer than a session lasts; nothing is lost, and who waits goes on.
+fn a_server_that_pauses(server: Server) {
+    let url = format!("{}?session_timeout=6s&request_timeout=3s", server.url());
+    let runtime: SharedRuntime = Smol::global().into();
+    smol::block_on(async {
+        let kafka = Kafka::connect(runtime.clone(), &url).await?;
+        let queue = topic("jobs");
+        send(&kafka, &queue, 0..4).await?;
+        let mut consumer = kafka.receiver(Subscription::queue(&queue)?).await?;
+        assert_eq!(take(&mut consumer, 2).await?, ["0", "1"]);
+        consumer.settled().await?;
+        let held = consumer.next_delivery().await?;
+        server.pause();
+        wait(&runtime, Duration::from_secs(8)).await;
+        server.resume();
+        // Sent while the server may not have noticed yet that it stood still.
+        send(&kafka, &queue, 4..8).await?;
+        held.ack();
+        let mut seen = BTreeSet::from([String::from("2")]);
+        while seen.len() < 6 {
+            let delivery = consumer.next_delivery().await?;
+            seen.insert(String::from_utf8_lossy(delivery.payload()).into_owned());
+            delivery.ack();
+        }
+        let expected = (2..8).map(|number: u32| number.to_string());
+        assert_eq!(seen, expected.collect());
+        // What was held may have been settled too late, and that is told.
+        match consumer.settled().await {
+            Err(error) if error.kind() != ErrorKind::Unknown => Err(error),
+            _ => Ok(()),
+        }
     })
     .expect("no error");
 }
