@@ -70,11 +70,11 @@ fn two_clients(
     })
 }
 
-/// A cluster of three brokers in this process, which lives as long as the client that has it.
+/// A cluster of one broker in this process, which lives as long as the client that has it.
 fn mock() -> (String, BaseProducer) {
     let mut config = ClientConfig::new();
     let producer: BaseProducer =
-        config.set("test.mock.num.brokers", "3").create().expect("a mock cluster");
+        config.set("test.mock.num.brokers", "1").create().expect("a mock cluster");
     let servers = producer.client().mock_cluster().map(|cluster| cluster.bootstrap_servers());
     (servers.expect("the cluster of the client"), producer)
 }
