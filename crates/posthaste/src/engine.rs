@@ -8,7 +8,10 @@ use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
 use posthaste_link::Reconnect;
 
 /// How to connect to an engine, whichever it is.
-#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "this build knows no engine"))]
+#[cfg_attr(
+    not(any(feature = "kafka", feature = "nats")),
+    allow(dead_code, reason = "this build knows no engine")
+)]
 pub(crate) struct Terms {
     pub(crate) runtime: SharedRuntime,
     pub(crate) connect_timeout: Duration,
@@ -29,6 +32,19 @@ impl Terms {
     /// Connects to the engine that an endpoint names.
     pub(crate) async fn connect(self, endpoint: &Endpoint) -> Result<Arc<dyn Broker>, Error> {
         match endpoint.scheme() {
+            #[cfg(feature = "kafka")]
+            "kafka" => {
+                if self.reconnect != Reconnect::Forever {
+                    return Err(Error::unsupported("giving a lost connection up", "kafka"));
+                }
+                let url = endpoint.to_string();
+                let mut options: posthaste_kafka::KafkaOptions = url.parse()?;
+                if !url.contains("connect_timeout=") {
+                    options = options.connect_timeout(self.connect_timeout);
+                }
+                let kafka = posthaste_kafka::Kafka::with_options(self.runtime, options).await?;
+                Ok(Arc::new(kafka))
+            }
             #[cfg(feature = "nats")]
             "nats" => {
                 let options = posthaste_nats::NatsOptions::new()
