@@ -152,9 +152,9 @@ pub(crate) fn consumer_config(options: &KafkaOptions, group: Option<&str>) -> Cl
         // An empty fetch waits that long at the broker, and so does whoever waits for the end.
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
-        // What is read ahead is bounded by bytes; what is handed on, elsewhere.
-        .set("queued.min.messages", "1000")
-        .set("queued.max.messages.kbytes", "16384");
+        // What is read ahead is bounded by bytes, and looked at again soon where it is full.
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.queue.backoff.ms", "10");
     config
 }
 
