@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use posthaste_core::{Capabilities, Support};
+use posthaste_core::{Capabilities, Capability, Support};
 
 use crate::Report;
 use crate::json::Json;
@@ -31,6 +31,37 @@ pub fn text(card: &Capabilities, report: Option<&Report>) -> String {
         }
     }
     text
+}
+
+/// Several cards side by side, as a table of Markdown: a row for each capability, a column for each
+/// backend.
+///
+/// ```
+/// use posthaste_conformance::card;
+/// use posthaste_core::{Capabilities, Capability};
+///
+/// let one = Capabilities::new("one").native(&[Capability::Topics]);
+/// let other = Capabilities::new("other").emulated(&[Capability::Topics]);
+/// let table = card::table(&[one, other]);
+/// assert!(table.starts_with("| capability | one | other |\n|---|---|---|\n| topics | native | emulated |\n"));
+/// ```
+#[must_use]
+pub fn table(cards: &[Capabilities]) -> String {
+    let mut table = String::from("| capability |");
+    let mut put = |text: &str| table.push_str(text);
+    cards.iter().for_each(|card| put(&format!(" {} |", card.backend())));
+    put("\n|---|");
+    cards.iter().for_each(|_| put("---|"));
+    for capability in Capability::ALL {
+        put(&format!("\n| {capability} |"));
+        for card in cards {
+            match card.support(capability) {
+                Support::Lacking => put(" - |"),
+                support => put(&format!(" {} |", name(support))),
+            }
+        }
+    }
+    table
 }
 
 /// The card as one JSON object: `backend`, `capabilities` (`native`, `emulated` or `lacking` by

@@ -86,6 +86,7 @@ pub(crate) mod needs {
     pub(crate) const GROUPS: Need = Need::Has(Capability::Groups);
     pub(crate) const QUEUES: Need = Need::Has(Capability::Queues);
     pub(crate) const INBOXES: Need = Need::Has(Capability::Inboxes);
+    pub(crate) const MANUAL_ACK: Need = Need::Has(Capability::ManualAck);
     pub(crate) const NO_RESPONDERS: Need = Need::Has(Capability::NoResponders);
     pub(crate) const REDELIVERY: Need = Need::Has(Capability::Redelivery);
     pub(crate) const BINDINGS: Need = Need::Has(Capability::Bindings);

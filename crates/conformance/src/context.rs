@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use posthaste_core::task::lock;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Ledger, Message,
-    Pattern, Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions, Seq,
-    SharedRuntime, Stats, Subscription, Topic,
+    Ack, BoxReceiver, BoxSender, Broker, Bus, Capability, Delivery, Error, ErrorKind, Ledger,
+    Message, Pattern, Queue, QueueInfo, Receiver, ReceiverExt, Sender, SenderExt, SenderOptions,
+    Seq, SharedRuntime, Stats, Subscription, Topic,
 };
 
 use crate::Law;
@@ -147,8 +147,15 @@ impl Context {
         self.receiver(Subscription::topic(self.pattern(tail)?)?).await
     }
 
+    /// A consumer that settles by hand, or, where nothing is settled at all, by itself.
     pub(crate) async fn consumer(&self, queue: &Topic) -> Result<BoxReceiver, Failure> {
-        self.receiver(Subscription::queue(queue)?).await
+        self.receiver(self.consuming(queue)?).await
+    }
+
+    /// The subscription of such a consumer.
+    pub(crate) fn consuming(&self, queue: &Topic) -> Result<Subscription, Failure> {
+        let of = Subscription::queue(queue)?;
+        Ok(if self.has(Capability::ManualAck) { of } else { of.ack(Ack::Auto) })
     }
 
     pub(crate) async fn receiver(&self, of: Subscription) -> Result<BoxReceiver, Failure> {

@@ -2,8 +2,17 @@
 
 use posthaste_core::{Capabilities, Capability};
 
-/// The capability card.
-pub(crate) fn card() -> Capabilities {
+/// What this backend does natively, what is added to it, and what it lacks, as it is without a
+/// connection.
+///
+/// ```
+/// use posthaste_core::Capability;
+///
+/// let card = posthaste_kafka::card();
+/// assert!(card.has(Capability::Durability) && !card.has(Capability::Redelivery));
+/// ```
+#[must_use]
+pub fn card() -> Capabilities {
     Capabilities::new("kafka")
         .native(&[
             Capability::Topics,

@@ -89,6 +89,7 @@ mod replay;
 mod tracker;
 mod url;
 
+pub use crate::card::card;
 pub use crate::create::Create;
 pub use crate::kafka::Kafka;
 pub use crate::options::KafkaOptions;

@@ -90,7 +90,7 @@ impl Nats {
             Ok::<_, Error>((client, jetstream))
         })
         .await?;
-        let engine = Engine::new(runtime, card(&options));
+        let engine = Engine::new(runtime, card_of(&options));
         let engine = engine.within(|task| Box::pin(Compat::new(task)));
         let queues = Mutex::default();
         Ok(Self(Arc::new(Link { engine, client, jetstream, options, events, queues })))
@@ -199,7 +199,7 @@ impl Link {
     }
 
     /// Asks something that may be asked twice: again, if the connection is lost before the answer.
-    async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, Error>
+    pub(crate) async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -258,8 +258,21 @@ impl Link {
     }
 }
 
+/// The capability card of queues in files, as it is without a connection.
+///
+/// ```
+/// use posthaste_core::Capability;
+///
+/// assert!(posthaste_nats::card().has(Capability::NoResponders));
+/// assert!(!posthaste_nats::card().has(Capability::KeyedOrder));
+/// ```
+#[must_use]
+pub fn card() -> Capabilities {
+    card_of(&NatsOptions::new())
+}
+
 /// What NATS does, what is done here for it, and what neither does.
-fn card(options: &NatsOptions) -> Capabilities {
+fn card_of(options: &NatsOptions) -> Capabilities {
     let card = Capabilities::new("NATS")
         .native(&[
             Capability::Topics,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
 use futures::future::join_all;
 use posthaste_core::{Death, Error, ErrorKind, Message, Topic};
 use posthaste_engine::Verdict;
@@ -154,15 +154,25 @@ impl Link {
             && let Ok(stream) = names::uncounted_stream(queue)
         {
             let subject = names::uncounted_subject(&stream, leased.sequence);
-            let notes = self.jetstream().get_stream_no_info(&stream).await;
-            if let Ok(notes) = notes
-                && let Ok(note) = notes.get_last_raw_message_by_subject(&subject).await
-            {
-                let count = std::str::from_utf8(&note.payload).ok().and_then(|n| n.parse().ok());
-                leased.uncounted = count.unwrap_or(0);
-            }
+            // Should there be no answer, the deliveries count: better too many than too few.
+            let noted = self.ask(|| self.uncounted(&stream, &subject)).await;
+            leased.uncounted = noted.unwrap_or(0);
         }
         leased
+    }
+
+    /// What is noted, if anything is.
+    async fn uncounted(&self, stream: &str, subject: &str) -> Result<u64, Error> {
+        let notes = self.jetstream().get_stream_no_info(stream).await;
+        let notes = notes.map_err(|error| api_error(&error))?;
+        match notes.get_last_raw_message_by_subject(subject).await {
+            Ok(note) => {
+                let count = std::str::from_utf8(&note.payload).ok().and_then(|n| n.parse().ok());
+                Ok(count.unwrap_or(0))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) => Err(api_error(&error)),
+        }
     }
 
     /// Notes that deliveries do not count, which are to be given back.

@@ -64,7 +64,7 @@ mod queue;
 mod streams;
 mod subscribe;
 
-pub use broker::Nats;
+pub use broker::{Nats, card};
 pub use options::NatsOptions;
 #[cfg(doc)]
 use posthaste_core::Capability;

@@ -4,13 +4,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthaste_core::transport::Endpoint;
-use posthaste_core::{Broker, Error, ErrorKind, SharedRuntime};
+use posthaste_core::{Broker, Capabilities, Error, ErrorKind, SharedRuntime};
 use posthaste_link::Reconnect;
+
+/// The capability card of every backend that this build knows, as it is without a connection.
+///
+/// ```
+/// use posthaste::Capability;
+/// use posthaste_smol::Smol;
+///
+/// let cards = posthaste::cards(Smol::global());
+/// assert!(cards.iter().all(|card| card.has(Capability::Topics)));
+/// ```
+pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
+    let _runtime = runtime.into();
+    vec![
+        #[cfg(feature = "memory")]
+        posthaste_memory::Memory::with_runtime(_runtime).capabilities(),
+        #[cfg(feature = "kafka")]
+        posthaste_kafka::card(),
+        #[cfg(feature = "nats")]
+        posthaste_nats::card(),
+        #[cfg(feature = "zmtp")]
+        posthaste_zmtp::card(),
+    ]
+}
 
 /// How to connect to an engine, whichever it is.
 #[cfg_attr(
     not(any(feature = "kafka", feature = "nats")),
-    allow(dead_code, reason = "this build knows no engine")
+    allow(dead_code, reason = "not every engine asks for all of it")
 )]
 pub(crate) struct Terms {
     pub(crate) runtime: SharedRuntime,
@@ -52,6 +75,12 @@ impl Terms {
                     .reconnect(self.patience());
                 let url = endpoint.to_string();
                 Ok(Arc::new(posthaste_nats::Nats::connect_with(self.runtime, url, options).await?))
+            }
+            #[cfg(feature = "zmtp")]
+            "zmtp+tcp" | "zmtp+unix" => {
+                let options = posthaste_zmtp::ZmtpOptions::from_url(&endpoint.to_string())?;
+                let options = options.patience(self.connect_timeout);
+                Ok(Arc::new(posthaste_zmtp::Zmtp::start(self.runtime, options).await?))
             }
             scheme => {
                 let text = format!("this build knows no engine behind {scheme}: URLs");

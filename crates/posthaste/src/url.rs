@@ -19,6 +19,10 @@ const KNOWN: &[&str] = &[
     "kafka://HOST:PORT",
     #[cfg(feature = "nats")]
     "nats://HOST:PORT",
+    #[cfg(feature = "zmtp")]
+    "zmtp+tcp://HOST:PORT",
+    #[cfg(feature = "zmtp")]
+    "zmtp+unix:/PATH",
 ];
 
 /// Reads a URL whose scheme this build knows.

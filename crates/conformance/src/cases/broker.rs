@@ -32,6 +32,10 @@ pub(crate) async fn b1_what_is_lacking_is_unsupported_at_the_call(cx: Context) -
         let of = Subscription::queue(cx.topic("jobs")?)?;
         say(Capability::Queues, kind_of(broker.receiver(of).await));
     }
+    if lacking(Capability::ManualAck) && !lacking(Capability::Queues) {
+        let of = Subscription::queue(cx.topic("jobs")?)?;
+        say(Capability::ManualAck, kind_of(broker.receiver(of).await));
+    }
     if lacking(Capability::Inboxes) {
         say(Capability::Inboxes, kind_of(broker.inbox().await));
     }
@@ -48,7 +52,9 @@ pub(crate) async fn b1_what_is_lacking_is_unsupported_at_the_call(cx: Context) -
     if lacking(Capability::Durability) {
         say(Capability::Durability, durability(&cx).await?);
     }
-    if lacking(Capability::RetryDelay) && !lacking(Capability::Queues) {
+    // What is settled already cannot be retried at all.
+    let can_retry = !lacking(Capability::Queues) && !lacking(Capability::ManualAck);
+    if lacking(Capability::RetryDelay) && can_retry {
         say(Capability::RetryDelay, retry_delay(&cx).await?);
     }
     // A deadline can only be made with a clock; without one nobody can ask for it.

@@ -173,8 +173,10 @@ macro_rules! __broker_cases {
                 [TOPICS, GROUPS, INSPECTION, ALONE];
             B5 queues b5_deleting_drops_and_counts_what_was_held
                 [QUEUES, BINDINGS, INSPECTION, ALONE];
-            B5 queues b5_a_drain_waits_for_what_was_handed_out [QUEUES, DRAIN, CLOCK, ALONE];
-            B5 queues b5_a_drain_gives_up_in_time_and_says_so [QUEUES, DRAIN, CLOCK, ALONE];
+            B5 queues b5_a_drain_waits_for_what_was_handed_out
+                [QUEUES, MANUAL_ACK, DRAIN, CLOCK, ALONE];
+            B5 queues b5_a_drain_gives_up_in_time_and_says_so
+                [QUEUES, MANUAL_ACK, DRAIN, CLOCK, ALONE];
             B5 dropped_calls b5_a_drain_may_be_given_up_at_every_poll
                 [QUEUES, INSPECTION, DRAIN, CLOCK, ALONE];
             B5 queues b5_expired_messages_are_not_handed_out [QUEUES, INSPECTION, DEADLINES, CLOCK];

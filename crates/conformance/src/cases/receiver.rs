@@ -362,7 +362,7 @@ pub(crate) async fn r4_a_limit_ends_the_receiver_for_good(cx: Context) -> Outcom
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     send_numbers(&mut sender, |n| numbered_to(&queue, n), 1..=5).await?;
-    let mut consumer = cx.receiver(Subscription::queue(&queue)?.limit(3)).await?;
+    let mut consumer = cx.receiver(cx.consuming(&queue)?.limit(3)).await?;
     check_eq!(take_numbers(&mut consumer, 3).await?, [1, 2, 3], "deliveries up to the limit");
     check_ended(&mut consumer).await?;
     // No more than the limit was ever taken from the queue.
@@ -438,7 +438,7 @@ pub(crate) async fn r6_a_batch_is_what_is_there_up_to_its_limit(cx: Context) -> 
 pub(crate) async fn r6_zero_is_the_end_and_nothing_else(cx: Context) -> Outcome {
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
-    let mut consumer = cx.receiver(Subscription::queue(&queue)?.limit(3)).await?;
+    let mut consumer = cx.receiver(cx.consuming(&queue)?.limit(3)).await?;
     let probe = Probe::new();
     let mut batch = Vec::new();
     {

@@ -300,7 +300,7 @@ pub(crate) async fn d4_an_opened_limit_of_zero_has_ended(cx: Context) -> Outcome
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     sender.send(numbered_to(&queue, 1)).await?;
-    let mut none = cx.receiver(Subscription::queue(&queue)?.limit(0)).await?;
+    let mut none = cx.receiver(cx.consuming(&queue)?.limit(0)).await?;
     check!(none.recv().await?.is_none(), "a limit of zero delivered something");
     drop(none);
     expect(&mut cx.consumer(&queue).await?, 1, "what is left").await

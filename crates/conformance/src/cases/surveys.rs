@@ -106,7 +106,7 @@ pub(crate) async fn q4_a_survey_ends_at_its_deadline(cx: Context) -> Outcome {
     let topic = cx.topic("poll")?;
     let bus = cx.bus();
     let crowd = crowd(&cx, &topic, &[Manner::Keeps]).await?;
-    let asking = async { Ok(bus.survey(&topic, "who?").within(Duration::from_millis(60)).await?) };
+    let asking = async { Ok(bus.survey(&topic, "who?").within(Duration::from_millis(400)).await?) };
     let (survey, _kept) = both(asking, behave(crowd)).await?;
     check_eq!((survey.answers.len(), survey.missing), (0, 1), "answers, and who is missing");
     check_no_slot_is_left(&bus)
