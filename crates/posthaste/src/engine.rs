@@ -21,6 +21,8 @@ pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
     vec![
         #[cfg(feature = "memory")]
         posthaste_memory::Memory::with_runtime(_runtime).capabilities(),
+        #[cfg(feature = "kafka")]
+        posthaste_kafka::card(),
         #[cfg(feature = "nats")]
         posthaste_nats::card(),
         #[cfg(feature = "zmtp")]
@@ -29,7 +31,10 @@ pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
 }
 
 /// How to connect to an engine, whichever it is.
-#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "not every engine asks for all of it"))]
+#[cfg_attr(
+    not(any(feature = "kafka", feature = "nats")),
+    allow(dead_code, reason = "not every engine asks for all of it")
+)]
 pub(crate) struct Terms {
     pub(crate) runtime: SharedRuntime,
     pub(crate) connect_timeout: Duration,
@@ -50,6 +55,19 @@ impl Terms {
     /// Connects to the engine that an endpoint names.
     pub(crate) async fn connect(self, endpoint: &Endpoint) -> Result<Arc<dyn Broker>, Error> {
         match endpoint.scheme() {
+            #[cfg(feature = "kafka")]
+            "kafka" => {
+                if self.reconnect != Reconnect::Forever {
+                    return Err(Error::unsupported("giving a lost connection up", "kafka"));
+                }
+                let url = endpoint.to_string();
+                let mut options: posthaste_kafka::KafkaOptions = url.parse()?;
+                if !url.contains("connect_timeout=") {
+                    options = options.connect_timeout(self.connect_timeout);
+                }
+                let kafka = posthaste_kafka::Kafka::with_options(self.runtime, options).await?;
+                Ok(Arc::new(kafka))
+            }
             #[cfg(feature = "nats")]
             "nats" => {
                 let options = posthaste_nats::NatsOptions::new()

@@ -15,6 +15,8 @@ const KNOWN: &[&str] = &[
     "tcp://HOST:PORT",
     #[cfg(all(unix, feature = "unix"))]
     "unix:/PATH",
+    #[cfg(feature = "kafka")]
+    "kafka://HOST:PORT",
     #[cfg(feature = "nats")]
     "nats://HOST:PORT",
     #[cfg(feature = "zmtp")]

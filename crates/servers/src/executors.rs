@@ -1,6 +1,7 @@
 //! The executors that engines are tested on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use posthaste_conformance::{Executor, LocalFuture};
 use posthaste_core::SharedRuntime;
@@ -54,5 +55,19 @@ impl Executor for OnSmol {
 
     fn block_on(&self, case: LocalFuture<'_, ()>) {
         smol::block_on(self.0.run(case));
+        // What the case leaves behind ends as on an executor that goes on; else it would be there
+        // for as long as the process, because it holds its executor.
+        smol::block_on(self.0.run(async {
+            for _ in 0..AFTERMATH_LOOKS {
+                if self.0.is_empty() {
+                    break;
+                }
+                smol::Timer::after(AFTERMATH / AFTERMATH_LOOKS).await;
+            }
+        }));
     }
 }
+
+/// How long what a case leaves behind may take to end, and how often that is looked at.
+const AFTERMATH: Duration = Duration::from_secs(5);
+const AFTERMATH_LOOKS: u32 = 500;

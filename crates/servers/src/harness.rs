@@ -36,6 +36,8 @@ use crate::{Missing, Server};
 pub struct Trials {
     trials: Vec<Trial>,
     servers: Arc<Servers>,
+    left_out: Vec<(&'static str, &'static str, &'static str)>,
+    patience: Option<Duration>,
 }
 
 impl std::fmt::Debug for Trials {
@@ -83,6 +85,17 @@ impl Trials {
         self.push(name, move || Server::start(server), move |server| done(|| test(server)));
     }
 
+    /// Leaves a case of the kit out of a suite that is added later, because of what the server does
+    /// and the engine would not; it is reported as ignored with this reason.
+    pub fn leave_out(&mut self, suite: &'static str, case: &'static str, why: &'static str) {
+        self.left_out.push((suite, case, why));
+    }
+
+    /// How long a case of the kit may take from now on, where a minute and a half is too short.
+    pub fn patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+    }
+
     /// Every case of the kit, on tokio with one thread and with two, and on smol, with the broker
     /// that `open` opens; a case that is not applicable is reported as ignored.
     pub fn kit<O>(&mut self, server: &'static str, suite: &str, open: O)
@@ -90,22 +103,36 @@ impl Trials {
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
-        self.kit_on(server, &format!("{suite}_on_tokio"), OnTokio::current, open.clone());
-        self.kit_on(server, &format!("{suite}_on_tokio_threads"), OnTokio::threads, open.clone());
-        self.kit_on(server, &format!("{suite}_on_smol"), OnSmol::default, open);
+        self.kit_on(server, (suite, "tokio"), OnTokio::current, open.clone());
+        self.kit_on(server, (suite, "tokio_threads"), OnTokio::threads, open.clone());
+        self.kit_on(server, (suite, "smol"), OnSmol::default, open);
     }
 
-    fn kit_on<E, O>(&mut self, server: &'static str, suite: &str, executor: fn() -> E, open: O)
-    where
+    fn kit_on<E, O>(
+        &mut self,
+        server: &'static str,
+        (suite, on): (&str, &str),
+        executor: fn() -> E,
+        open: O,
+    ) where
         E: Executor + 'static,
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
         for case in BROKER_CASES {
+            let name = format!("{suite}_on_{on}::{}", case.name);
+            let left_out = self.left_out.iter().find(|this| (this.0, this.1) == (suite, case.name));
+            if let Some((.., why)) = left_out {
+                let why = *why;
+                let trial = move || Ok(Completion::ignored_with(why));
+                self.trials.push(Trial::ignorable_test(name, trial));
+                continue;
+            }
             let (servers, open) = (Arc::clone(&self.servers), open.clone());
+            let patience = self.patience;
             let of = move |server: Arc<Server>| {
                 let url = server.url().to_owned();
-                let subject = Subject { executor: executor(), open, url };
+                let subject = Subject { executor: executor(), open, url, patience };
                 match run_broker_case(&subject, case) {
                     Verdict::Passed => Ok(Completion::Completed),
                     skipped @ Verdict::NotApplicable(_) => Ok(Completion::ignored_with(skipped)),
@@ -116,7 +143,7 @@ impl Trials {
                     }
                 }
             };
-            self.push(format!("{suite}::{}", case.name), move || servers.get(server), of);
+            self.push(name, move || servers.get(server), of);
         }
     }
 
@@ -137,7 +164,7 @@ impl Trials {
 
 /// Runs the tests, ends the servers, and says how it went.
 pub fn main(trials: Trials) -> ExitCode {
-    let Trials { trials, servers } = trials;
+    let Trials { trials, servers, .. } = trials;
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     drop(servers);
     conclusion.exit_code()
@@ -172,6 +199,7 @@ struct Subject<E, O> {
     executor: E,
     open: O,
     url: String,
+    patience: Option<Duration>,
 }
 
 impl<E: Executor, O: Sync> Executor for Subject<E, O> {
@@ -185,7 +213,7 @@ impl<E: Executor, O: Sync> Executor for Subject<E, O> {
 
     // A server shares the machine with its clients.
     fn patience(&self) -> Duration {
-        Duration::from_secs(90)
+        self.patience.unwrap_or(Duration::from_secs(90))
     }
 }
 

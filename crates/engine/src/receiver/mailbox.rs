@@ -113,7 +113,7 @@ pub(crate) struct Room {
 }
 
 /// How many are taken in at a time at most.
-const BATCH: usize = 64;
+const BATCH: usize = 1_024;
 
 impl<T> Mailbox<T> {
     pub(super) fn new(subscription: &Subscription, holds: bool, runtime: SharedRuntime) -> Self {
