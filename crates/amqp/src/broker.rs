@@ -78,7 +78,7 @@ impl Amqp {
         let (outward, inward) = (link("publishing"), link("consuming"));
         let asking = link("asking").renewed_after(CHANNELS_MAX);
         asking.live_now().await?;
-        let engine = Engine::new(Arc::clone(&runtime), card(&options));
+        let engine = Engine::new(Arc::clone(&runtime), card_of(&options));
         Ok(Self { shared: Shared::new(runtime, options, engine, outward, inward, asking) })
     }
 
@@ -211,8 +211,21 @@ impl fmt::Debug for Amqp {
     }
 }
 
+/// The capability card of a broker with the default options, as it is without a connection.
+///
+/// ```
+/// use posthaste_core::Capability;
+///
+/// assert!(posthaste_amqp::card().has(Capability::DeadLetters));
+/// assert!(!posthaste_amqp::card().has(Capability::KeyedOrder));
+/// ```
+#[must_use]
+pub fn card() -> Capabilities {
+    card_of(&AmqpOptions::new())
+}
+
 /// What RabbitMQ does itself, what is added here, and what is lacking.
-fn card(options: &AmqpOptions) -> Capabilities {
+fn card_of(options: &AmqpOptions) -> Capabilities {
     use Capability as C;
     let card = Capabilities::new(BACKEND)
         .native(&[C::Topics, C::Groups, C::Queues, C::Inboxes, C::NoResponders, C::ManualAck])

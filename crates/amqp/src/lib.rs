@@ -99,5 +99,5 @@ mod shared;
 mod topology;
 mod wire;
 
-pub use broker::Amqp;
+pub use broker::{Amqp, card};
 pub use options::{AmqpOptions, QueueType};

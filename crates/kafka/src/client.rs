@@ -76,7 +76,7 @@ impl Client {
         runtime.fill_random(&mut place);
         Ok(Arc::new(Self {
             place: u32::from_le_bytes(place),
-            engine: Engine::new(runtime, card::card()),
+            engine: Engine::new(runtime, card()),
             options,
             native: Mutex::new(native),
             topics: Mutex::default(),
