@@ -24,6 +24,8 @@ use crate::options::{Address, AmqpOptions};
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How long it is waited for a channel.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How many channel numbers are tried.
 const TRIES: usize = 64;
 
@@ -57,12 +59,16 @@ pub(crate) struct Live {
     pub(crate) version: (u32, u32),
     /// How many channels were opened.
     opened: AtomicU32,
+    /// It answers nothing any more.
+    is_silent: AtomicBool,
+    runtime: SharedRuntime,
+    patience: Duration,
     line: Line,
 }
 
 impl Live {
     pub(crate) fn is_connected(&self) -> bool {
-        self.connection.status().connected()
+        self.connection.status().connected() && !self.is_silent.load(Ordering::Relaxed)
     }
 
     /// Opens a channel. lapin never again opens one with the number of a channel that the server
@@ -71,7 +77,7 @@ impl Live {
         let mut tries = 0;
         loop {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            match self.connection.create_channel().await {
+            match self.create_channel().await? {
                 Ok(channel) => return Ok(channel),
                 Err(error)
                     if error.is_amqp_soft_error() && self.is_connected() && tries < TRIES =>
@@ -81,6 +87,21 @@ impl Live {
                 Err(error) => return Err(fault("open a channel", &error)),
             }
         }
+    }
+}
+
+impl Live {
+    /// lapin says nothing at all if it is asked while it ends, so it is not waited for longer than
+    /// for a connection.
+    async fn create_channel(&self) -> Result<lapin::Result<Channel>, Error> {
+        let deadline = self.runtime.now() + self.patience;
+        let created = timeout_at(&*self.runtime, deadline, self.connection.create_channel()).await;
+        created.ok_or_else(|| {
+            self.line.cut();
+            self.is_silent.store(true, Ordering::Relaxed);
+            let text = "rabbitmq did not open a channel in time; the connection is made anew";
+            Error::new(ErrorKind::Disconnected, text)
+        })
     }
 }
 
@@ -210,7 +231,16 @@ impl Link {
         guard.0 = None;
         let epoch = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let version = parse_version(&line.version().unwrap_or_default());
-        Ok(Live { connection, epoch, version, opened: AtomicU32::new(0), line })
+        Ok(Live {
+            connection,
+            epoch,
+            version,
+            opened: AtomicU32::new(0),
+            is_silent: AtomicBool::new(false),
+            runtime: self.runtime.clone(),
+            patience: self.options.connect_timeout.min(SILENCE_MAX),
+            line,
+        })
     }
 
     async fn open(&self, line: Line) -> lapin::Result<Connection> {
