@@ -230,7 +230,8 @@ fn card_of(options: &AmqpOptions) -> Capabilities {
     let card = Capabilities::new(BACKEND)
         .native(&[C::Topics, C::Groups, C::Queues, C::Inboxes, C::NoResponders, C::ManualAck])
         .native(&[C::Bindings, C::Deadlines, C::Durability, C::Unroutable, C::QueueDepth])
-        .emulated(&[C::Redelivery, C::RetryDelay, C::DeadLetters, C::Delay, C::HandOver]);
+        .emulated(&[C::Redelivery, C::RetryDelay, C::DeadLetters, C::Delay, C::HandOver])
+        .emulated(&[C::Drain]);
     match options.queue_type == QueueType::Classic && options.priorities {
         true => card.native(&[C::Priority]),
         false => card,
@@ -290,8 +291,8 @@ impl Broker for Amqp {
         Err(unsupported("inspection"))
     }
 
-    async fn drain(&self, _within: Duration) -> Result<DrainReport, Error> {
-        Err(unsupported("drain"))
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.shared.engine.drain(within).await
     }
 
     fn sends(&self) -> Option<Sends> {

@@ -4,7 +4,7 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use posthaste_core::{Error, ErrorKind};
 
 /// The name by which errors and the capability card call this backend.
-pub(crate) const BACKEND: &str = "rabbitmq";
+pub(crate) const BACKEND: &str = "RabbitMQ";
 
 /// What went wrong while doing `what` ("declare the queue jobs").
 pub(crate) fn fault(what: &str, error: &lapin::Error) -> Error {

@@ -99,7 +99,7 @@ impl Live {
         created.ok_or_else(|| {
             self.line.cut();
             self.is_silent.store(true, Ordering::Relaxed);
-            let text = "rabbitmq did not open a channel in time; the connection is made anew";
+            let text = "RabbitMQ did not open a channel in time; the connection is made anew";
             Error::new(ErrorKind::Disconnected, text)
         })
     }
@@ -222,7 +222,7 @@ impl Link {
             Some(Err(error)) => return Err(refused(fault(&place, &error), &self.address)),
             None => {
                 let text = format!(
-                    "rabbitmq at {}:{} did not answer within {:?}; see that it runs and can be reached",
+                    "RabbitMQ at {}:{} did not answer within {:?}; see that it runs and can be reached",
                     self.address.host, self.address.port, self.options.connect_timeout
                 );
                 return Err(Error::new(ErrorKind::TimedOut, text));
@@ -314,7 +314,7 @@ fn refused(error: Error, address: &Address) -> Error {
         return error;
     }
     let text = format!(
-        "rabbitmq at {}:{} refused the user or the virtual host {:?}; check the name, the password \
+        "RabbitMQ at {}:{} refused the user or the virtual host {:?}; check the name, the password \
          and the permissions",
         address.host, address.port, address.vhost
     );

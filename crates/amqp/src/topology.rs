@@ -205,7 +205,7 @@ impl Shared {
                 }
             }
         }
-        let text = format!("rabbitmq does not say what the queue {queue} is; choose another name");
+        let text = format!("RabbitMQ does not say what the queue {queue} is; choose another name");
         Err(Error::new(ErrorKind::Conflict, text))
     }
 

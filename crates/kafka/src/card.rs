@@ -13,7 +13,7 @@ use posthaste_core::{Capabilities, Capability};
 /// ```
 #[must_use]
 pub fn card() -> Capabilities {
-    Capabilities::new("kafka")
+    Capabilities::new("Kafka")
         .native(&[
             Capability::Topics,
             Capability::Groups,

@@ -53,3 +53,11 @@ fn the_card_names_every_capability() {
     assert!(card.text().starts_with("memory\n"), "{}", card.text());
     assert!(card.text().contains("topics            native"), "{}", card.text());
 }
+
+#[test]
+fn the_table_of_the_documentation_is_what_the_cards_say() {
+    let document = include_str!("../../../../docs/engines.md");
+    let table = document.split("<!-- cards -->\n").nth(1).unwrap();
+    let table = table.split("<!-- end of cards -->").next().unwrap();
+    assert_eq!(run(["caps", "--all"]).done().text(), table);
+}

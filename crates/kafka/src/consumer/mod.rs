@@ -284,7 +284,7 @@ fn addressed(message: &Message, queue: Topic) -> Result<Message, Error> {
 
 /// The error of everything that would put a message back.
 fn no_requeue() -> Error {
-    let text = "kafka does not support redelivery of single messages: this one stays uncommitted, \
+    let text = "Kafka does not support redelivery of single messages: this one stays uncommitted, \
                 and comes again from this receiver while it lives, else from whoever reads its \
                 partition next, where its attempts count anew";
     Error::new(ErrorKind::Unsupported, text)
