@@ -13,8 +13,9 @@ use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::card::card;
 use crate::native::{MESSAGE_BYTES_MAX, Native};
-use crate::{Create, KafkaOptions, card, errors};
+use crate::{Create, KafkaOptions, errors};
 
 /// How long what is known of a topic counts as true.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);
@@ -76,7 +77,7 @@ impl Client {
         runtime.fill_random(&mut place);
         Ok(Arc::new(Self {
             place: u32::from_le_bytes(place),
-            engine: Engine::new(runtime, card::card()),
+            engine: Engine::new(runtime, card()),
             options,
             native: Mutex::new(native),
             topics: Mutex::default(),
