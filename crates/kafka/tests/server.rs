@@ -47,7 +47,7 @@ fn main() -> std::process::ExitCode {
     trials.needing("kafka", "what_cannot_be_is_told", on(what_cannot_be_is_told));
     trials.needing("kafka", "a_cut_connection_is_made_anew", on(a_cut_connection_is_made_anew));
     trials.owning("kafka", "a_server_that_forgets_all", a_server_that_forgets_all);
-    trials.owning("kafka", "a_server_that_pauses", a_server_that_pauses);
+    trials.owning("kafka", "a_server_that_pauses", |server| a_server_that_pauses(&server));
     trials.plain("nobody_answers", nobody_answers);
     harness::main(trials)
 }
@@ -535,7 +535,7 @@ fn a_server_that_forgets_all(mut server: Server) {
 }
 
 /// The server stands still for longer than a session lasts; nothing is lost, and who waits goes on.
-fn a_server_that_pauses(server: Server) {
+fn a_server_that_pauses(server: &Server) {
     let url = format!("{}?session_timeout=6s&request_timeout=3s", server.url());
     let runtime: SharedRuntime = Smol::global().into();
     smol::block_on(async {
