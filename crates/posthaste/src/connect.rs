@@ -18,6 +18,7 @@ use crate::url::Transports;
 /// | `memory:` | a new one in this process; clone the bus to share it |
 /// | `tcp://HOST:PORT` | one behind a TCP connection |
 /// | `unix:/PATH`, `unix:///PATH` | one behind a Unix socket |
+/// | `amqp://USER:PASSWORD@HOST:PORT/VHOST` | RabbitMQ, with the feature `amqp`; see the crate `posthaste-amqp` |
 /// | `kafka://HOST:PORT` | a Kafka cluster, with the feature `kafka`; see the crate `posthaste-kafka` |
 /// | `nats://HOST:PORT` | a NATS server, with the feature `nats`; see the crate `posthaste-nats` |
 /// | `zmtp+tcp://HOST:PORT`, `zmtp+unix:/PATH` | ZeroMQ peers, with the feature `zmtp`; see the crate `posthaste-zmtp` |

@@ -21,6 +21,8 @@ pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
     vec![
         #[cfg(feature = "memory")]
         posthaste_memory::Memory::with_runtime(_runtime).capabilities(),
+        #[cfg(feature = "amqp")]
+        posthaste_amqp::card(),
         #[cfg(feature = "kafka")]
         posthaste_kafka::card(),
         #[cfg(feature = "nats")]
@@ -32,7 +34,7 @@ pub fn cards(runtime: impl Into<SharedRuntime>) -> Vec<Capabilities> {
 
 /// How to connect to an engine, whichever it is.
 #[cfg_attr(
-    not(any(feature = "kafka", feature = "nats")),
+    not(any(feature = "amqp", feature = "kafka", feature = "nats")),
     allow(dead_code, reason = "not every engine asks for all of it")
 )]
 pub(crate) struct Terms {
@@ -43,7 +45,7 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// How long a lost connection is tried again; `None` is for ever.
-    #[cfg(feature = "nats")]
+    #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
     fn patience(&self) -> Option<Duration> {
         match self.reconnect {
             Reconnect::Never => Some(Duration::ZERO),
@@ -57,16 +59,29 @@ impl Terms {
         match endpoint.scheme() {
             #[cfg(feature = "kafka")]
             "kafka" => {
-                if self.reconnect != Reconnect::Forever {
-                    return Err(Error::unsupported("giving a lost connection up", "kafka"));
-                }
                 let url = endpoint.to_string();
                 let mut options: posthaste_kafka::KafkaOptions = url.parse()?;
                 if !url.contains("connect_timeout=") {
                     options = options.connect_timeout(self.connect_timeout);
                 }
+                if let Some(patience) = self.patience().filter(|time| !time.is_zero())
+                    && !url.contains("delivery_timeout=")
+                {
+                    options = options.delivery_timeout(patience);
+                }
                 let kafka = posthaste_kafka::Kafka::with_options(self.runtime, options).await?;
                 Ok(Arc::new(kafka))
+            }
+            #[cfg(feature = "amqp")]
+            "amqp" => {
+                let options = posthaste_amqp::AmqpOptions::new();
+                let mut options = options.connect_timeout(self.connect_timeout);
+                if let Some(patience) = self.patience() {
+                    options = options.patience(patience);
+                }
+                let url = endpoint.to_string();
+                let amqp = posthaste_amqp::Amqp::connect_with(self.runtime, &url, options).await?;
+                Ok(Arc::new(amqp))
             }
             #[cfg(feature = "nats")]
             "nats" => {

@@ -71,8 +71,8 @@
 //!
 //! # Crates and features
 //!
-//! The features `memory`, `tcp` and `unix`, all on by default, and `kafka`, `nats` and `zmtp` add what
-//! a URL may name and change nothing else. Runtimes are values from `posthaste-tokio` and `posthaste-smol`; anything that
+//! The features `memory`, `tcp` and `unix`, all on by default, and `amqp`, `kafka`, `nats` and `zmtp`
+//! add what a URL may name and change nothing else. Runtimes are values from `posthaste-tokio` and `posthaste-smol`; anything that
 //! implements [`Runtime`] will do. Backends and transports of your own implement [`Broker`] and
 //! [`Transport`](transport::Transport).
 

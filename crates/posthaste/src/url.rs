@@ -17,6 +17,8 @@ const KNOWN: &[&str] = &[
     "unix:/PATH",
     #[cfg(feature = "kafka")]
     "kafka://HOST:PORT",
+    #[cfg(feature = "amqp")]
+    "amqp://USER:PASSWORD@HOST:PORT/VHOST",
     #[cfg(feature = "nats")]
     "nats://HOST:PORT",
     #[cfg(feature = "zmtp")]
