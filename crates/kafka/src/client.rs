@@ -13,8 +13,9 @@ use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::card::card;
 use crate::native::{MESSAGE_BYTES_MAX, Native};
-use crate::{Create, KafkaOptions, card, errors};
+use crate::{Create, KafkaOptions, errors};
 
 /// How long what is known of a topic counts as true.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);

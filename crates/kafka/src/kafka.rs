@@ -29,12 +29,12 @@ impl Kafka {
     /// Connects to the cluster that a URL names; see [`KafkaOptions`] for what a URL may say.
     ///
     /// ```no_run
-    /// use posthaste_core::Bus;
+    /// use posthaste_core::{Bus, SharedRuntime};
     /// use posthaste_kafka::Kafka;
     /// use posthaste_smol::Smol;
     ///
     /// # pollster::block_on(async {
-    /// let runtime = Smol::global();
+    /// let runtime: SharedRuntime = Smol::global().into();
     /// let kafka = Kafka::connect(runtime.clone(), "kafka://127.0.0.1:9092?partitions=6").await?;
     /// let bus = Bus::with_runtime(kafka, runtime);
     /// bus.send("jobs", "work").await?;

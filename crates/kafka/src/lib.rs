@@ -2,12 +2,12 @@
 //! any runtime.
 //!
 //! ```no_run
-//! use posthaste_core::{Bus, ReceiverExt};
+//! use posthaste_core::{Bus, ReceiverExt, SharedRuntime};
 //! use posthaste_kafka::Kafka;
 //! use posthaste_smol::Smol;
 //!
 //! # fn main() -> Result<(), posthaste_core::Error> { pollster::block_on(async {
-//! let runtime = Smol::global();
+//! let runtime: SharedRuntime = Smol::global().into();
 //! let kafka = Kafka::connect(runtime.clone(), "kafka://127.0.0.1:9092?partitions=6").await?;
 //! let bus = Bus::with_runtime(kafka, runtime);
 //! bus.send("jobs", "work").await?;

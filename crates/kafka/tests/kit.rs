@@ -33,9 +33,12 @@ fn main() -> std::process::ExitCode {
     }
     // The mock cluster does not, and runs these.
     let forgets = "this server forgets who joins a group at the moment at which another leaves it";
-    for case in
-        ["b2_a_group_member_is_live_once_it_resolves", "d1_handles_may_be_dropped_in_any_order"]
-    {
+    for case in [
+        "b2_a_group_member_is_live_once_it_resolves",
+        "d1_handles_may_be_dropped_in_any_order",
+        "r4_a_limit_ends_the_receiver_for_good",
+        "q1_requests_given_up_at_random_mix_nothing_up",
+    ] {
         trials.leave_out("server", case, forgets);
     }
     trials.kit("kafka", "server", |runtime, url| {

@@ -97,7 +97,10 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         let ready = Ready { message: settled.message, attempt, place: settled.token };
         let mut state = lock(&self.shared.state);
         match pause.is_zero() && state.is_ours(&ready.place) {
-            true => state.put(ready),
+            true => {
+                state.put(ready);
+                state.wake_reader();
+            }
             false => state.put_again(at, ready),
         }
     }

@@ -173,14 +173,13 @@ impl State {
         self.wake();
     }
 
-    /// Puts a message behind those that wait.
+    /// Puts a message behind those that wait; who reads is woken for many at once.
     pub(crate) fn put(&mut self, ready: Ready) {
         if self.stopped {
             return;
         }
         self.bytes += ready.message.size();
         self.ready.push_back(ready);
-        self.wake_reader();
     }
 
     /// Puts what is due again behind those that wait; the time of the next that is not.
@@ -191,6 +190,7 @@ impl State {
                 true => {
                     let (_, ready) = self.again.remove(at);
                     self.put(ready);
+                    self.wake_reader();
                 }
                 false => at += 1,
             }
@@ -223,7 +223,7 @@ impl State {
         }
     }
 
-    fn wake_reader(&mut self) {
+    pub(crate) fn wake_reader(&mut self) {
         if let Some(waker) = self.reader.take() {
             waker.wake();
         }

@@ -27,6 +27,9 @@ use crate::replay::Position;
 /// How long the thread waits for a record before it looks at everything else.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How many records it takes at a time at most.
+const BATCH: usize = 256;
+
 /// The same while it waits for room.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(10);
 
@@ -153,15 +156,19 @@ impl Thread {
 
     /// One look at the consumer, and what else is due.
     fn turn(&mut self) {
-        let wait = if self.paused { LOOK_FOR_ROOM } else { LOOK };
+        let mut wait = if self.paused { LOOK_FOR_ROOM } else { LOOK };
         let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(wait) {
-            Some(Ok(record)) => self.take(&record),
-            Some(Err(error)) => self.trouble(&error),
-            None => {}
+        for _ in 0..BATCH {
+            match consumer.poll(wait) {
+                Some(Ok(record)) => self.take(&record),
+                Some(Err(error)) => self.trouble(&error),
+                None => break,
+            }
+            wait = Duration::ZERO;
         }
         let now = self.client.runtime().now();
         let mut state = lock(&self.shared.state);
+        state.wake_reader();
         state.put_due(now);
         let resumes = self.paused && state.has_room() && !state.stopped;
         let stops = state.stopped && !self.paused;
@@ -222,7 +229,8 @@ impl Thread {
 
     /// Reads nothing more for a while, and has the brokers send nothing more if that takes long.
     fn wait_for_room(&mut self) {
-        let state = lock(&self.shared.state);
+        let mut state = lock(&self.shared.state);
+        state.wake_reader();
         let needed = |state: &mut State| state.is_full() && !state.stopped && self.is_needed();
         let waited = self.shared.room.wait_timeout_while(state, PATIENCE, needed);
         let full = waited.map_or(true, |(state, _)| state.is_full());
