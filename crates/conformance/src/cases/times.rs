@@ -133,7 +133,7 @@ pub(crate) async fn b10_delayed_messages_come_when_they_are_due(cx: Context) -> 
     let queue = cx.queue("jobs").await?;
     let mut sender = cx.sender().await?;
     // Far enough apart for a slow machine: the one sent first is due last.
-    for (number, delay) in [(1, 6), (2, 4), (3, 2)] {
+    for (number, delay) in [(1, 21), (2, 14), (3, 7)] {
         sender.feed(draft(&queue, number).delay(SOON * delay).build()?).await?;
     }
     sender.flush().await?;
