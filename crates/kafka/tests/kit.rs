@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use posthaste_conformance::Fixture;
+use posthaste_conformance::{BROKER_CASES, Fixture, Need};
 use posthaste_core::{
-    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, DrainReport, Error, ErrorKind, Queue,
-    QueueInfo, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
+    BoxFuture, BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error,
+    ErrorKind, Queue, QueueInfo, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
 };
 use posthaste_kafka::{Create, Kafka, KafkaOptions};
 use posthaste_servers::harness::{self, Trials};
@@ -33,12 +33,9 @@ fn main() -> std::process::ExitCode {
     }
     // The mock cluster does not, and runs these.
     let forgets = "this server forgets who joins a group at the moment at which another leaves it";
-    for case in [
-        "b2_a_group_member_is_live_once_it_resolves",
-        "d1_handles_may_be_dropped_in_any_order",
-        "r4_a_limit_ends_the_receiver_for_good",
-        "q1_requests_given_up_at_random_mix_nothing_up",
-    ] {
+    let grouped = Need::Has(Capability::Groups);
+    let grouped = BROKER_CASES.iter().filter(|case| case.needs.contains(&grouped));
+    for case in grouped.map(|case| case.name).chain(["r4_a_limit_ends_the_receiver_for_good"]) {
         trials.leave_out("server", case, forgets);
     }
     trials.kit("kafka", "server", |runtime, url| {
