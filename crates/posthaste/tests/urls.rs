@@ -70,7 +70,7 @@ async fn a_broker_that_is_not_there_is_given_up_in_time() {
 
 #[test]
 fn a_url_that_this_build_does_not_know_is_told_which_it_does() {
-    for url in ["gopher://host", "nats://host", "", "tcp", "memory:named", "MEMORY:"] {
+    for url in ["gopher://host", "pigeon://host", "", "tcp", "memory:named", "MEMORY:"] {
         let error = posthaste::endpoint(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{url}");
     }
