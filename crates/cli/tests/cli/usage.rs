@@ -15,7 +15,7 @@ fn wrong_usage_is_2_and_one_sentence() {
         &["pub", "news", "x", "--header", "=noname"],
         &["pub", "news", "x", "--url", "nonsense"],
         &["pub", "news", "x", "--url", "gopher://127.0.0.1:70"],
-        &["pub", "news", "x", "--url", "nats://127.0.0.1:4222"],
+        &["pub", "news", "x", "--url", "pigeon://127.0.0.1:4222"],
         &["pub", "news", "x", "--url", "memory:named"],
         &["pub", "news", "x", "--url", ""],
         &["pub", "news", "x", "--url", "tcp://127.0.0.1"],
