@@ -69,5 +69,5 @@ impl Executor for OnSmol {
 }
 
 /// How long what a case leaves behind may take to end, and how often that is looked at.
-const AFTERMATH: Duration = Duration::from_secs(5);
-const AFTERMATH_LOOKS: u32 = 500;
+const AFTERMATH: Duration = Duration::from_millis(300);
+const AFTERMATH_LOOKS: u32 = 60;
