@@ -130,7 +130,8 @@ const ORDER: &str = "ph-order";
 /// # Ok::<(), posthaste_core::Error>(())
 /// ```
 pub fn encode(message: &Message, rules: &Rules, runtime: &dyn Runtime) -> Vec<Header> {
-    if message.is_plain() && message.kind() == Kind::Event && message.correlation() == 0 {
+    let is_event = message.kind() == Kind::Event && message.correlation() == 0;
+    if message.is_plain() && is_event && !message.waits() {
         return Vec::new();
     }
     let mut headers = Vec::new();

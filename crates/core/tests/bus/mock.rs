@@ -230,7 +230,7 @@ impl Broker for Mock {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let card = Capabilities::new("mock");
+        let card = Capabilities::new("mock").native(&[Capability::MatchCount]);
         if lock(&self.0).deadlines {
             return card.native(&[Capability::Deadlines]);
         }
