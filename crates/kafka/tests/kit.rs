@@ -39,7 +39,7 @@ fn main() -> std::process::ExitCode {
     for case in grouped {
         trials.leave_out("server", case.name, forgets);
     }
-    trials.kit("kafka", "server", |runtime, url| {
+    trials.kit_singly("kafka", "server", |runtime, url| {
         Box::pin(async move {
             // This server forgets who joins a group while another leaves it, and Kafka does not:
             // who joins asks again after this time.
@@ -47,7 +47,7 @@ fn main() -> std::process::ExitCode {
             two_clients(runtime, options.property("max.poll.interval.ms", "6000")).await
         })
     });
-    trials.kit("kafka", "mock", |runtime, _| {
+    trials.kit_singly("kafka", "mock", |runtime, _| {
         Box::pin(async move {
             let (servers, cluster) = mock();
             let options = KafkaOptions::new(servers).create(Create::Broker);

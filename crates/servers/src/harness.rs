@@ -103,8 +103,17 @@ impl Trials {
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
-        self.kit_on(server, (suite, "tokio"), OnTokio::current, open.clone());
         self.kit_on(server, (suite, "tokio_threads"), OnTokio::threads, open.clone());
+        self.kit_singly(server, suite, open);
+    }
+
+    /// The same on executors of one thread alone, for servers that are too slow for more.
+    pub fn kit_singly<O>(&mut self, server: &'static str, suite: &str, open: O)
+    where
+        O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
+        O: Clone + Send + Sync + 'static,
+    {
+        self.kit_on(server, (suite, "tokio"), OnTokio::current, open.clone());
         self.kit_on(server, (suite, "smol"), OnSmol::default, open);
     }
 
