@@ -315,7 +315,7 @@ async fn a_retry_is_told_and_not_lost(runtime: SharedRuntime, url: String, name:
     consumer.next_delivery().await?.retry(Duration::ZERO, "not now");
     let told = consumer.settled().await.expect_err("no requeue");
     assert_eq!(told.kind(), ErrorKind::Unsupported);
-    assert!(told.to_string().contains("kafka"), "{told}");
+    assert!(told.to_string().contains("Kafka"), "{told}");
     let mut left = Vec::new();
     for _ in 0..2 {
         let delivery = consumer.next_delivery().await?;
