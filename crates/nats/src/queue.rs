@@ -181,7 +181,6 @@ impl Consuming {
 
     /// Tells the server that what is in hand is being worked on.
     async fn show_life(&mut self) {
-        self.alive.as_mut().await;
         let next = self.link.runtime().now() + self.link.options().ack_wait / 3;
         self.alive.as_mut().reset(next);
         for leased in self.in_hand.values() {
@@ -224,11 +223,7 @@ impl Consuming {
                         (self.losses, self.outstanding) = (condition.losses, 0);
                     }
                 }
-                Event::Alive => {
-                    let now = self.link.runtime().now();
-                    self.alive.as_mut().reset(now);
-                    self.show_life().await;
-                }
+                Event::Alive => self.show_life().await,
             }
         }
     }
@@ -324,6 +319,7 @@ impl Consume for Consuming {
 
     async fn keep(&mut self) {
         loop {
+            self.alive.as_mut().await;
             self.show_life().await;
         }
     }

@@ -36,6 +36,10 @@ pub(crate) fn add(trials: &mut Trials) {
         let url = server.url().to_owned();
         on_tokio(a_queue_deleted_under_its_consumer_ends_it(url));
     });
+    trials.needing("nats", "what_is_worked_on_for_long_stays_where_it_is", |server| {
+        let url = server.url().to_owned();
+        on_tokio(what_is_worked_on_for_long_stays_where_it_is(url));
+    });
     trials.needing("nats", "levels_are_what_was_reached", |server| {
         let url = server.url().to_owned();
         on_tokio(levels_are_what_was_reached(url));
@@ -234,6 +238,26 @@ async fn a_queue_deleted_under_its_consumer_ends_it(url: String) {
     let mut sender = bus.sender(SenderOptions::new()).await.unwrap();
     let gone = sender.send(Message::to_queue(queue, "2")).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound, "{}", gone.error());
+}
+
+async fn what_is_worked_on_for_long_stays_where_it_is(url: String) {
+    let bus = bus(&url).await;
+    // One consumer that waits for more meanwhile, and one that may have no more.
+    for (name, prefetch) in [("long.work.and.more", 8), ("long.work.alone", 1)] {
+        let queue = Topic::new(name).unwrap();
+        let of = || Subscription::queue(&queue).unwrap().prefetch(prefetch);
+        let mut working = bus.receiver(of()).await.unwrap();
+        bus.send(&queue, "long").await.unwrap();
+        let job = working.next_delivery().await.unwrap();
+        let mut other = bus.receiver(of()).await.unwrap();
+        // More than twice as long as a consumer that is lost would keep it.
+        let stolen = timeout(Duration::from_secs(5), other.recv()).await;
+        assert!(stolen.is_err(), "another consumer of {queue} got it");
+        job.ack();
+        working.settled().await.unwrap();
+        assert_eq!(bus.queue(&queue).await.unwrap().messages, 0);
+        bus.delete(&queue).await.unwrap();
+    }
 }
 
 async fn levels_are_what_was_reached(url: String) {
