@@ -11,9 +11,7 @@ use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 use posthaste_core::{Error, ErrorKind, Message, Pattern};
 use posthaste_engine::{Arrival, Consume, Settled, Verdict};
@@ -22,9 +20,10 @@ use crate::fault::is_lost;
 use crate::kit::sleep;
 use crate::link::Live;
 use crate::moves::{Move, Moving, Sending};
+use crate::options::QueueType;
 use crate::outgoing::{Fate, Outgoing};
 use crate::plan::{Kind, Plan, Room, begin};
-use crate::shared::Shared;
+use crate::shared::{Facts, Shared};
 use crate::wire::{self, Incoming, short};
 
 /// How often a group's queue may go while a member joins.
@@ -42,6 +41,8 @@ pub(crate) struct Consumer {
     generation: u64,
     /// What this channel has delivered and was not settled.
     unsettled: BTreeSet<u64>,
+    /// How many times this channel has settled.
+    settlements: u64,
     /// How many came out of `next`.
     taken: u64,
     /// What had come when the server was told to send no more than there may be.
@@ -89,6 +90,7 @@ impl Consumer {
             outgoing: Outgoing::default(),
             generation: 0,
             unsettled: BTreeSet::new(),
+            settlements: 0,
             taken: 0,
             ready: VecDeque::new(),
             room: Room::default(),
@@ -125,6 +127,7 @@ impl Consumer {
         };
         self.generation += 1;
         self.unsettled.clear();
+        self.settlements = 0;
         self.ready.clear();
         self.room = room;
         self.open = Some(Open { channel, consumer, live });
@@ -228,33 +231,36 @@ impl Consumer {
                 Some(sending) => {
                     let fate = sending.fate().await;
                     if let Some((moving, _)) = self.moving.take() {
-                        self.moved(moving, fate).await;
+                        let done = self.moved(moving, fate).await;
+                        self.ack(done);
                     }
                 }
             }
         }
     }
 
-    /// Settles what was moved: its copy is where it was to go, or it was to go nowhere.
-    async fn moved(&mut self, moving: Moving, fate: Option<Result<Fate, Error>>) {
+    /// Settles what was moved: its copy is where it was to go, or it was to go nowhere. What is to
+    /// be acknowledged comes back.
+    async fn moved(&mut self, moving: Moving, fate: Option<Result<Fate, Error>>) -> Option<u64> {
         let tag = moving.token.tag;
         match fate {
             None => self.drop_one(tag),
-            Some(Ok(Fate::Taken)) => self.ack([tag]),
+            Some(Ok(Fate::Taken)) => return Some(tag),
             // Its queue is gone, and so is this copy.
             Some(Ok(Fate::Unroutable)) if matches!(moving.how, Move::Again { .. }) => {
-                self.ack([tag]);
                 self.shared.give_up(&moving.message).await;
+                return Some(tag);
             }
             Some(Ok(_)) if matches!(moving.how, Move::Bury { .. }) => {
                 match moving.wait_to_die(&self.shared, &self.plan, &mut self.outgoing).await {
-                    Ok(Fate::Taken) => self.ack([tag]),
+                    Ok(Fate::Taken) => return Some(tag),
                     _ => self.requeue(tag),
                 }
             }
             // Whoever gets it next counts one more attempt; but nothing is lost.
             Some(_) => self.requeue(tag),
         }
+        None
     }
 
     /// Acknowledges deliveries of this channel: as many at once as there are no others before.
@@ -269,6 +275,7 @@ impl Consumer {
             tags.remove(&first);
             upto = Some(first);
         }
+        self.settlements += u64::from(upto.is_some()) + tags.len() as u64;
         if let Some(upto) = upto {
             fire(open.channel.basic_ack(upto, BasicAckOptions { multiple: true }));
         }
@@ -289,6 +296,7 @@ impl Consumer {
 
     fn nack(&mut self, tag: u64, requeue: bool) {
         if let Some(open) = self.open.as_ref().filter(|_| self.unsettled.remove(&tag)) {
+            self.settlements += 1;
             fire(open.channel.basic_nack(tag, BasicNackOptions { requeue, multiple: false }));
         }
     }
@@ -316,22 +324,26 @@ impl Consumer {
     }
 
     /// The queue of a group goes with its last member; those who wait for answers to what is in it
-    /// are told, so it is taken out.
+    /// are told, so it is taken out, and nothing more comes into it.
     async fn take_what_would_go(&mut self) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        let Some(open) = self.open.as_mut().filter(|_| self.plan.kind == Kind::Group) else {
+        let Some(open) = self.open.as_ref().filter(|_| self.plan.kind == Kind::Group) else {
             return taken;
         };
-        let Ok(name) = short(self.plan.queue.as_str()) else { return taken };
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked = open.channel.queue_declare(name.clone(), options, FieldTable::default()).await;
-        let Ok(found) = asked else { return taken };
-        if found.consumer_count() > 1 {
+        let (plan, channel) = (&self.plan, &open.channel);
+        let Ok(name) = short(plan.queue.as_str()) else { return taken };
+        // On a channel that is lost nothing can be done, and nothing has to be.
+        if plan.members(channel).await != 1 || plan.unbind(&self.shared, channel).await.is_err() {
             return taken;
         }
-        for _ in 0..found.message_count().min(LEFT_MAX) {
-            let got = open.channel.basic_get(name.clone(), BasicGetOptions::default()).await;
-            let Ok(Some(got)) = got else { break };
+        // One that joined meanwhile binds again after it consumes: either it does, or it is seen.
+        if plan.members(channel).await != 1 {
+            let _gone = plan.bind(&self.shared, channel).await;
+            return taken;
+        }
+        while taken.len() < LEFT_MAX
+            && let Ok(Some(got)) = channel.basic_get(name.clone(), BasicGetOptions::default()).await
+        {
             taken.push(got.delivery);
         }
         taken
@@ -377,10 +389,12 @@ impl Consumer {
                 sendings.push((moving, sending));
             }
         }
+        let mut done = Vec::with_capacity(sendings.len());
         for (moving, mut sending) in sendings {
             let fate = sending.fate().await;
-            self.moved(moving, fate).await;
+            done.extend(self.moved(moving, fate).await);
         }
+        self.ack(done);
     }
 
     /// Waits until the server has heard what was settled: AMQP confirms no acknowledgements, but it
@@ -394,6 +408,53 @@ impl Consumer {
                 "the connection was lost before rabbitmq heard what was settled; it may come again";
             Error::new(ErrorKind::Disconnected, text)
         })
+    }
+
+    /// A channel keeps settlements back while a quorum queue has not done with [`HELD_BACK`] others,
+    /// and forgets them when it is closed. Whatever asks the queue for a message waits for those
+    /// others; what comes of it goes back with the rest that nobody saw.
+    async fn let_settlements_through(&mut self) {
+        let Some(open) = self.open.as_ref().filter(|_| self.settlements > HELD_BACK) else {
+            return;
+        };
+        let facts = self.shared.facts(&self.plan.queue).await;
+        let is_quorum = |facts: Facts| facts.kind == Some(QueueType::Quorum);
+        let Ok(name) = short(self.plan.queue.as_str()) else { return };
+        if !facts.is_ok_and(|facts| facts.is_some_and(is_quorum)) {
+            return;
+        }
+        self.settlements = 0;
+        let got = open.channel.basic_get(name, BasicGetOptions::default()).await;
+        if let Ok(Some(got)) = got {
+            self.left.push(got.delivery);
+            self.give_back_the_rest().await;
+        }
+        // The channel has heard of it when it answers the next question; one that is lost has
+        // forgotten them already.
+        let _heard = self.confirm_settled().await;
+    }
+
+    /// Gives back what had come when nothing was wanted any more.
+    async fn give_back_the_rest(&mut self) {
+        let mut moves: Vec<Moving> = Vec::new();
+        moves.extend(self.moving.take().map(|(moving, _)| moving));
+        for delivery in std::mem::take(&mut self.left) {
+            let (tag, taken) = (delivery.delivery_tag, self.taken);
+            let arrival = self.look(delivery);
+            self.taken = taken;
+            match arrival {
+                Some(Arrival { message, token: Some(token), .. }) if self.plan.kind.is_shared() => {
+                    let how = uncounted(&token);
+                    moves.push(Moving { message, token, how });
+                }
+                Some(Arrival { message, .. }) => {
+                    self.ack([tag]);
+                    self.shared.give_up(&message).await;
+                }
+                None => moves.extend(self.moving.take().map(|(moving, _)| moving)),
+            }
+        }
+        self.move_all(moves).await;
     }
 
     /// What is to be done about a verdict.
@@ -435,7 +496,11 @@ fn uncounted(token: &Token) -> Move {
 }
 
 /// How much of what goes with a group's last member is looked at.
-const LEFT_MAX: u32 = 4_096;
+const LEFT_MAX: usize = 4_096;
+
+/// How many settlements RabbitMQ hands on to a quorum queue without keeping more back: the half of
+/// its `quorum_commands_soft_limit`, which is 32 unless its operator says otherwise.
+const HELD_BACK: u64 = 16;
 
 const LOST: &str = "its consumer was lost";
 const DROPPED: &str = "its consumer dropped it";
@@ -510,27 +575,18 @@ impl Consume for Consumer {
         }
     }
 
+    async fn confirm(&mut self) -> Result<(), Error> {
+        // While it is open, the channel lets them through in its own time.
+        if self.stopped {
+            self.let_settlements_through().await;
+        }
+        self.confirm_settled().await
+    }
+
     async fn stop(&mut self) {
         self.stop_intake().await;
-        let mut moves: Vec<Moving> = Vec::new();
-        moves.extend(self.moving.take().map(|(moving, _)| moving));
-        for delivery in std::mem::take(&mut self.left) {
-            let (tag, taken) = (delivery.delivery_tag, self.taken);
-            let arrival = self.look(delivery);
-            self.taken = taken;
-            match arrival {
-                Some(Arrival { message, token: Some(token), .. }) if self.plan.kind.is_shared() => {
-                    let how = uncounted(&token);
-                    moves.push(Moving { message, token, how });
-                }
-                Some(Arrival { message, .. }) => {
-                    self.ack([tag]);
-                    self.shared.give_up(&message).await;
-                }
-                None => moves.extend(self.moving.take().map(|(moving, _)| moving)),
-            }
-        }
-        self.move_all(moves).await;
+        self.give_back_the_rest().await;
+        self.let_settlements_through().await;
     }
 
     async fn answer(&mut self, message: Message) {
@@ -556,6 +612,10 @@ impl Consume for Lossy {
         settled: Vec<Settled<Token>>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         self.0.settle(settled)
+    }
+
+    fn confirm(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
+        self.0.confirm()
     }
 
     fn stop(&mut self) -> impl Future<Output = ()> + Send {

@@ -49,11 +49,10 @@ impl Plan {
     ) -> Result<(Channel, lapin::Consumer), Error> {
         let queue = short(self.queue.as_str())?;
         let channel = match &self.pattern {
-            Some(pattern) => {
+            Some(_) => {
                 let channel = shared.channel_to_exchanges(live).await?;
                 self.declare(&channel).await?;
-                let (exchange, key) = binding(pattern, &shared.options)?;
-                shared.bind(&channel, queue.as_str(), exchange, key).await?;
+                self.bind(shared, &channel).await?;
                 channel
             }
             None => live.channel().await?,
@@ -63,7 +62,35 @@ impl Plan {
         }
         let refused = |error: lapin::Error| fault(&format!("consume the queue {queue}"), &error);
         let consumer = begin(&channel, &queue, prefetch).await.map_err(refused)?;
+        if self.kind == Kind::Group {
+            // A member that left just now, and took itself for the last one, may have unbound it.
+            self.bind(shared, &channel).await?;
+        }
         Ok((channel, consumer))
+    }
+
+    /// Binds the queue of a subscription or a group to what it receives.
+    pub(crate) async fn bind(&self, shared: &Shared, channel: &Channel) -> Result<(), Error> {
+        let Some(pattern) = &self.pattern else { return Ok(()) };
+        let (exchange, key) = binding(pattern, &shared.options)?;
+        shared.bind(channel, self.queue.as_str(), exchange, key).await
+    }
+
+    /// Undoes that: what comes from now on finds no queue.
+    pub(crate) async fn unbind(&self, shared: &Shared, channel: &Channel) -> Result<(), Error> {
+        let Some(pattern) = &self.pattern else { return Ok(()) };
+        let (exchange, key) = binding(pattern, &shared.options)?;
+        let queue = short(self.queue.as_str())?;
+        let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default()).await;
+        unbound.map_err(|error| fault(&format!("unbind the queue {}", self.queue), &error))
+    }
+
+    /// How many consume the queue; 0 if that cannot be known.
+    pub(crate) async fn members(&self, channel: &Channel) -> u32 {
+        let Ok(name) = short(self.queue.as_str()) else { return 0 };
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = channel.queue_declare(name, options, FieldTable::default()).await;
+        found.map_or(0, |found| found.consumer_count())
     }
 
     /// Declares the queue of a subscription, a group or an inbox.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -431,9 +432,88 @@ async fn a_plain_peer_asks_and_answers(world: World) {
     assert_eq!(reply.payload(), "echo");
 }
 
+/// However its requests and its leaving meet: what is in its queue is answered before the queue goes,
+/// and what comes later finds nobody.
+async fn a_responder_that_leaves_tells_everyone(world: World) {
+    let asking = Bus::with_runtime(world.broker().await, world.runtime.clone());
+    let serving = Bus::with_runtime(world.broker().await, world.runtime.clone());
+    for round in 0..40 {
+        let service = world.topic(&format!("service.{round}"));
+        let mut responder = serving.serve(&service).open().await.unwrap();
+        let asked = futures::future::join_all((0..24_u32).map(|number| {
+            let request = asking.request(&service, "please").within(Duration::from_secs(20));
+            let turns = number * (round % 8) * 4;
+            async move {
+                for _ in 0..turns {
+                    turn().await;
+                }
+                request.await.map(|reply| reply.payload().clone()).unwrap_err()
+            }
+        }));
+        let leaving = async {
+            let held = responder.recv().await.unwrap().unwrap();
+            drop(responder);
+            drop(held);
+        };
+        let (asked, ()) = futures::join!(asked, leaving);
+        for error in asked {
+            let told = matches!(error.kind(), ErrorKind::NoResponders | ErrorKind::Failed);
+            assert!(told, "round {round}: {error}");
+        }
+    }
+}
+
+/// A quorum queue hears of many single acknowledgements in its own time, also from one who leaves.
+async fn what_a_quorum_consumer_settled_never_returns(world: World) {
+    const EACH: usize = 150;
+    let broker = world.quorum().await;
+    let name = world.topic("jobs");
+    broker.declare(Queue::new(name.clone())).await.unwrap();
+    let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+    for round in 0..12 {
+        for number in 0..EACH {
+            sender
+                .feed(Message::to_queue(name.clone(), format!("{round}/{number}")))
+                .await
+                .unwrap();
+        }
+        sender.flush().await.unwrap();
+        // One has them all handed to it, sees none and leaves.
+        drop(broker.receiver(Subscription::queue(name.clone()).unwrap()).await.unwrap());
+        let mut found = BTreeSet::new();
+        let all = Subscription::queue(name.clone()).unwrap().prefetch(2 * EACH);
+        let mut receiver = broker.receiver(all).await.unwrap();
+        let mut held = Vec::new();
+        while found.len() < EACH {
+            let delivery = world.next(&mut receiver).await;
+            assert!(found.insert(text(&delivery).to_owned()), "{} came again", text(&delivery));
+            held.push(delivery);
+        }
+        for delivery in held {
+            delivery.ack();
+            turn().await;
+        }
+        receiver.settled().await.unwrap();
+        drop(receiver);
+    }
+}
+
+/// Lets others go on once.
+async fn turn() {
+    let mut is_later = false;
+    std::future::poll_fn(|cx| match std::mem::replace(&mut is_later, true) {
+        true => std::task::Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
 fn main() -> ExitCode {
     type Case = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
-    let cases: [(&str, Case); 9] = [
+    let cases: [(&str, Case); 11] = [
         ("receipts_name_the_level_that_is_reached", |world| {
             Box::pin(receipts_name_the_level_that_is_reached(world))
         }),
@@ -455,6 +535,12 @@ fn main() -> ExitCode {
             Box::pin(a_plain_peer_shares_queues_and_topics(world))
         }),
         ("a_plain_peer_asks_and_answers", |world| Box::pin(a_plain_peer_asks_and_answers(world))),
+        ("a_responder_that_leaves_tells_everyone", |world| {
+            Box::pin(a_responder_that_leaves_tells_everyone(world))
+        }),
+        ("what_a_quorum_consumer_settled_never_returns", |world| {
+            Box::pin(what_a_quorum_consumer_settled_never_returns(world))
+        }),
     ];
     let mut trials = Trials::default();
     for (name, case) in cases {

@@ -174,8 +174,8 @@ pub trait Consume: Send + 'static {
     /// Has to be cancel safe: it is dropped whenever a settlement is due.
     fn next(&mut self) -> impl Future<Output = Result<Option<Arrival<Self::Token>>, Error>> + Send;
 
-    /// Tells the engine what became of arrivals, in the order of the settling, and waits as long as
-    /// the engine can say that it knows.
+    /// Tells the engine what became of arrivals, in the order of the settling. Whether it has heard
+    /// is the matter of [`confirm`](Self::confirm).
     ///
     /// # Errors
     /// Surfaces at the receiver's [`settled`](posthaste_core::ReceiverExt::settled).
@@ -183,6 +183,15 @@ pub trait Consume: Send + 'static {
         &mut self,
         settled: Vec<Settled<Self::Token>>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Waits until the engine has heard what it was told, as far as it says so. Called after
+    /// settlements while somebody waits for them, and before the end.
+    ///
+    /// # Errors
+    /// Surfaces at the receiver's [`settled`](posthaste_core::ReceiverExt::settled).
+    fn confirm(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
 
     /// No more deliveries are wanted: what has arrived and did not come out of
     /// [`next`](Self::next) goes back to the engine. What is handed out can still be settled.

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
     pub(crate) connected: bool,
+    /// How many connections have been lost.
+    pub(crate) ended: u64,
     /// How many connections have been lost, or have dropped messages that came too fast.
     pub(crate) losses: u64,
     closed: bool,
@@ -32,6 +34,7 @@ impl Events {
             Event::Connected => condition.connected = true,
             Event::Disconnected => {
                 condition.connected = false;
+                condition.ended += 1;
                 condition.losses += 1;
             }
             Event::SlowConsumer(_) => condition.losses += 1,
@@ -47,9 +50,9 @@ impl Events {
     /// Waits until the connection is lost.
     pub(crate) async fn lost(&self) {
         let mut watch = self.watch();
-        let losses = watch.borrow_and_update().losses;
+        let ended = watch.borrow_and_update().ended;
         // Events go on as long as whoever asks.
-        let _ = watch.wait_for(|condition| condition.losses != losses).await;
+        let _ = watch.wait_for(|condition| condition.ended != ended).await;
     }
 
     /// Waits until there is a connection, as long as the policy says.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
+use bytes::Bytes;
 use futures::future::join_all;
 use posthaste_core::{Death, Error, ErrorKind, Message, Topic};
 use posthaste_engine::Verdict;
@@ -16,7 +18,7 @@ use crate::streams::{Entry, api_error};
 /// What JetStream says of a delivery in its reply subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leased {
-    ack: String,
+    ack: Subject,
     pub(crate) sequence: u64,
     pub(crate) delivered: u64,
     /// How many of these deliveries do not count.
@@ -26,12 +28,12 @@ pub(crate) struct Leased {
 impl Leased {
     /// Reads `$JS.ACK[.domain.account].stream.consumer.delivered.sequence....`.
     pub(crate) fn of(message: &async_nats::Message) -> Option<Self> {
-        let ack = message.reply.as_deref()?;
+        let ack = message.reply.as_ref()?;
         let mut words = ack.strip_prefix("$JS.ACK.")?.split('.');
         let skipped = if ack.split('.').count() >= 11 { 4 } else { 2 };
         let delivered = words.nth(skipped)?.parse().ok()?;
         let sequence = words.next()?.parse().ok()?;
-        Some(Self { ack: ack.to_owned(), sequence, delivered, uncounted: 0 })
+        Some(Self { ack: ack.clone(), sequence, delivered, uncounted: 0 })
     }
 
     pub(crate) fn attempt(&self) -> u32 {
@@ -42,15 +44,15 @@ impl Leased {
 
 impl Link {
     /// Tells the server something of a delivery.
-    pub(crate) async fn tell(&self, leased: &Leased, what: &str) {
+    pub(crate) async fn tell(&self, leased: &Leased, what: impl Into<Bytes>) {
         // A connection that is lost is noticed elsewhere; what is not told is delivered again.
-        let _ = self.client().publish(leased.ack.clone(), what.to_owned().into()).await;
+        let _ = self.client().publish(leased.ack.clone(), what.into()).await;
     }
 
     /// Acknowledges, and waits until the server knows.
-    async fn tell_surely(&self, leased: &Leased, what: &str) -> Result<(), Error> {
+    async fn tell_surely(&self, leased: &Leased, what: &'static str) -> Result<(), Error> {
         self.up().await?;
-        let told = self.client().request(leased.ack.clone(), what.to_owned().into()).await;
+        let told = self.client().request(leased.ack.clone(), what.into()).await;
         told.map(drop).map_err(|error| {
             let text = format!("NATS did not say that it knows of a settlement: {error}");
             Error::new(ErrorKind::Unknown, text)
@@ -62,14 +64,9 @@ impl Link {
         self.forget_uncounted(queue, leased).await;
     }
 
-    pub(crate) async fn acknowledge_surely(
-        &self,
-        queue: &Topic,
-        leased: &Leased,
-    ) -> Result<(), Error> {
-        self.tell_surely(leased, "+ACK").await?;
-        self.forget_uncounted(queue, leased).await;
-        Ok(())
+    /// Acknowledges, also once more, and waits until the server knows.
+    pub(crate) async fn acknowledge_surely(&self, leased: &Leased) -> Result<(), Error> {
+        self.tell_surely(leased, "+ACK").await
     }
 
     /// Gives a delivery back, or buries it.
@@ -102,7 +99,7 @@ impl Link {
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX).min(1 << 62);
         match nanos {
             0 => self.tell(leased, "-NAK").await,
-            nanos => self.tell(leased, &format!(r#"-NAK {{"delay":{nanos}}}"#)).await,
+            nanos => self.tell(leased, format!(r#"-NAK {{"delay":{nanos}}}"#)).await,
         }
     }
 
@@ -136,7 +133,11 @@ impl Link {
             self.send_into(to, &letter).await?.confirmed().await
         };
         match sent.await {
-            Ok(_) => self.acknowledge_surely(queue, leased).await,
+            Ok(_) => {
+                self.acknowledge_surely(leased).await?;
+                self.forget_uncounted(queue, leased).await;
+                Ok(())
+            }
             Err(_) => {
                 let _ = self.note_uncounted(queue, leased).await;
                 self.refuse(leased, FULL_AGAIN).await;

@@ -42,7 +42,8 @@ pub(crate) struct Consuming {
     inbox: String,
     subscriber: Subscriber,
     watch: watch::Receiver<Condition>,
-    losses: u64,
+    /// How many connections had ended when the pulls were sent.
+    ended: u64,
     /// How many may be unsettled here, and how many may come in all.
     prefetch: usize,
     left: u64,
@@ -50,6 +51,9 @@ pub(crate) struct Consuming {
     outstanding: usize,
     /// Come and not settled, by sequence.
     in_hand: BTreeMap<u64, Leased>,
+    /// The last that was acknowledged, and how many connections had ended when the first was that
+    /// nobody has confirmed yet.
+    acknowledged: Option<(Leased, u64)>,
     /// Come, and being looked at.
     current: Option<async_nats::Message>,
     /// Rings when the server has to hear that what is in hand is still being worked on.
@@ -69,7 +73,7 @@ impl Consuming {
             link.open_consumer(queue).await?;
             let inbox = link.client().new_inbox();
             let mut watch = link.events().watch();
-            let losses = watch.borrow_and_update().losses;
+            let ended = watch.borrow_and_update().ended;
             let subscriber = link.client().subscribe(inbox.clone()).await.map_err(|error| {
                 Error::new(ErrorKind::Disconnected, format!("NATS did not subscribe: {error}"))
             })?;
@@ -87,11 +91,12 @@ impl Consuming {
                 inbox,
                 subscriber,
                 watch,
-                losses,
+                ended,
                 prefetch,
                 left: subscription.limit.unwrap_or(u64::MAX),
                 outstanding: 0,
                 in_hand: BTreeMap::new(),
+                acknowledged: None,
                 current: None,
                 alive,
                 link: Arc::clone(&link),
@@ -218,9 +223,9 @@ impl Consuming {
                 },
                 Event::Changed(true) => {
                     let condition = *self.watch.borrow_and_update();
-                    if condition.connected && self.losses != condition.losses {
+                    if condition.connected && self.ended != condition.ended {
                         // Pulls end with their connection.
-                        (self.losses, self.outstanding) = (condition.losses, 0);
+                        (self.ended, self.outstanding) = (condition.ended, 0);
                     }
                 }
                 Event::Alive => self.show_life().await,
@@ -229,7 +234,7 @@ impl Consuming {
     }
 
     async fn settle_all(&mut self, settled: Vec<Settled<Token>>) -> Result<(), Error> {
-        let (mut last, mut slow) = (None, Vec::new());
+        let mut slow = Vec::new();
         for Settled { message, attempt, token, verdict } in settled {
             // One that was delivered again meanwhile is settled by who has it now.
             let leased = match self.in_hand.get(&token.sequence) {
@@ -239,9 +244,9 @@ impl Consuming {
             self.in_hand.remove(&token.sequence);
             match verdict {
                 Verdict::Ack | Verdict::Taken | Verdict::Expired => {
-                    if let Some(before) = last.replace(leased) {
-                        self.link.acknowledge(&self.queue, &before).await;
-                    }
+                    self.link.acknowledge(&self.queue, &leased).await;
+                    let ended = self.acknowledged.take().map_or(self.ended(), |(_, ended)| ended);
+                    self.acknowledged = Some((leased, ended));
                 }
                 verdict => slow.push((message, attempt, leased, verdict)),
             }
@@ -261,17 +266,24 @@ impl Consuming {
             };
             failed = failed.or(given.err());
         }
-        if let Some(last) = last {
-            // They are taken in in order, so what is said of the last holds for all.
-            self.link.acknowledge_surely(&self.queue, &last).await?;
-        }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// How many connections have ended.
+    fn ended(&self) -> u64 {
+        self.watch.borrow().ended
     }
 }
 
 /// Whether a delivery that comes again counts as an attempt.
 fn counts(verdict: &Verdict) -> bool {
     !matches!(verdict, Verdict::Release | Verdict::Unseen)
+}
+
+fn settled_unheard() -> Error {
+    let text = "the connection to NATS was lost before it said that it knows of what was settled; \
+                some of it may come again";
+    Error::new(ErrorKind::Unknown, text)
 }
 
 enum Event {
@@ -289,6 +301,17 @@ impl Consume for Consuming {
 
     async fn settle(&mut self, settled: Vec<Settled<Token>>) -> Result<(), Error> {
         self.settle_all(settled).await
+    }
+
+    async fn confirm(&mut self) -> Result<(), Error> {
+        let Some((last, ended)) = self.acknowledged.take() else { return Ok(()) };
+        // They are taken in in order, so what is said of the last holds for all that went the same
+        // way.
+        self.link.acknowledge_surely(&last).await?;
+        match self.ended() == ended {
+            true => Ok(()),
+            false => Err(settled_unheard()),
+        }
     }
 
     async fn stop(&mut self) {

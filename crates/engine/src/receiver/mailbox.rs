@@ -24,8 +24,10 @@ pub(crate) struct Mailbox<T> {
     verdicts: Vec<Settled<T>>,
     /// Answers to be given on behalf of applications that gave requests up.
     answers: Vec<Message>,
-    /// The task is telling verdicts or giving answers.
+    /// The task is telling verdicts or giving answers, or has them confirmed.
     telling: bool,
+    /// Told, and the engine has not confirmed that it heard.
+    unconfirmed: bool,
     rules: Rules,
     /// How many may still be handed out, and how many may still be taken in.
     left: u64,
@@ -95,6 +97,8 @@ pub(crate) struct Next {
 pub(crate) enum Duty<T> {
     /// To tell these to the engine, and to give these answers.
     Tell(Vec<Settled<T>>, Vec<Message>),
+    /// To wait until the engine has heard what it was told.
+    Confirm,
     /// To take nothing in any more.
     Stop,
     /// To take in what comes, so much of it at a time.
@@ -138,6 +142,7 @@ impl<T> Mailbox<T> {
             verdicts: Vec::new(),
             answers: Vec::new(),
             telling: false,
+            unconfirmed: false,
             rules,
             left: limit,
             wanted: limit,
@@ -275,7 +280,18 @@ impl<T> Mailbox<T> {
     /// was not handed out.
     pub(super) fn is_settled(&self) -> bool {
         let told = self.verdicts.is_empty() && self.answers.is_empty() && !self.telling;
-        told && (self.stopped || !self.closed)
+        told && !self.unconfirmed && (self.stopped || !self.closed)
+    }
+
+    /// Somebody waits for settlements, which are confirmed then.
+    pub(super) fn wait_settled(&mut self, cx: &Context<'_>) {
+        self.due |= self.unconfirmed;
+        remember(&mut self.settler, cx);
+    }
+
+    /// Whether it is of interest to anybody that the engine has heard what it was told.
+    fn wants_confirmation(&self) -> bool {
+        self.closed || self.ended || self.settler.is_some() || self.drainer.is_some()
     }
 
     pub(super) fn take_failure(&mut self) -> Result<(), Error> {
@@ -313,8 +329,14 @@ impl<T> Mailbox<T> {
         }
         if !self.verdicts.is_empty() || !self.answers.is_empty() {
             self.telling = true;
+            self.unconfirmed |= !self.verdicts.is_empty();
             let (verdicts, answers) = (&mut self.verdicts, &mut self.answers);
             return Duty::Tell(std::mem::take(verdicts), std::mem::take(answers));
+        }
+        if self.unconfirmed && self.wants_confirmation() {
+            self.telling = true;
+            self.unconfirmed = false;
+            return Duty::Confirm;
         }
         if !self.stopped {
             return match self.has_room() {
@@ -442,7 +464,7 @@ impl<T> Mailbox<T> {
         self.leases.clear();
         self.verdicts.clear();
         self.answers.clear();
-        self.telling = false;
+        (self.telling, self.unconfirmed) = (false, false);
     }
 
     /// Nothing comes any more.

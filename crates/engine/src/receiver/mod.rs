@@ -137,7 +137,7 @@ impl<T: Send + 'static> Receiver for EngineReceiver<T> {
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.shared.with(|mailbox| {
             if !mailbox.is_settled() {
-                remember(&mut mailbox.settler, cx);
+                mailbox.wait_settled(cx);
                 return Poll::Pending;
             }
             mailbox.settler = None;

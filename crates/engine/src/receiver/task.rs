@@ -30,6 +30,10 @@ pub(super) async fn run<C: Consume>(shared: Arc<Shared<C::Token>>, mut consumer:
                 }
                 shared.with(|mailbox| mailbox.told(failed));
             }
+            Duty::Confirm => {
+                let failed = consumer.confirm().await.err();
+                shared.with(|mailbox| mailbox.told(failed));
+            }
             Duty::Stop => {
                 consumer.stop().await;
                 shared.with(Mailbox::stop);
