@@ -110,13 +110,13 @@ pub trait Publish: Send + 'static {
         message: &Message,
     ) -> impl Future<Output = Result<Confirmation, Error>> + Send;
 
-    /// Nothing more waits to be handed over now: what the client keeps back goes out.
+    /// What was handed over with [`Confirmation::Now`] goes out, as far as the client keeps it back.
+    /// Messages are handed over while this is awaited; it is called for them when it is done.
     ///
     /// # Errors
-    /// What was handed over since the last call and has no other confirmation than
-    /// [`Confirmation::Now`] comes back with this error.
-    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
-        async { Ok(()) }
+    /// What was handed over that way since the call before comes back with this error.
+    fn flush(&mut self) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// The sender is closed or gone, and everything has its outcome.

@@ -92,6 +92,13 @@ pub struct Native {
     pub priority: u8,
 }
 
+impl Native {
+    fn is_nothing(&self) -> bool {
+        let texts = self.key.is_none() && self.id.is_none() && self.reply_to.is_none();
+        texts && self.correlation == 0 && self.priority == 0
+    }
+}
+
 /// A header: a name and a value.
 pub type Header = (Cow<'static, str>, String);
 
@@ -215,6 +222,10 @@ pub fn decode<'a>(
     native: Native,
     runtime: &dyn Runtime,
 ) -> Result<Message, Error> {
+    let mut headers = headers.into_iter().peekable();
+    if headers.peek().is_none() && native.is_nothing() {
+        return draft.build();
+    }
     let Native { key, id, reply_to, correlation, priority } = native;
     let mut read = Read { key, id, reply_to, correlation, priority, ..Read::default() };
     for (name, value) in headers {

@@ -14,7 +14,8 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
 use posthaste_core::{
-    Bus, Message, Queue, ReceiverExt, SenderExt, SenderOptions, SharedRuntime, Subscription, Topic,
+    Ack, Bus, Message, Queue, ReceiverExt, SenderExt, SenderOptions, SharedRuntime, Subscription,
+    Topic,
 };
 use posthaste_nats::Nats;
 use posthaste_tokio::Tokio;
@@ -94,7 +95,8 @@ async fn bare_topic(client: &async_nats::Client) -> Result<Duration, Failure> {
 
 async fn our_topic(bus: &Bus) -> Result<Duration, Failure> {
     let topic = Topic::new("overhead.ours")?;
-    let all = Subscription::topic(&topic)?.capacity(PUBLISHED, 1 << 30);
+    // A subject has nothing to be acknowledged.
+    let all = Subscription::topic(&topic)?.ack(Ack::Auto).capacity(PUBLISHED, 1 << 30);
     let mut receiver = bus.receiver(all).await?;
     let mut sender = bus.sender(SenderOptions::new()).await?;
     let begun = Instant::now();
@@ -107,7 +109,7 @@ async fn our_topic(bus: &Bus) -> Result<Duration, Failure> {
     };
     let receiving = async {
         for _ in 0..PUBLISHED {
-            receiver.next_delivery().await?.ack();
+            drop(receiver.next_delivery().await?);
         }
         Ok::<_, Failure>(())
     };

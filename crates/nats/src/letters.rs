@@ -245,7 +245,7 @@ mod tests {
         async_nats::Message {
             subject: "s".into(),
             reply: Some(reply.into()),
-            payload: bytes::Bytes::new(),
+            payload: Bytes::new(),
             headers: None,
             status: None,
             description: None,

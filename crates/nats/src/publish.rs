@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use futures::future::{Either, select};
-use posthaste_core::{Error, ErrorKind, Message, Overflow, Topic};
+use posthaste_core::{BoxFuture, Error, ErrorKind, Message, Overflow, Topic};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 
 use crate::broker::Link;
@@ -20,13 +20,11 @@ const SENT: Confirmed = Confirmed { matched: 0, level: posthaste_core::Level::Se
 /// How a sender's messages go out.
 pub(crate) struct Publisher {
     link: Arc<Link>,
-    /// Something was handed to the client and may still be in its buffer.
-    unflushed: bool,
 }
 
 impl Publisher {
     pub(crate) fn new(link: Arc<Link>) -> Self {
-        Self { link, unflushed: false }
+        Self { link }
     }
 }
 
@@ -36,16 +34,13 @@ impl Publish for Publisher {
             let ack = self.link.send_to_queue(message).await?;
             return Ok(Confirmation::Later(Box::pin(ack.confirmed())));
         }
-        self.unflushed = true;
         self.link.publish(message).await?;
         Ok(Confirmation::Now(SENT))
     }
 
-    async fn flush(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.unflushed) {
-            return Ok(());
-        }
-        self.link.flush().await
+    fn flush(&mut self) -> BoxFuture<'static, Result<(), Error>> {
+        let link = Arc::clone(&self.link);
+        Box::pin(async move { link.flush().await })
     }
 }
 

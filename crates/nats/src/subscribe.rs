@@ -22,6 +22,8 @@ pub(crate) struct Subscribed {
     losses: u64,
     /// What may come; an inbox takes whatever answers come.
     pattern: Option<Pattern>,
+    /// The pattern begins with a wildcard, which what is the server's own is not for.
+    wild: bool,
 }
 
 impl Subscribed {
@@ -45,7 +47,9 @@ impl Subscribed {
                 Error::new(ErrorKind::InvalidTopic, text)
             })?;
             link.round_trip().await?;
-            Ok(Self { link: Arc::clone(&link), subscriber, watch, losses, pattern })
+            let first = pattern.as_ref().and_then(|pattern| pattern.words().next());
+            let wild = matches!(first, Some("*" | ">"));
+            Ok(Self { link: Arc::clone(&link), subscriber, watch, losses, pattern, wild })
         })
         .await
     }
@@ -53,8 +57,8 @@ impl Subscribed {
     fn read(&self, message: &async_nats::Message) -> Option<Result<Message, Error>> {
         let runtime = &**self.link.runtime();
         let Some(pattern) = &self.pattern else { return messages::from_inbox(message, runtime) };
-        let wild = matches!(pattern.words().next(), Some("*" | ">"));
-        if wild && (message.subject.starts_with('$') || message.subject.starts_with("_INBOX.")) {
+        let reserved = |prefix| message.subject.starts_with(prefix);
+        if self.wild && (reserved("$") || reserved("_INBOX.")) {
             return None;
         }
         let message = messages::from_topic(message, runtime)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use posthaste_core::{Error, ErrorKind, Kind, Level, Message, Status, Topic};
+use posthaste_core::{BoxFuture, Error, ErrorKind, Kind, Level, Message, Status, Topic};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 
 use crate::Alive;
@@ -127,10 +127,12 @@ impl Publish for Publisher {
     }
 
     /// Waits until the operating system has everything, or whoever it was for is gone.
-    async fn flush(&mut self) -> Result<(), Error> {
-        self.alive.node.reached(&self.marks).await;
-        self.marks.clear();
-        Ok(())
+    fn flush(&mut self) -> BoxFuture<'static, Result<(), Error>> {
+        let (alive, marks) = (Arc::clone(&self.alive), std::mem::take(&mut self.marks));
+        Box::pin(async move {
+            alive.node.reached(&marks).await;
+            Ok(())
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use posthaste_core::{
     Ack, Error, ErrorKind, Kind, Message, Outcome, Overflow, SharedRuntime, Source, Status,
     Subscription,
 };
+use slab::Slab;
 
 use crate::{Arrival, Settled, Verdict};
 
@@ -18,8 +19,7 @@ pub(crate) struct Mailbox<T> {
     arrivals: VecDeque<Waiting<T>>,
     /// The bytes of what waits.
     bytes: usize,
-    leases: BTreeMap<u64, Lease<T>>,
-    next_tag: u64,
+    leases: Slab<Lease<T>>,
     /// Settled, and to be told to the engine, in order.
     verdicts: Vec<Settled<T>>,
     /// Answers to be given on behalf of applications that gave requests up.
@@ -137,8 +137,7 @@ impl<T> Mailbox<T> {
             runtime,
             arrivals: VecDeque::new(),
             bytes: 0,
-            leases: BTreeMap::new(),
-            next_tag: 0,
+            leases: Slab::new(),
             verdicts: Vec::new(),
             answers: Vec::new(),
             telling: false,
@@ -178,7 +177,6 @@ impl<T> Mailbox<T> {
         while let Some(waiting) = self.pop() {
             let deadline = waiting.arrival.message.deadline();
             if deadline.is_some_and(|deadline| deadline <= self.runtime.now()) {
-                self.due = true;
                 let Arrival { message, attempt, token } = waiting.arrival;
                 self.conclude(message, attempt, token, Verdict::Expired);
                 continue;
@@ -221,9 +219,8 @@ impl<T> Mailbox<T> {
             }
             return Next { message, attempt, tag: None, missed };
         }
-        self.next_tag += 1;
-        self.leases.insert(self.next_tag, Lease { message: message.clone(), attempt, token });
-        Next { message, attempt, tag: Some(self.next_tag), missed }
+        let tag = self.leases.insert(Lease { message: message.clone(), attempt, token });
+        Next { message, attempt, tag: Some(tag as u64), missed }
     }
 
     /// Whether this is a request whose sender is told if it is given up: one that does not wait for
@@ -241,9 +238,11 @@ impl<T> Mailbox<T> {
     }
 
     pub(super) fn settle(&mut self, tag: u64, outcome: Outcome<'_>) {
-        let Some(Lease { message, attempt, token }) = self.leases.remove(&tag) else { return };
-        // Somebody may wait for nothing to be handed out any more.
-        (self.due, self.told) = (true, true);
+        // The task waits for room, or for nothing to be handed out any more, or for nothing.
+        self.due |= self.closed || self.ended || !self.has_room();
+        let lease = usize::try_from(tag).ok().and_then(|tag| self.leases.try_remove(tag));
+        let Some(Lease { message, attempt, token }) = lease else { return };
+        self.told = true;
         let verdict = match outcome {
             Outcome::Ack => Verdict::Ack,
             Outcome::Taken => Verdict::Taken,
@@ -269,9 +268,11 @@ impl<T> Mailbox<T> {
             && let Some(answer) = message.status_reply(Status::NoResponders, LOST)
         {
             self.answers.push(answer);
+            self.due = true;
             verdict = Verdict::Ack;
         }
         if let Some(token) = token {
+            self.due = true;
             self.verdicts.push(Settled { message, attempt, token, verdict });
         }
     }

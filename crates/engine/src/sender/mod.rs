@@ -117,6 +117,7 @@ impl Sender for EngineSender {
     fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
         self.shared.with(|window| {
             if !window.is_decided(upto) {
+                window.awaited = upto;
                 remember(&mut window.flusher, cx);
                 return Poll::Pending;
             }
@@ -134,6 +135,7 @@ impl Sender for EngineSender {
         self.shared.with(|window| {
             window.closed = true;
             if !window.is_decided(Seq::new(u64::MAX)) {
+                window.awaited = Seq::new(u64::MAX);
                 remember(&mut window.flusher, cx);
                 return Poll::Pending;
             }

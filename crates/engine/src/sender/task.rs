@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use posthaste_core::task::{lock, remember};
-use posthaste_core::{BoxFuture, Error, ErrorKind};
+use posthaste_core::{BoxFuture, Error, ErrorKind, Message};
 
 use super::Shared;
 use crate::{Confirmation, Confirmed, Publish};
@@ -18,45 +18,28 @@ type Outcome = Result<Confirmed, Error>;
 pub(super) async fn run(shared: Arc<Shared>, mut publisher: impl Publish) {
     let ending = Ending(shared);
     let shared = &ending.0;
-    let mut awaited = Awaited(FuturesUnordered::new());
-    let (mut batch, mut now) = (Vec::new(), Vec::new());
+    let mut awaited = Awaited::default();
+    let mut batch = Vec::new();
     loop {
-        let mut seq = awaited.beside(shared, next_batch(shared, &mut batch)).await;
-        if batch.is_empty() {
+        let next = awaited.next_batch(shared, &mut batch).await;
+        if let Some(mut seq) = next {
+            for message in batch.drain(..) {
+                match awaited.beside(shared, publisher.publish(&message)).await {
+                    Ok(Confirmation::Now(confirmed)) => awaited.now.push((seq, confirmed)),
+                    Ok(Confirmation::Later(confirmed)) => awaited.push(seq, confirmed),
+                    Err(error) => decide(shared, [(seq, Err(error))]),
+                }
+                seq += 1;
+            }
+        }
+        if awaited.wants_flush() {
+            awaited.flush(publisher.flush());
+        } else if next.is_none() {
             break;
         }
-        for message in batch.drain(..) {
-            match awaited.beside(shared, publisher.publish(&message)).await {
-                Ok(Confirmation::Now(confirmed)) => now.push((seq, confirmed)),
-                Ok(Confirmation::Later(confirmed)) => awaited.push(seq, confirmed),
-                Err(error) => decide(shared, [(seq, Err(error))]),
-            }
-            seq += 1;
-        }
-        let flushed = awaited.beside(shared, publisher.flush()).await;
-        decide(
-            shared,
-            now.drain(..).map(|(seq, confirmed)| {
-                (seq, flushed.as_ref().map(|()| confirmed).map_err(Clone::clone))
-            }),
-        );
     }
     awaited.all(shared).await;
     publisher.close().await;
-}
-
-/// The number of the first of the messages to be handed on; none of them at the end.
-async fn next_batch(shared: &Shared, into: &mut Vec<posthaste_core::Message>) -> u64 {
-    poll_fn(|cx| {
-        let mut window = lock(&shared.window);
-        if !window.is_due() {
-            remember(&mut window.task, cx);
-            return Poll::Pending;
-        }
-        window.task = None;
-        Poll::Ready(window.next_batch(into))
-    })
-    .await
 }
 
 /// Notes outcomes, in the window and in the books.
@@ -75,7 +58,13 @@ fn decide(shared: &Shared, outcomes: impl IntoIterator<Item = (u64, Outcome)>) {
 }
 
 /// The messages whose confirmations are awaited.
-struct Awaited(FuturesUnordered<Confirming>);
+#[derive(Default)]
+struct Awaited {
+    later: FuturesUnordered<Confirming>,
+    /// Those that are confirmed by the next flush, and those that the flush under way confirms.
+    now: Vec<(u64, Confirmed)>,
+    flushing: Option<(Vec<(u64, Confirmed)>, BoxFuture<'static, Result<(), Error>>)>,
+}
 
 /// The confirmation of one message.
 struct Confirming {
@@ -94,14 +83,30 @@ impl Future for Confirming {
 
 impl Awaited {
     fn push(&self, seq: u64, confirmed: BoxFuture<'static, Outcome>) {
-        self.0.push(Confirming { seq, outcome: confirmed });
+        self.later.push(Confirming { seq, outcome: confirmed });
+    }
+
+    /// Whether messages wait for a flush, and none is under way.
+    fn wants_flush(&self) -> bool {
+        !self.now.is_empty() && self.flushing.is_none()
+    }
+
+    fn flush(&mut self, flushed: BoxFuture<'static, Result<(), Error>>) {
+        self.flushing = Some((std::mem::take(&mut self.now), flushed));
     }
 
     /// Takes in what has been confirmed; whether nothing is awaited any more.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> bool {
         let mut outcomes = Vec::new();
-        let none_left = loop {
-            match self.0.poll_next_unpin(cx) {
+        if let Some((confirmed, flushed)) = &mut self.flushing
+            && let Poll::Ready(flushed) = flushed.as_mut().poll(cx)
+        {
+            let outcome = |confirmed| flushed.as_ref().map(|()| confirmed).map_err(Clone::clone);
+            outcomes.extend(confirmed.drain(..).map(|(seq, this)| (seq, outcome(this))));
+            self.flushing = None;
+        }
+        let none_later = loop {
+            match self.later.poll_next_unpin(cx) {
                 Poll::Ready(Some(outcome)) => outcomes.push(outcome),
                 Poll::Ready(None) => break true,
                 Poll::Pending => break false,
@@ -110,7 +115,7 @@ impl Awaited {
         if !outcomes.is_empty() {
             decide(shared, outcomes);
         }
-        none_left
+        none_later && self.flushing.is_none()
     }
 
     /// Awaits `future`, and takes in what is confirmed meanwhile.
@@ -119,6 +124,26 @@ impl Awaited {
         poll_fn(|cx| {
             self.poll(cx, shared);
             future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Waits for messages to be handed on, of which this is the number of the first; `None` at the
+    /// end, or if a flush has to begin before.
+    async fn next_batch(&mut self, shared: &Shared, into: &mut Vec<Message>) -> Option<u64> {
+        poll_fn(|cx| {
+            self.poll(cx, shared);
+            let mut window = lock(&shared.window);
+            let first = window.next_batch(into);
+            if !into.is_empty() {
+                window.task = None;
+                return Poll::Ready(Some(first));
+            }
+            if self.wants_flush() || (window.closed && self.now.is_empty()) {
+                return Poll::Ready(None);
+            }
+            remember(&mut window.task, cx);
+            Poll::Pending
         })
         .await
     }

@@ -29,8 +29,9 @@ pub(crate) struct Window {
     failed: Option<Error>,
     /// Who waits for room.
     pub(super) sender: Option<Waker>,
-    /// Who waits for outcomes.
+    /// Who waits for the outcomes of everything up to `awaited`.
     pub(super) flusher: Option<Waker>,
+    pub(super) awaited: Seq,
     /// Who waits for the end of everything.
     pub(super) drainer: Option<Waker>,
     /// The task, while it waits for messages.
@@ -62,6 +63,7 @@ impl Window {
             failed: None,
             sender: None,
             flusher: None,
+            awaited: Seq::default(),
             drainer: None,
             task: None,
             decided: false,
@@ -166,13 +168,27 @@ impl Window {
         self.handed < self.places.len() || self.closed
     }
 
+    /// Whether there is so much room that whoever waits for some is woken: an eighth, because one
+    /// message at a time costs a wake for each.
+    fn has_room_again(&self) -> bool {
+        self.places.len() <= self.messages_max - self.messages_max.div_ceil(8)
+            && self.bytes <= self.bytes_max - self.bytes_max / 8
+    }
+
     /// Who has to be woken for what has changed.
     pub(super) fn due_wakers(&mut self) -> [Option<Waker>; 4] {
         let task = self.is_due().then(|| self.task.take()).flatten();
-        match std::mem::take(&mut self.decided) {
-            true => [task, self.sender.take(), self.flusher.take(), self.drainer.take()],
-            false => [task, None, None, None],
+        if !std::mem::take(&mut self.decided) {
+            return [task, None, None, None];
         }
+        let decided = self.is_decided(self.awaited);
+        let may_send = self.has_room_again() || self.failed.is_some() || self.draining;
+        [
+            task,
+            if may_send { self.sender.take() } else { None },
+            if decided { self.flusher.take() } else { None },
+            self.drainer.take(),
+        ]
     }
 }
 
