@@ -171,10 +171,15 @@ impl Trials {
     }
 }
 
+/// How many tests run at a time unless it is said: they wait for servers more than they work.
+const THREADS: usize = 4;
+
 /// Runs the tests, ends the servers, and says how it went.
 pub fn main(trials: Trials) -> ExitCode {
     let Trials { trials, servers, .. } = trials;
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    let conclusion = libtest_mimic::run(&arguments, trials);
     drop(servers);
     conclusion.exit_code()
 }
