@@ -15,8 +15,8 @@ use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
 use posthaste_core::{
     BoxReceiver, BoxSender, Broker, Capabilities, Capability, DrainReport, Error, ErrorKind,
-    Overflow, Queue, QueueInfo, SenderOptions, Sends, SharedRuntime, Source, Stats, Subscription,
-    Topic,
+    Overflow, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Source, Stats,
+    Subscription, Topic,
 };
 use posthaste_engine::Engine;
 
@@ -350,6 +350,14 @@ impl Broker for Nats {
 
     async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
         Compat::new(self.0.ask(|| self.0.queue_info(queue))).await
+    }
+
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        Compat::new(self.0.purge(queue)).await
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        Compat::new(self.0.replay(queue, limit)).await
     }
 
     async fn stats(&self) -> Result<Stats, Error> {

@@ -103,6 +103,14 @@ impl Link {
         }
     }
 
+    /// Gives deliveries back that nobody saw, in their order.
+    pub(crate) async fn give_all_back(&self, queue: &Topic, leased: &[Leased]) {
+        self.note_all_uncounted(queue, leased).await;
+        for leased in leased {
+            self.refuse(leased, Duration::ZERO).await;
+        }
+    }
+
     /// Puts a message where dead letters go, and then takes it from where it died. Where it cannot
     /// go there now it waits where it is.
     pub(crate) async fn bury(

@@ -61,6 +61,7 @@ mod names;
 mod options;
 mod publish;
 mod queue;
+mod replay;
 mod streams;
 mod subscribe;
 

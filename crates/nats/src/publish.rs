@@ -115,15 +115,36 @@ impl Link {
         queue: &Topic,
         message: &Message,
     ) -> Result<Awaited, Error> {
-        self.up().await?;
         let entry = self.entry(queue).await?;
+        let id = message.id().filter(|_| entry.deduplicates());
+        self.send_as(queue, message, entry, id).await
+    }
+
+    /// Hands a message to the stream of a queue that may have had it before.
+    pub(crate) async fn send_again(
+        self: &Arc<Self>,
+        queue: &Topic,
+        message: &Message,
+    ) -> Result<Awaited, Error> {
+        let entry = self.entry(queue).await?;
+        self.send_as(queue, message, entry, None).await
+    }
+
+    async fn send_as(
+        self: &Arc<Self>,
+        queue: &Topic,
+        message: &Message,
+        entry: Arc<Entry>,
+        id: Option<&str>,
+    ) -> Result<Awaited, Error> {
+        self.up().await?;
         let headers = messages::headers(message, &**self.runtime());
         self.check_size(message, headers.as_ref())?;
         let mut publish = PublishMessage::build().payload(message.payload().clone());
         if let Some(headers) = headers {
             publish = publish.headers(headers);
         }
-        if let Some(id) = message.id().filter(|_| entry.deduplicates()) {
+        if let Some(id) = id {
             publish = publish.message_id(id);
         }
         let ack = self.jetstream().send_publish(names::queue_subject(queue), publish).await;

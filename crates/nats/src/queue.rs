@@ -334,10 +334,7 @@ impl Consume for Consuming {
         let (link, queue) = (&self.link, &self.queue);
         let leased = unseen.iter().filter_map(Leased::of);
         let leased = join_all(leased.map(|leased| link.counted(queue, leased))).await;
-        link.note_all_uncounted(queue, &leased).await;
-        for leased in &leased {
-            link.refuse(leased, Duration::ZERO).await;
-        }
+        link.give_all_back(queue, &leased).await;
     }
 
     async fn keep(&mut self) {

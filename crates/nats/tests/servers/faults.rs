@@ -47,12 +47,12 @@ pub(crate) fn add(trials: &mut Trials) {
     trials.plain("nobody_there_is_an_error_in_time", || on_tokio(nobody_there()));
 }
 
-fn on_tokio(test: impl Future<Output = ()>) {
+pub(crate) fn on_tokio(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 
-async fn bus(url: &str) -> Bus {
+pub(crate) async fn bus(url: &str) -> Bus {
     let runtime: SharedRuntime = Tokio::current().into();
     // What a lost consumer had in hand comes again soon.
     let nats = Nats::connect(runtime.clone(), format!("{url}?ack_wait=2")).await.unwrap();

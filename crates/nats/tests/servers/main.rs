@@ -1,5 +1,6 @@
 //! The backend against a real server.
 
+mod dead;
 mod faults;
 mod kit;
 
@@ -7,6 +8,7 @@ use posthaste_servers::harness::{self, Trials};
 
 fn main() -> std::process::ExitCode {
     let mut trials = Trials::default();
+    dead::add(&mut trials);
     faults::add(&mut trials);
     kit::add(&mut trials);
     harness::main(trials)
