@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use async_channel::{Receiver, Sender, unbounded};
+use async_channel::{Receiver, Sender, bounded};
 use posthaste_core::{
     BoxFuture, Capabilities, Capability, Error, ErrorKind, Level, Message, ReceiverExt, SenderExt,
     SenderOptions, Subscription, Topic,
@@ -62,7 +62,7 @@ impl Consume for Source {
 
 #[test]
 fn what_is_settled_is_confirmed_when_somebody_waits_for_it() {
-    let ((put, arrivals), (ask, asked)) = (unbounded(), unbounded());
+    let ((put, arrivals), (ask, asked)) = (bounded(256), bounded(256));
     let subscription = Subscription::queue(queue()).unwrap();
     let mut receiver = engine().receiver(&subscription, Source { arrivals, asked: ask });
     smol::block_on(async {
@@ -108,7 +108,7 @@ impl Publish for Target {
 
 #[test]
 fn messages_are_handed_over_while_a_flush_is_under_way() {
-    let ((ask, asked), (open, gate)) = (unbounded(), unbounded());
+    let ((ask, asked), (open, gate)) = (bounded(256), bounded(256));
     let mut sender = engine().sender(&SenderOptions::new(), Target { asked: ask, gate });
     let publish = |payload: &str| Ok(Asked::Publish(payload.to_owned()));
     smol::block_on(async {
@@ -138,7 +138,7 @@ fn messages_are_handed_over_while_a_flush_is_under_way() {
 
 #[test]
 fn a_sender_that_waits_for_room_goes_on_when_there_is_some() {
-    let ((ask, asked), (open, gate)) = (unbounded(), unbounded());
+    let ((ask, asked), (open, gate)) = (bounded(256), bounded(256));
     let options = SenderOptions::new().window(1, 1 << 20);
     let mut sender = engine().sender(&options, Target { asked: ask, gate });
     smol::block_on(async {

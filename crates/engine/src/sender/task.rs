@@ -63,7 +63,13 @@ struct Awaited {
     later: FuturesUnordered<Confirming>,
     /// Those that are confirmed by the next flush, and those that the flush under way confirms.
     now: Vec<(u64, Confirmed)>,
-    flushing: Option<(Vec<(u64, Confirmed)>, BoxFuture<'static, Result<(), Error>>)>,
+    flushing: Option<Flushing>,
+}
+
+/// A flush under way.
+struct Flushing {
+    confirms: Vec<(u64, Confirmed)>,
+    done: BoxFuture<'static, Result<(), Error>>,
 }
 
 /// The confirmation of one message.
@@ -91,18 +97,18 @@ impl Awaited {
         !self.now.is_empty() && self.flushing.is_none()
     }
 
-    fn flush(&mut self, flushed: BoxFuture<'static, Result<(), Error>>) {
-        self.flushing = Some((std::mem::take(&mut self.now), flushed));
+    fn flush(&mut self, done: BoxFuture<'static, Result<(), Error>>) {
+        self.flushing = Some(Flushing { confirms: std::mem::take(&mut self.now), done });
     }
 
     /// Takes in what has been confirmed; whether nothing is awaited any more.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> bool {
         let mut outcomes = Vec::new();
-        if let Some((confirmed, flushed)) = &mut self.flushing
-            && let Poll::Ready(flushed) = flushed.as_mut().poll(cx)
+        if let Some(Flushing { confirms, done }) = &mut self.flushing
+            && let Poll::Ready(flushed) = done.as_mut().poll(cx)
         {
             let outcome = |confirmed| flushed.as_ref().map(|()| confirmed).map_err(Clone::clone);
-            outcomes.extend(confirmed.drain(..).map(|(seq, this)| (seq, outcome(this))));
+            outcomes.extend(confirms.drain(..).map(|(seq, this)| (seq, outcome(this))));
             self.flushing = None;
         }
         let none_later = loop {
