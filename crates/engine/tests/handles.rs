@@ -4,8 +4,8 @@
 
 use async_channel::{Receiver, Sender, bounded};
 use posthaste_core::{
-    BoxFuture, Capabilities, Capability, Error, ErrorKind, Level, Message, ReceiverExt, SenderExt,
-    SenderOptions, Subscription, Topic,
+    BoxFuture, Capabilities, Capability, Error, ErrorKind, Level, Message, Overflow, ReceiverExt,
+    SenderExt, SenderOptions, Status, Subscription, Topic,
 };
 use posthaste_engine::{Arrival, Confirmation, Confirmed, Consume, Engine, Publish, Settled};
 use posthaste_smol::Smol;
@@ -82,6 +82,62 @@ fn what_is_settled_is_confirmed_when_somebody_waits_for_it() {
         drop(receiver);
         assert!(asked.recv().await.is_err(), "there was nothing more to be asked");
     });
+}
+
+/// A client that cannot wait for its receiver.
+struct Live {
+    arrivals: Receiver<Arrival<()>>,
+    answers: Sender<Message>,
+}
+
+impl Consume for Live {
+    type Token = ();
+
+    const HOLDS: bool = false;
+
+    async fn next(&mut self) -> Result<Option<Arrival<()>>, Error> {
+        Ok(self.arrivals.recv().await.ok())
+    }
+
+    async fn settle(&mut self, _settled: Vec<Settled<()>>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn stop(&mut self) {}
+
+    async fn answer(&mut self, message: Message) {
+        self.answers.send(message).await.unwrap();
+    }
+}
+
+#[test]
+fn whoever_asks_a_full_subscription_is_told_that_nobody_answers() {
+    for (overflow, told) in [
+        (Overflow::DropNewest, [3, 4]),
+        (Overflow::DropOldest, [1, 2]),
+        // It is cut off, and whoever asks then finds nobody.
+        (Overflow::Disconnect, [3, 4]),
+    ] {
+        let ((put, arrivals), (answers, answered)) = (bounded(256), bounded(256));
+        let all = Subscription::topic("service").unwrap().capacity(2, 1 << 20).overflow(overflow);
+        let mut receiver = engine().receiver(&all, Live { arrivals, answers });
+        smol::block_on(async {
+            for number in 1..=4 {
+                let request = Message::builder(Topic::new("service").unwrap());
+                let inbox = Topic::new("inbox").unwrap();
+                let message = request.reply_to(inbox, number).build().unwrap();
+                put.send(Arrival { message, attempt: 1, token: None }).await.unwrap();
+            }
+            for number in told {
+                let answer = answered.recv().await.unwrap();
+                assert_eq!(answer.correlation(), number, "{overflow}");
+                assert_eq!(answer.status(), Some(Status::NoResponders));
+            }
+            // The others are still to be had.
+            receiver.recv().await.unwrap().unwrap().ack();
+            receiver.recv().await.unwrap().unwrap().ack();
+        });
+    }
 }
 
 /// A client whose flushes are done when the test says so.

@@ -390,7 +390,8 @@ impl<T> Mailbox<T> {
             && (self.arrivals.len() >= self.rules.messages_max
                 || self.bytes + size > self.rules.bytes_max);
         if full && !self.rules.holds && !self.make_room() {
-            return;
+            let Arrival { message, attempt, token } = arrival;
+            return self.conclude(message, attempt, token, Verdict::Unseen);
         }
         self.wanted = self.wanted.saturating_sub(1);
         self.bytes += size;
@@ -413,7 +414,8 @@ impl<T> Mailbox<T> {
         };
         self.bytes = self.bytes - waiting.arrival.message.size() + arrival.message.size();
         waiting.missed += 1;
-        waiting.arrival = arrival;
+        let Arrival { message, attempt, token } = std::mem::replace(&mut waiting.arrival, arrival);
+        self.conclude(message, attempt, token, Verdict::Unseen);
         None
     }
 
@@ -425,7 +427,12 @@ impl<T> Mailbox<T> {
                 false
             }
             Overflow::DropOldest | Overflow::LatestPerKey => {
-                let missed = self.pop().map_or(0, |oldest| oldest.missed + 1);
+                let mut missed = 0;
+                if let Some(oldest) = self.pop() {
+                    missed = oldest.missed + 1;
+                    let Arrival { message, attempt, token } = oldest.arrival;
+                    self.conclude(message, attempt, token, Verdict::Unseen);
+                }
                 match self.arrivals.front_mut() {
                     Some(next) => next.missed += missed,
                     None => self.missed += missed,
