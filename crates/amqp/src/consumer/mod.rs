@@ -1,29 +1,29 @@
 //! What a receiver consumes with: a channel of its own, opened again when it is lost.
 
+mod leave;
+mod settle;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
-};
+use lapin::options::BasicCancelOptions;
 use lapin::{BasicProperties, Channel};
 use posthaste_core::{Error, ErrorKind, Message, Pattern};
 use posthaste_engine::{Arrival, Consume, Settled, Verdict};
 
+use self::settle::{LOST, Todo};
 use crate::fault::is_lost;
 use crate::kit::sleep;
 use crate::link::Live;
 use crate::moves::{Move, Moving, Sending};
-use crate::options::QueueType;
-use crate::outgoing::{Fate, Outgoing};
+use crate::outgoing::Outgoing;
 use crate::plan::{Kind, Plan, Room, begin};
-use crate::shared::{Facts, Shared};
+use crate::shared::Shared;
 use crate::wire::{self, Incoming, short};
 
 /// How often a group's queue may go while a member joins.
@@ -216,139 +216,6 @@ impl Consumer {
         Some(Arrival { message, attempt: attempts.saturating_add(1), token })
     }
 
-    /// Goes on with what is moved instead of being handed out. May be given up at any point.
-    async fn finish_moving(&mut self) {
-        while let Some((moving, sending)) = &mut self.moving {
-            if moving.token.generation != self.generation {
-                self.moving = None;
-                return;
-            }
-            match sending {
-                None => {
-                    let sent = moving.send(&self.shared, &self.plan, &mut self.outgoing).await;
-                    *sending = Some(sent);
-                }
-                Some(sending) => {
-                    let fate = sending.fate().await;
-                    if let Some((moving, _)) = self.moving.take() {
-                        let done = self.moved(moving, fate).await;
-                        self.ack(done);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Settles what was moved: its copy is where it was to go, or it was to go nowhere. What is to
-    /// be acknowledged comes back.
-    async fn moved(&mut self, moving: Moving, fate: Option<Result<Fate, Error>>) -> Option<u64> {
-        let tag = moving.token.tag;
-        match fate {
-            None => self.drop_one(tag),
-            Some(Ok(Fate::Taken)) => return Some(tag),
-            // Its queue is gone, and so is this copy.
-            Some(Ok(Fate::Unroutable)) if matches!(moving.how, Move::Again { .. }) => {
-                self.shared.give_up(&moving.message).await;
-                return Some(tag);
-            }
-            Some(Ok(_)) if matches!(moving.how, Move::Bury { .. }) => {
-                match moving.wait_to_die(&self.shared, &self.plan, &mut self.outgoing).await {
-                    Ok(Fate::Taken) => return Some(tag),
-                    _ => self.requeue(tag),
-                }
-            }
-            // Whoever gets it next counts one more attempt; but nothing is lost.
-            Some(_) => self.requeue(tag),
-        }
-        None
-    }
-
-    /// Acknowledges deliveries of this channel: as many at once as there are no others before.
-    fn ack(&mut self, tags: impl IntoIterator<Item = u64>) {
-        let Some(open) = &self.open else { return };
-        let mut tags: BTreeSet<u64> =
-            tags.into_iter().filter(|tag| self.unsettled.contains(tag)).collect();
-        let mut upto = None;
-        while let Some(first) = self.unsettled.first().copied().filter(|first| tags.contains(first))
-        {
-            self.unsettled.remove(&first);
-            tags.remove(&first);
-            upto = Some(first);
-        }
-        self.settlements += u64::from(upto.is_some()) + tags.len() as u64;
-        if let Some(upto) = upto {
-            fire(open.channel.basic_ack(upto, BasicAckOptions { multiple: true }));
-        }
-        for tag in tags {
-            self.unsettled.remove(&tag);
-            fire(open.channel.basic_ack(tag, BasicAckOptions { multiple: false }));
-        }
-    }
-
-    fn requeue(&mut self, tag: u64) {
-        self.nack(tag, true);
-    }
-
-    /// Never again; a queue that was declared with a dead-letter exchange by others uses it.
-    fn drop_one(&mut self, tag: u64) {
-        self.nack(tag, false);
-    }
-
-    fn nack(&mut self, tag: u64, requeue: bool) {
-        if let Some(open) = self.open.as_ref().filter(|_| self.unsettled.remove(&tag)) {
-            self.settlements += 1;
-            fire(open.channel.basic_nack(tag, BasicNackOptions { requeue, multiple: false }));
-        }
-    }
-
-    /// Takes nothing in any more, and keeps what has come.
-    async fn stop_intake(&mut self) {
-        if std::mem::replace(&mut self.stopped, true) {
-            return;
-        }
-        self.left.extend(self.ready.drain(..));
-        if self.full {
-            return;
-        }
-        let last = self.take_what_would_go().await;
-        let Some(open) = &mut self.open else { return };
-        let tag = open.consumer.tag();
-        if open.channel.basic_cancel(tag, BasicCancelOptions::default()).await.is_err() {
-            return;
-        }
-        while let Some(Ok(delivery)) = open.consumer.next().await {
-            self.left.push(delivery);
-        }
-        // In the order of their tags, because many may be acknowledged at once.
-        self.left.extend(last);
-    }
-
-    /// The queue of a group goes with its last member; those who wait for answers to what is in it
-    /// are told, so it is taken out, and nothing more comes into it.
-    async fn take_what_would_go(&mut self) -> Vec<Delivery> {
-        let mut taken = Vec::new();
-        let Some(open) = self.open.as_ref().filter(|_| self.plan.kind == Kind::Group) else {
-            return taken;
-        };
-        let (plan, channel) = (&self.plan, &open.channel);
-        let Ok(name) = short(plan.queue.as_str()) else { return taken };
-        // On a channel that is lost nothing can be done, and nothing has to be.
-        if plan.members(channel).await != 1 || plan.unbind(&self.shared, channel).await.is_err() {
-            return taken;
-        }
-        // One that joined meanwhile binds again after it consumes: either it does, or it is seen.
-        if plan.members(channel).await != 1 {
-            let _gone = plan.bind(&self.shared, channel).await;
-            return taken;
-        }
-        while taken.len() < LEFT_MAX
-            && let Ok(Some(got)) = channel.basic_get(name.clone(), BasicGetOptions::default()).await
-        {
-            taken.push(got.delivery);
-        }
-        taken
-    }
-
     /// Has the server send no more than a limited receiver may have when so many are settled.
     async fn limit_room(&mut self, settled: u64) {
         if self.plan.limit == u64::MAX || self.stopped {
@@ -379,131 +246,7 @@ impl Consumer {
             self.room.settled += settled;
         }
     }
-
-    /// Moves many, in order, and settles each when its copy is safe.
-    async fn move_all(&mut self, all: Vec<Moving>) {
-        let mut sendings = Vec::with_capacity(all.len());
-        for moving in all {
-            if moving.token.generation == self.generation {
-                let sending = moving.send(&self.shared, &self.plan, &mut self.outgoing).await;
-                sendings.push((moving, sending));
-            }
-        }
-        let mut done = Vec::with_capacity(sendings.len());
-        for (moving, mut sending) in sendings {
-            let fate = sending.fate().await;
-            done.extend(self.moved(moving, fate).await);
-        }
-        self.ack(done);
-    }
-
-    /// Waits until the server has heard what was settled: AMQP confirms no acknowledgements, but it
-    /// answers in order.
-    async fn confirm_settled(&mut self) -> Result<(), Error> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let prefetch = self.room.prefetch.max(1);
-        let asked = open.channel.basic_qos(prefetch, BasicQosOptions::default()).await;
-        asked.map_err(|_| {
-            let text =
-                "the connection was lost before rabbitmq heard what was settled; it may come again";
-            Error::new(ErrorKind::Disconnected, text)
-        })
-    }
-
-    /// A channel keeps settlements back while a quorum queue has not done with [`HELD_BACK`] others,
-    /// and forgets them when it is closed. Whatever asks the queue for a message waits for those
-    /// others; what comes of it goes back with the rest that nobody saw.
-    async fn let_settlements_through(&mut self) {
-        let Some(open) = self.open.as_ref().filter(|_| self.settlements > HELD_BACK) else {
-            return;
-        };
-        let facts = self.shared.facts(&self.plan.queue).await;
-        let is_quorum = |facts: Facts| facts.kind == Some(QueueType::Quorum);
-        let Ok(name) = short(self.plan.queue.as_str()) else { return };
-        if !facts.is_ok_and(|facts| facts.is_some_and(is_quorum)) {
-            return;
-        }
-        self.settlements = 0;
-        let got = open.channel.basic_get(name, BasicGetOptions::default()).await;
-        if let Ok(Some(got)) = got {
-            self.left.push(got.delivery);
-            self.give_back_the_rest().await;
-        }
-        // The channel has heard of it when it answers the next question; one that is lost has
-        // forgotten them already.
-        let _heard = self.confirm_settled().await;
-    }
-
-    /// Gives back what had come when nothing was wanted any more.
-    async fn give_back_the_rest(&mut self) {
-        let mut moves: Vec<Moving> = Vec::new();
-        moves.extend(self.moving.take().map(|(moving, _)| moving));
-        for delivery in std::mem::take(&mut self.left) {
-            let (tag, taken) = (delivery.delivery_tag, self.taken);
-            let arrival = self.look(delivery);
-            self.taken = taken;
-            match arrival {
-                Some(Arrival { message, token: Some(token), .. }) if self.plan.kind.is_shared() => {
-                    let how = uncounted(&token);
-                    moves.push(Moving { message, token, how });
-                }
-                Some(Arrival { message, .. }) => {
-                    self.ack([tag]);
-                    self.shared.give_up(&message).await;
-                }
-                None => moves.extend(self.moving.take().map(|(moving, _)| moving)),
-            }
-        }
-        self.move_all(moves).await;
-    }
-
-    /// What is to be done about a verdict.
-    fn plan_move(&self, settled: Settled<Token>) -> Todo {
-        let Settled { message, attempt, token, verdict } = settled;
-        let counts = |why: String, after: Duration| {
-            if attempt >= self.plan.care.max_attempts {
-                return Move::Bury { attempts: attempt, why: Some(why) };
-            }
-            Move::Again { attempts: attempt, why: Some(why), after }
-        };
-        let backoff = self.plan.care.backoff_after(attempt);
-        let how = match verdict {
-            Verdict::Ack | Verdict::Taken | Verdict::Expired => return Todo::Done(token),
-            // Nobody else can have what a subscription alone has.
-            Verdict::Unseen if !self.plan.kind.is_shared() => {
-                return Todo::GiveUp(message, token);
-            }
-            Verdict::Retry { after, why } if after.is_zero() => counts(why, backoff),
-            Verdict::Retry { after, why } => counts(why, after),
-            Verdict::Dropped => counts(String::from(DROPPED), backoff),
-            Verdict::Reject { why } => Move::Bury { attempts: attempt, why: Some(why) },
-            Verdict::Release | Verdict::Unseen => uncounted(&token),
-        };
-        Todo::Move(Moving { message, token, how })
-    }
 }
-
-/// What is to be done with a settled delivery.
-enum Todo {
-    Done(Token),
-    GiveUp(Message, Token),
-    Move(Moving),
-}
-
-/// Back into its queue, as if it had never been handed out.
-fn uncounted(token: &Token) -> Move {
-    Move::Again { attempts: token.attempts, why: None, after: Duration::ZERO }
-}
-
-/// How much of what goes with a group's last member is looked at.
-const LEFT_MAX: usize = 4_096;
-
-/// How many settlements RabbitMQ hands on to a quorum queue without keeping more back: the half of
-/// its `quorum_commands_soft_limit`, which is 32 unless its operator says otherwise.
-const HELD_BACK: u64 = 16;
-
-const LOST: &str = "its consumer was lost";
-const DROPPED: &str = "its consumer dropped it";
 
 impl Consume for Consumer {
     type Token = Token;
@@ -625,14 +368,6 @@ impl Consume for Lossy {
     fn answer(&mut self, message: Message) -> impl Future<Output = ()> + Send {
         self.0.answer(message)
     }
-}
-
-/// Queues the frame of a call that nobody has to wait for.
-fn fire(call: impl Future<Output = lapin::Result<()>>) {
-    let mut call = std::pin::pin!(call);
-    let polled: Poll<_> = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    // A channel that is lost says so where it is read.
-    drop(polled);
 }
 
 fn session_lost(plan: &Plan) -> Error {
