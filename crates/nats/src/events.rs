@@ -47,6 +47,10 @@ impl Events {
         self.0.subscribe()
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        self.0.borrow().connected
+    }
+
     /// Waits until the connection is lost.
     pub(crate) async fn lost(&self) {
         let mut watch = self.watch();
@@ -61,7 +65,7 @@ impl Events {
         runtime: &SharedRuntime,
         within: Option<Duration>,
     ) -> Result<(), Error> {
-        if self.0.borrow().connected {
+        if self.is_connected() {
             return Ok(());
         }
         let mut watch = self.watch();

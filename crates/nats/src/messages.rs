@@ -1,6 +1,7 @@
 //! Messages: what becomes of one on its way to NATS, and of one that comes from there.
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Message as NatsMessage, StatusCode};
+use posthaste_core::limits::PAYLOAD_BYTES_MAX;
 use posthaste_core::{Error, Kind, Message, Runtime, Status, Topic};
 use posthaste_engine::properties::{self, Header, Native, Property, Rules};
 
@@ -48,19 +49,23 @@ fn from_map(map: Option<&HeaderMap>) -> Vec<(&str, &str)> {
     headers
 }
 
-/// A message that came to a subscription of topics; `None` if it is none of Posthaste's.
+/// A message that came to a subscription of topics.
 pub(crate) fn from_topic(
+    topic: Topic,
     message: &NatsMessage,
     runtime: &dyn Runtime,
-) -> Option<Result<Message, Error>> {
-    let topic = Topic::new(&*message.subject).ok()?;
+) -> Result<Message, Error> {
+    if message.headers.is_none() && message.reply.is_none() {
+        let message = Message::new(topic, message.payload.clone());
+        return message.check_size(PAYLOAD_BYTES_MAX).map(|()| message);
+    }
     let reply = message.reply.as_deref().and_then(names::reply_address);
     let headers = from_map(message.headers.as_ref());
     let (reply_to, correlation) = reply.unzip();
     let native =
         Native { reply_to, correlation: correlation.unwrap_or_default(), ..Native::default() };
     let draft = Message::builder(topic).payload(message.payload.clone());
-    Some(properties::decode(draft, headers, native, runtime))
+    properties::decode(draft, headers, native, runtime)
 }
 
 /// A message that came to an inbox: an answer, or that there is none.

@@ -3,10 +3,11 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
+use async_nats::Subject;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use futures::future::{Either, select};
-use posthaste_core::{BoxFuture, Error, ErrorKind, Message, Overflow, Topic};
+use posthaste_core::{BoxFuture, Error, ErrorKind, Kind, Message, Overflow, Topic};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 
 use crate::broker::Link;
@@ -20,11 +21,34 @@ const SENT: Confirmed = Confirmed { matched: 0, level: posthaste_core::Level::Se
 /// How a sender's messages go out.
 pub(crate) struct Publisher {
     link: Arc<Link>,
+    /// The topic of the message before, which is most often that of the next, and its subject.
+    last: Option<(Topic, Subject)>,
 }
 
 impl Publisher {
     pub(crate) fn new(link: Arc<Link>) -> Self {
-        Self { link }
+        Self { link, last: None }
+    }
+}
+
+impl Publisher {
+    /// The subject of a message that has no more to do with answers.
+    fn subject_of_event(&mut self, message: &Message) -> Result<Option<Subject>, Error> {
+        if message.kind() != Kind::Event || message.correlation() != 0 {
+            return Ok(None);
+        }
+        if let Some((topic, subject)) = &self.last
+            && topic.as_str().as_bytes() == message.topic_bytes()
+        {
+            return Ok(Some(subject.clone()));
+        }
+        let (subject, reply) = messages::subjects(message)?;
+        if reply.is_some() {
+            return Ok(None);
+        }
+        let subject = Subject::from(subject);
+        self.last = Some((message.topic(), subject.clone()));
+        Ok(Some(subject))
     }
 }
 
@@ -34,7 +58,10 @@ impl Publish for Publisher {
             let ack = self.link.send_to_queue(message).await?;
             return Ok(Confirmation::Later(Box::pin(ack.confirmed())));
         }
-        self.link.publish(message).await?;
+        match self.subject_of_event(message)? {
+            Some(subject) => self.link.publish_to(subject, None, message).await?,
+            None => self.link.publish(message).await?,
+        }
         Ok(Confirmation::Now(SENT))
     }
 
@@ -73,10 +100,21 @@ impl Awaited {
 }
 
 impl Link {
-    /// Publishes to a subject.
+    /// Publishes to the subject that a message is for.
     pub(crate) async fn publish(&self, message: &Message) -> Result<(), Error> {
-        self.up().await?;
         let (subject, reply) = messages::subjects(message)?;
+        self.publish_to(subject.into(), reply, message).await
+    }
+
+    async fn publish_to(
+        &self,
+        subject: Subject,
+        reply: Option<String>,
+        message: &Message,
+    ) -> Result<(), Error> {
+        if !self.events().is_connected() {
+            self.up().await?;
+        }
         let headers = messages::headers(message, &**self.runtime());
         self.check_size(message, headers.as_ref())?;
         let (client, payload) = (self.client(), message.payload().clone());

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_compat::Compat;
-use async_nats::Subscriber;
+use async_nats::{Subject, Subscriber};
 use futures::StreamExt;
 use futures::future::{Either, select};
-use posthaste_core::{Error, ErrorKind, Message, Pattern, Status};
+use posthaste_core::{Error, ErrorKind, Message, Pattern, Status, Topic};
 use posthaste_engine::{Arrival, Consume, Settled};
 use tokio::sync::watch;
 
@@ -24,6 +24,9 @@ pub(crate) struct Subscribed {
     pattern: Option<Pattern>,
     /// The pattern begins with a wildcard, which what is the server's own is not for.
     wild: bool,
+    /// The subject of the message before, which is most often that of the next, and the topic that
+    /// it is, if it is one for this subscription.
+    last: Option<(Subject, Option<Topic>)>,
 }
 
 impl Subscribed {
@@ -49,24 +52,39 @@ impl Subscribed {
             link.round_trip().await?;
             let first = pattern.as_ref().and_then(|pattern| pattern.words().next());
             let wild = matches!(first, Some("*" | ">"));
-            Ok(Self { link: Arc::clone(&link), subscriber, watch, losses, pattern, wild })
+            Ok(Self {
+                link: Arc::clone(&link),
+                subscriber,
+                watch,
+                losses,
+                pattern,
+                wild,
+                last: None,
+            })
         })
         .await
     }
 
-    fn read(&self, message: &async_nats::Message) -> Option<Result<Message, Error>> {
+    fn read(&mut self, message: &async_nats::Message) -> Option<Result<Message, Error>> {
         let runtime = &**self.link.runtime();
         let Some(pattern) = &self.pattern else { return messages::from_inbox(message, runtime) };
-        let reserved = |prefix| message.subject.starts_with(prefix);
-        if self.wild && (reserved("$") || reserved("_INBOX.")) {
-            return None;
-        }
-        let message = messages::from_topic(message, runtime)?;
-        match &message {
-            Ok(this) if !pattern.matches(&this.topic()) => None,
-            _ => Some(message),
-        }
+        let topic = match &self.last {
+            Some((subject, topic)) if *subject == message.subject => topic,
+            _ => {
+                let topic = topic_of(&message.subject, pattern, self.wild);
+                &self.last.insert((message.subject.clone(), topic)).1
+            }
+        };
+        Some(messages::from_topic(topic.clone()?, message, runtime))
     }
+}
+
+/// The topic that a subject is, if it is for this pattern.
+fn topic_of(subject: &Subject, pattern: &Pattern, wild: bool) -> Option<Topic> {
+    if wild && (subject.starts_with('$') || subject.starts_with("_INBOX.")) {
+        return None;
+    }
+    Topic::new(&**subject).ok().filter(|topic| pattern.matches(topic))
 }
 
 impl Consume for Subscribed {
