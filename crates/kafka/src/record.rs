@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use posthaste_core::{Message, MessageBuilder, Pattern, Runtime, Topic};
+use posthaste_core::{Message, Pattern, Runtime, Topic};
 use posthaste_engine::properties::{self, Native, Property, Rules};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 
@@ -78,42 +78,70 @@ pub(crate) fn key(message: &Message) -> Option<&str> {
     message.key().filter(|key| !key.is_empty())
 }
 
-/// The message that a record is, if it is one that is wanted.
-///
-/// What cannot be read as Posthaste's comes with its payload alone, because a record is never
-/// dropped for its looks.
-pub(crate) fn read(
-    record: &BorrowedMessage<'_>,
-    wants: &Wants,
-    runtime: &dyn Runtime,
-) -> Option<Message> {
-    let headers = all_headers(record);
-    let header = |name| headers.iter().find(|(this, _)| *this == name).map(|(_, value)| *value);
-    let draft = draft(record.topic(), header(TO), header(INBOX), wants)?;
-    let draft = draft.payload(Bytes::copy_from_slice(record.payload().unwrap_or_default()));
-    let key = record.key().filter(|key| !key.is_empty());
-    let key = key.and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned);
-    let native = Native { key, ..Native::default() };
-    properties::decode(draft.clone(), headers.iter().copied(), native, runtime)
-        .or_else(|_| draft.build())
-        .ok()
+/// Makes messages of records.
+pub(crate) struct Reading {
+    wants: Wants,
+    /// The Kafka topic of the record before, which is most often that of the next, and what it is
+    /// called in a message.
+    last: Option<(String, Option<Topic>)>,
 }
 
-/// The draft of a message that is wanted.
-fn draft(
-    topic: &str,
-    to: Option<&str>,
-    inbox: Option<&str>,
-    wants: &Wants,
-) -> Option<MessageBuilder> {
-    let is = |wanted: To| to.is_none_or(|to| to == wanted.as_str());
-    match wants {
-        Wants::Queue(queue) => is(To::Queue).then(|| Message::builder(queue.clone()).to_queue()),
-        Wants::Topics(pattern) => {
-            is(To::Topic).then(|| matching(pattern, topic))?.map(Message::builder)
+impl Reading {
+    pub(crate) fn new(wants: Wants) -> Self {
+        Self { wants, last: None }
+    }
+
+    /// The message that a record is, if it is one that is wanted.
+    ///
+    /// What cannot be read as Posthaste's comes with its payload alone, because a record is never
+    /// dropped for its looks.
+    pub(crate) fn read(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        runtime: &dyn Runtime,
+    ) -> Option<Message> {
+        let headers = all_headers(record);
+        let header = |name| headers.iter().find(|(this, _)| *this == name).map(|(_, value)| *value);
+        let (to, inbox) = (header(TO), header(INBOX));
+        let topic = self.topic(record.topic(), to, inbox)?;
+        let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
+        let key = record.key().filter(|key| !key.is_empty());
+        let is_to_queue = matches!(self.wants, Wants::Queue(_));
+        if key.is_none() && headers.len() <= 1 && headers.len() == usize::from(to.is_some()) {
+            // There is nothing to it but where it goes.
+            return Some(match is_to_queue {
+                true => Message::to_queue(topic, payload),
+                false => Message::new(topic, payload),
+            });
         }
-        Wants::Inbox(address) => (to.is_some() && is(To::Inbox) && inbox == Some(address.as_str()))
-            .then(|| Message::builder(address.clone())),
+        let draft = Message::builder(topic).payload(payload);
+        let draft = if is_to_queue { draft.to_queue() } else { draft };
+        let key = key.and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned);
+        let native = Native { key, ..Native::default() };
+        properties::decode(draft.clone(), headers.iter().copied(), native, runtime)
+            .or_else(|_| draft.build())
+            .ok()
+    }
+
+    /// What the topic of a message is that is wanted.
+    fn topic(&mut self, name: &str, to: Option<&str>, inbox: Option<&str>) -> Option<Topic> {
+        let is = |wanted: To| to.is_none_or(|to| to == wanted.as_str());
+        match &self.wants {
+            Wants::Queue(queue) => is(To::Queue).then(|| queue.clone()),
+            Wants::Inbox(address) => {
+                let is_ours = to.is_some() && is(To::Inbox) && inbox == Some(address.as_str());
+                is_ours.then(|| address.clone())
+            }
+            Wants::Topics(_) if !is(To::Topic) => None,
+            Wants::Topics(pattern) => match &self.last {
+                Some((last, topic)) if last == name => topic.clone(),
+                _ => {
+                    let topic = matching(pattern, name);
+                    self.last = Some((name.to_owned(), topic.clone()));
+                    topic
+                }
+            },
+        }
     }
 }
 
@@ -137,18 +165,18 @@ mod tests {
         Topic::new(text).unwrap()
     }
 
-    fn wanted(name: &str, to: Option<&str>, inbox: Option<&str>, wants: &Wants) -> Option<Message> {
-        draft(name, to, inbox, wants).map(|draft| draft.build().unwrap())
+    fn wanted(name: &str, to: Option<&str>, inbox: Option<&str>, wants: &Wants) -> Option<Topic> {
+        Reading::new(wants.clone()).topic(name, to, inbox)
     }
 
     #[test]
     fn queues_and_topics_of_one_name_are_told_apart() {
         let queue = Wants::Queue(topic("jobs"));
         let topics = Wants::Topics(Pattern::new("jobs").unwrap());
-        assert!(wanted("jobs", Some("queue"), None, &queue).unwrap().is_to_queue());
+        assert_eq!(wanted("jobs", Some("queue"), None, &queue), Some(topic("jobs")));
         assert!(wanted("jobs", Some("topic"), None, &queue).is_none());
         assert!(wanted("jobs", Some("queue"), None, &topics).is_none());
-        assert_eq!(wanted("jobs", Some("topic"), None, &topics).unwrap().topic(), topic("jobs"));
+        assert_eq!(wanted("jobs", Some("topic"), None, &topics), Some(topic("jobs")));
         assert!(wanted("jobs", None, None, &queue).is_some(), "written by others");
         assert!(wanted("jobs", None, None, &topics).is_some(), "written by others");
     }
@@ -158,7 +186,7 @@ mod tests {
         let me = topic("_ph.inbox.me");
         let inbox = Wants::Inbox(me.clone());
         let to = Some("inbox");
-        assert_eq!(wanted("r", to, Some("_ph.inbox.me"), &inbox).unwrap().topic(), me);
+        assert_eq!(wanted("r", to, Some("_ph.inbox.me"), &inbox), Some(me));
         for other in [(to, Some("_ph.inbox.you")), (None, Some("_ph.inbox.me")), (to, None)] {
             assert!(wanted("r", other.0, other.1, &inbox).is_none(), "{other:?}");
         }

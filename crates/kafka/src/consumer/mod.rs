@@ -120,9 +120,26 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         publish(&self.client, &letter).await
     }
 
+    /// Notes what is settled. The group hears of it soon, or once somebody waits for that.
+    fn settle_places(&self, done: &[Place]) {
+        let mut state = lock(&self.shared.state);
+        state.settle(done);
+        let waits = state.waits;
+        let due = state.begin_commit_by(self.client.runtime().now());
+        drop(state);
+        if waits {
+            self.shared.room.notify_all();
+        }
+        if let Some(due) = due {
+            let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
+            // What fails is tried again when the clock has the next.
+            let commit = move || drop(shared.commit(&consumer, &due));
+            self.client.runtime().spawn_blocking(Box::new(commit));
+        }
+    }
+
     /// Has the group stand behind everything that is settled without a gap.
-    async fn commit(&self, done: &[Place]) -> Result<(), Error> {
-        self.settle_places(done);
+    async fn commit(&self) -> Result<(), Error> {
         let runtime = self.client.runtime();
         // A group may be giving its partitions out anew, and nobody can commit meanwhile.
         let rebalance = rebalance_timeout(&self.client.options);
@@ -150,28 +167,16 @@ impl<const HOLDS: bool> Reader<HOLDS> {
             let pause = runtime.now() + AGAIN;
             let _elapsed = timeout_at(&**runtime, pause, std::future::pending::<()>()).await;
         }
-        self.check_ours(done)
-    }
-
-    fn settle_places(&self, done: &[Place]) {
-        let mut state = lock(&self.shared.state);
-        done.iter().for_each(|place| state.settle(place));
-        drop(state);
-        self.shared.room.notify_all();
-    }
-
-    /// Whether what was settled was still this consumer's to settle.
-    fn check_ours(&self, done: &[Place]) -> Result<(), Error> {
-        let mut state = lock(&self.shared.state);
-        let late = done.iter().filter(|place| !state.is_ours(place)).count();
-        if late == 0 {
-            return Ok(());
+        match lock(&self.shared.state).take_late() {
+            0 => Ok(()),
+            late => {
+                let text = format!(
+                    "{late} settlements came after their partitions had gone to another consumer of \
+                     the group, which gets those messages again"
+                );
+                Err(Error::new(ErrorKind::Unknown, text))
+            }
         }
-        let text = format!(
-            "{late} settlements came after their partitions had gone to another consumer of the \
-             group, which gets those messages again"
-        );
-        Err(Error::new(ErrorKind::Unknown, text))
     }
 
     /// Resolves when no commit is on its way and the partitions are this consumer's, whichever
@@ -198,7 +203,8 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
         poll_fn(|cx| {
             let mut state = lock(&self.shared.state);
             let next = state.next();
-            if state.has_room() {
+            if state.waits && state.has_room() {
+                state.waits = false;
                 self.shared.room.notify_one();
             }
             match next {
@@ -244,11 +250,17 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
                 Verdict::Unseen => {}
             }
         }
-        let committed = match self.grouped {
-            true => self.commit(&done).await,
+        if self.grouped {
+            self.settle_places(&done);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn confirm(&mut self) -> Result<(), Error> {
+        match self.grouped {
+            true => self.commit().await,
             false => Ok(()),
-        };
-        failed.map_or(committed, Err)
+        }
     }
 
     async fn stop(&mut self) {
