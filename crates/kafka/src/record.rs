@@ -7,10 +7,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use posthaste_core::{Message, Pattern, Runtime, Topic};
 use posthaste_engine::properties::{self, Native, Property, Rules};
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{
+    BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders,
+};
 
 use crate::names::{INBOX_PREFIX, matching};
 
@@ -84,11 +86,17 @@ pub(crate) struct Reading {
     /// The Kafka topic of the record before, which is most often that of the next, and what it is
     /// called in a message.
     last: Option<(String, Option<Topic>)>,
+    /// Where small payloads are copied to, many into one piece of memory.
+    payloads: BytesMut,
 }
+
+/// Up to which size a payload counts as small, and how large a piece of memory is for such.
+const SMALL_MAX: usize = 1 << 10;
+const PIECE: usize = 16 << 10;
 
 impl Reading {
     pub(crate) fn new(wants: Wants) -> Self {
-        Self { wants, last: None }
+        Self { wants, last: None, payloads: BytesMut::new() }
     }
 
     /// The message that a record is, if it is one that is wanted.
@@ -100,20 +108,15 @@ impl Reading {
         record: &BorrowedMessage<'_>,
         runtime: &dyn Runtime,
     ) -> Option<Message> {
+        if let Some(message) = self.read_plain(record) {
+            return message;
+        }
         let headers = all_headers(record);
         let header = |name| headers.iter().find(|(this, _)| *this == name).map(|(_, value)| *value);
-        let (to, inbox) = (header(TO), header(INBOX));
-        let topic = self.topic(record.topic(), to, inbox)?;
-        let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
+        let topic = self.topic(record.topic(), header(TO), header(INBOX))?;
+        let payload = self.payload(record);
         let key = record.key().filter(|key| !key.is_empty());
-        let is_to_queue = matches!(self.wants, Wants::Queue(_));
-        if key.is_none() && headers.len() <= 1 && headers.len() == usize::from(to.is_some()) {
-            // There is nothing to it but where it goes.
-            return Some(match is_to_queue {
-                true => Message::to_queue(topic, payload),
-                false => Message::new(topic, payload),
-            });
-        }
+        let is_to_queue = self.is_to_queue();
         let draft = Message::builder(topic).payload(payload);
         let draft = if is_to_queue { draft.to_queue() } else { draft };
         let key = key.and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned);
@@ -121,6 +124,37 @@ impl Reading {
         properties::decode(draft.clone(), headers.iter().copied(), native, runtime)
             .or_else(|_| draft.build())
             .ok()
+    }
+
+    /// The same for a record with nothing to it but where it goes; the outer `None` for any other.
+    fn read_plain(&mut self, record: &BorrowedMessage<'_>) -> Option<Option<Message>> {
+        let headers = record.headers().filter(|headers| headers.count() == 1)?;
+        if record.key().is_some() {
+            return None;
+        }
+        let to = text_header(headers, 0).filter(|(name, _)| *name == TO)?.1;
+        let Some(topic) = self.topic(record.topic(), Some(to), None) else { return Some(None) };
+        let payload = self.payload(record);
+        Some(Some(match self.is_to_queue() {
+            true => Message::to_queue(topic, payload),
+            false => Message::new(topic, payload),
+        }))
+    }
+
+    fn is_to_queue(&self) -> bool {
+        matches!(self.wants, Wants::Queue(_))
+    }
+
+    fn payload(&mut self, record: &BorrowedMessage<'_>) -> Bytes {
+        let payload = record.payload().unwrap_or_default();
+        if payload.len() > SMALL_MAX {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.payloads.capacity() < payload.len() {
+            self.payloads = BytesMut::with_capacity(PIECE);
+        }
+        self.payloads.extend_from_slice(payload);
+        self.payloads.split().freeze()
     }
 
     /// What the topic of a message is that is wanted.
@@ -148,13 +182,14 @@ impl Reading {
 /// The headers that are text.
 fn all_headers<'a>(record: &'a BorrowedMessage<'_>) -> Vec<(&'a str, &'a str)> {
     let Some(headers) = record.headers() else { return Vec::new() };
-    let text = |at| {
-        // rdkafka panics at a name that is not UTF-8, and whoever writes records may give one.
-        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok()??;
-        let value = std::str::from_utf8(header.value.unwrap_or_default()).ok()?;
-        Some((header.key, value))
-    };
-    (0..headers.count()).filter_map(text).collect()
+    (0..headers.count()).filter_map(|at| text_header(headers, at)).collect()
+}
+
+fn text_header(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &str)> {
+    // rdkafka panics at a name that is not UTF-8, and whoever writes records may give one.
+    let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok()??;
+    let value = std::str::from_utf8(header.value.unwrap_or_default()).ok()?;
+    Some((header.key, value))
 }
 
 #[cfg(test)]
