@@ -52,7 +52,9 @@
 //!   second to be settled; what is not comes to another consumer as well, whose attempts count
 //!   anew, and settling it here says so with `Unknown`. A small prefetch keeps that small.
 //! - **At most once** ([`Ack::Auto`](posthaste_core::Ack::Auto)) in a group holds unless the consumer
-//!   dies between taking a message and committing that, which follows at once.
+//!   dies between taking a message and committing that, which follows within a tenth of a second.
+//! - **Commits** are made ten times a second, and when somebody waits for what was settled, when a
+//!   group gives its partitions out anew, and when a receiver ends.
 //! - **Groups hold** what comes while nobody listens, as Kafka's do: who comes back goes on where
 //!   the group stood.
 //! - **Subscriptions** see what is published once they are there, from where each partition ends

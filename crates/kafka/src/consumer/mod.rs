@@ -1,6 +1,7 @@
 //! Reading: a thread that has librdkafka's consumer, and what the receiver's task does with it.
 
 mod events;
+mod partition;
 mod start;
 mod state;
 mod thread;
@@ -17,10 +18,11 @@ use posthaste_engine::{Arrival, Confirmation, Consume, Publish as _, Settled, Ve
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 
-pub(crate) use self::thread::Source;
+pub(crate) use self::start::Source;
 
 use self::events::Events;
-use self::state::{Next, Place, Ready, Shared};
+use self::partition::{Place, Ready};
+use self::state::{Next, Shared};
 use self::thread::Thread;
 use crate::client::Client;
 use crate::native::{consumer_config, rebalance_timeout};

@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use posthaste_core::Error;
 use posthaste_core::task::lock;
-use posthaste_core::{Error, Message};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::events::Events;
-use crate::tracker::Tracker;
+use super::partition::{Origin, Partition, Place, Read, Ready};
 
 /// How much is read ahead of the receiver, in messages and in bytes.
 const READY_MAX: usize = 4_096;
@@ -22,64 +22,6 @@ const READY_BYTES_MAX: usize = 8 << 20;
 
 /// How often is committed what nobody waits for.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
-
-/// Where a message was read, and during which assignment of its partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) epoch: u64,
-}
-
-/// A message that was read.
-pub(crate) struct Ready {
-    pub(crate) message: Message,
-    pub(crate) attempt: u32,
-    pub(crate) place: Place,
-}
-
-/// A record that was read, and its message if that is wanted.
-pub(crate) struct Read {
-    pub(crate) offset: i64,
-    pub(crate) message: Option<Message>,
-}
-
-/// Where records were read.
-#[derive(PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-}
-
-/// A partition that is read.
-pub(crate) struct Partition {
-    pub(crate) name: Arc<str>,
-    /// Changes when the partition comes back after others may have had it.
-    pub(crate) epoch: u64,
-    pub(crate) tracker: Tracker,
-    /// Where it began; the tracker knows only once something was read.
-    start: Offset,
-    /// How many were settled that nobody has begun to commit, and how many of a commit that is on
-    /// its way.
-    settled: usize,
-    committing: usize,
-}
-
-impl Partition {
-    /// How many were settled that the group knows nothing of.
-    fn uncommitted(&self) -> usize {
-        self.settled + self.committing
-    }
-
-    /// Where to read on.
-    pub(crate) fn position(&self) -> Offset {
-        match (self.start, self.tracker.next()) {
-            (Offset::Offset(_), next) | (_, next @ 1..) => Offset::Offset(next),
-            (start, _) => start,
-        }
-    }
-}
 
 /// Both sides.
 #[derive(Default)]
@@ -154,9 +96,7 @@ impl State {
     /// Notes that a partition is read from `start` on.
     pub(crate) fn add(&mut self, topic: &str, partition: i32, start: Offset) {
         self.epochs += 1;
-        let tracker = Tracker::new(if let Offset::Offset(at) = start { at } else { 0 });
-        let (epoch, name) = (self.epochs, topic.into());
-        let this = Partition { name, epoch, tracker, start, settled: 0, committing: 0 };
+        let this = Partition::new(topic, self.epochs, start);
         let before = self.partitions.entry(topic.to_owned()).or_default().insert(partition, this);
         self.late += before.map_or(0, |before| before.uncommitted());
     }

@@ -11,19 +11,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use posthaste_core::task::{OneShot, lock};
-use posthaste_core::{Error, ErrorKind, Pattern};
+use posthaste_core::{Error, ErrorKind};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::events::Events;
-use super::start::{self, is_final};
-use super::state::{Origin, Read, Shared, State};
+use super::partition::{Origin, Read};
+use super::start::{self, Source, is_final};
+use super::state::{Shared, State};
 use crate::client::{Client, partitions_of};
 use crate::errors;
 use crate::record::{Reading, Wants};
-use crate::replay::Position;
 
 /// How long the thread waits for a record before it looks at everything else.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,16 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often in a row a topic has to be missing until it counts as deleted.
 const MISSING: u32 = 5;
-
-/// What a consumer reads.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// Partitions of its own choice, from a position on.
-    Assigned(Pattern, Position),
-    /// What its group gives it; a group that is new stands at the end if it follows a topic, and at
-    /// the beginning if it shares a queue.
-    Grouped { pattern: Pattern, subscription: String, from_end: bool },
-}
 
 /// A consumer and what its thread knows of it.
 pub(crate) struct Thread {
