@@ -11,6 +11,7 @@ use posthaste_core::task::OneShot;
 use posthaste_core::{Error, ErrorKind, Level, Message};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use crate::client::{Client, FRESH, TopicFacts};
@@ -43,6 +44,7 @@ struct Target {
     name: String,
     to: To,
     facts: TopicFacts,
+    headers: OwnedHeaders,
 }
 
 /// A record on its way, and what became of it once that is known.
@@ -102,7 +104,13 @@ impl Publisher {
             To::Inbox => (client.options.reply_topic.as_str(), client.reply_topic().await?),
         };
         let client = Arc::clone(client);
-        let target = Arc::new(Target { client, name: name.to_owned(), to, facts });
+        let target = Arc::new(Target {
+            client,
+            name: name.to_owned(),
+            to,
+            facts,
+            headers: record::plain_headers(to),
+        });
         let (topic, kept) = (message.topic_bytes().to_vec(), Arc::clone(&target));
         self.last = Some(Last { topic, target: kept, until: now + FRESH, changes });
         Ok(target)
@@ -119,7 +127,7 @@ impl Publisher {
             let native = self.client.native()?;
             let mut record = BaseRecord::with_opaque_to(&target.name, Arc::clone(&delivered))
                 .payload(&message.payload()[..])
-                .headers(record::headers(message, target.to, &**runtime));
+                .headers(record::headers(message, target.to, &target.headers, &**runtime));
             record = match key {
                 Some(key) => record.key(key),
                 // The key decides elsewhere, by the hash that all clients of Kafka share.

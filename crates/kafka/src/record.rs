@@ -59,13 +59,22 @@ pub(crate) enum Wants {
 /// Rules of headers: those of Kafka are any text.
 const KEYED: Rules = Rules::ANY.native(&[Property::Key]);
 
-/// The headers of the record.
-pub(crate) fn headers(message: &Message, to: To, runtime: &dyn Runtime) -> OwnedHeaders {
+/// The headers of a record with nothing to it but where it goes.
+pub(crate) fn plain_headers(to: To) -> OwnedHeaders {
+    OwnedHeaders::new().insert(Header { key: TO, value: Some(to.as_str()) })
+}
+
+/// The headers of the record; `plain` are those of one with nothing else to it.
+pub(crate) fn headers(
+    message: &Message,
+    to: To,
+    plain: &OwnedHeaders,
+    runtime: &dyn Runtime,
+) -> OwnedHeaders {
     // An empty key is not told from none by everybody, so it goes with the headers.
     let keyed = message.key().is_some_and(|key| !key.is_empty());
     let encoded = properties::encode(message, if keyed { &KEYED } else { &Rules::ANY }, runtime);
-    let mut headers = OwnedHeaders::new_with_capacity(encoded.len() + 2);
-    headers = headers.insert(Header { key: TO, value: Some(to.as_str()) });
+    let mut headers = plain.clone();
     if to == To::Inbox {
         headers = headers.insert(Header { key: INBOX, value: Some(message.topic_bytes()) });
     }
