@@ -9,6 +9,7 @@ mod thread;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread::Builder;
 use std::time::Duration;
 
 use posthaste_core::runtime::{blocking, timeout_at};
@@ -17,6 +18,7 @@ use posthaste_core::{Death, Error, ErrorKind, Message, MessageBuilder, Topic};
 use posthaste_engine::{Arrival, Confirmation, Consume, Publish as _, Settled, Verdict};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
 
 pub(crate) use self::start::Source;
 
@@ -127,17 +129,30 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         let mut state = lock(&self.shared.state);
         state.settle(done);
         let waits = state.waits;
-        let due = state.begin_commit_by(self.client.runtime().now());
+        let due = state.is_commit_due(self.client.runtime().now());
         drop(state);
         if waits {
             self.shared.room.notify_all();
         }
-        if let Some(due) = due {
-            let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
+        if due {
             // What fails is tried again when the clock has the next.
-            let commit = move || drop(shared.commit(&consumer, &due));
-            self.client.runtime().spawn_blocking(Box::new(commit));
+            let _begun = self.commit_aside();
         }
+    }
+
+    /// Commits what is due on a thread of its own: librdkafka tells how a commit went to who waits
+    /// for it, and to nobody else, and may not do so at all if the group gives its partitions out
+    /// meanwhile. A runtime that shuts down would wait for that in its pool.
+    fn commit_aside(&self) -> Result<Arc<OneShot<KafkaResult<()>>>, Error> {
+        let committed = Arc::new(OneShot::new());
+        let told = Arc::clone(&committed);
+        let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
+        let commit = move || {
+            let due = lock(&shared.state).begin_commit();
+            told.put(due.map_or(Ok(()), |due| shared.commit(&consumer, &due)));
+        };
+        Builder::new().name(String::from("posthaste-kafka")).spawn(commit)?;
+        Ok(committed)
     }
 
     /// Has the group stand behind everything that is settled without a gap.
@@ -155,10 +170,11 @@ impl<const HOLDS: bool> Reader<HOLDS> {
             if timeout_at(&**runtime, deadline, self.stands()).await.is_none() {
                 return Err(in_vain());
             }
-            let Some(due) = lock(&self.shared.state).begin_commit() else { break };
-            let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
-            // librdkafka tells how a commit went to who waits for it, and to nobody else.
-            let commit = blocking(&**runtime, move || shared.commit(&consumer, &due));
+            if !lock(&self.shared.state).has_commits() {
+                break;
+            }
+            let committing = self.commit_aside()?;
+            let commit = poll_fn(|cx| committing.poll_take(cx));
             let Some(committed) = timeout_at(&**runtime, deadline, commit).await else {
                 return Err(in_vain());
             };

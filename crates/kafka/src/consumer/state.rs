@@ -316,14 +316,19 @@ impl State {
         self.committing
     }
 
-    /// What is to be committed by the clock.
-    pub(crate) fn begin_commit_by(&mut self, now: Instant) -> Option<TopicPartitionList> {
-        if !self.stands() || self.next_commit.is_some_and(|at| now < at) {
-            return None;
+    /// Whether the clock has a commit now; it has the next after a while then.
+    pub(crate) fn is_commit_due(&mut self, now: Instant) -> bool {
+        let due = self.stands() && self.next_commit.is_none_or(|at| now >= at);
+        let due = due && self.has_commits();
+        if due {
+            self.next_commit = Some(now + COMMIT_EVERY);
         }
-        let due = self.begin_commit()?;
-        self.next_commit = Some(now + COMMIT_EVERY);
-        Some(due)
+        due
+    }
+
+    /// Whether anything is to be committed.
+    pub(crate) fn has_commits(&self) -> bool {
+        self.partitions().any(|(.., partition)| partition.tracker.due().is_some())
     }
 
     /// What is to be committed now, if there is anything; [`Shared::commit`] does it.

@@ -172,7 +172,8 @@ impl Thread {
         let mut state = lock(&self.shared.state);
         state.wake_reader();
         state.put_due(now);
-        let due = if self.is_grouped() { state.begin_commit_by(now) } else { None };
+        let due = self.is_grouped() && state.is_commit_due(now);
+        let due = if due { state.begin_commit() } else { None };
         let resumes = self.paused && state.has_room() && !state.stopped;
         let stops = state.stopped && !self.paused;
         drop(state);
