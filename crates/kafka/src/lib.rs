@@ -73,8 +73,8 @@
 //! librdkafka has threads and sockets of its own and needs neither of the runtime's; its blocking
 //! calls are made where they hold up no task. Every client has a thread that hands delivery reports
 //! on, and every receiver one that polls its consumer, which also is where they end: dropping any
-//! handle neither blocks nor spawns. TLS is there if rdkafka is built with its feature `ssl`; see
-//! [`KafkaOptions::property`].
+//! handle neither blocks nor spawns. Commits beside that have a thread for as long as they take. TLS
+//! is there if rdkafka is built with its feature `ssl`; see [`KafkaOptions::property`].
 
 mod card;
 mod client;
