@@ -52,7 +52,9 @@
 //!   second to be settled; what is not comes to another consumer as well, whose attempts count
 //!   anew, and settling it here says so with `Unknown`. A small prefetch keeps that small.
 //! - **At most once** ([`Ack::Auto`](posthaste_core::Ack::Auto)) in a group holds unless the consumer
-//!   dies between taking a message and committing that, which follows at once.
+//!   dies between taking a message and committing that, which follows within a tenth of a second.
+//! - **Commits** are made ten times a second, and when somebody waits for what was settled, when a
+//!   group gives its partitions out anew, and when a receiver ends.
 //! - **Groups hold** what comes while nobody listens, as Kafka's do: who comes back goes on where
 //!   the group stood.
 //! - **Subscriptions** see what is published once they are there, from where each partition ends
@@ -71,8 +73,8 @@
 //! librdkafka has threads and sockets of its own and needs neither of the runtime's; its blocking
 //! calls are made where they hold up no task. Every client has a thread that hands delivery reports
 //! on, and every receiver one that polls its consumer, which also is where they end: dropping any
-//! handle neither blocks nor spawns. TLS is there if rdkafka is built with its feature `ssl`; see
-//! [`KafkaOptions::property`].
+//! handle neither blocks nor spawns. Commits beside that have a thread for as long as they take. TLS
+//! is there if rdkafka is built with its feature `ssl`; see [`KafkaOptions::property`].
 
 mod card;
 mod client;

@@ -6,11 +6,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use posthaste_core::task::{OneShot, lock};
+use posthaste_core::task::lock;
 use posthaste_core::{Error, ErrorKind};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
@@ -20,8 +19,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
-use crate::errors;
-use crate::{Create, KafkaOptions};
+use crate::publisher::Delivered;
+use crate::{Create, KafkaOptions, errors};
 
 /// How often the thread looks whether anybody still needs it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -235,19 +234,6 @@ impl ProducerContext for Deliveries {
             Err(Some(Code::MessageTimedOut)) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
             _ => self.failed.store(0, Ordering::Relaxed),
         }
-        delivered.0.put(result);
-    }
-}
-
-/// Whether a record was delivered, once that is known.
-pub(crate) struct Delivered(OneShot<Result<(), KafkaError>>);
-
-impl Delivered {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(OneShot::new()))
-    }
-
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), KafkaError>> {
-        self.0.poll_take(cx)
+        delivered.put(result);
     }
 }

@@ -1,17 +1,20 @@
 //! How the messages of a sender become records.
 
-use std::future::poll_fn;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use posthaste_core::runtime::timeout_at;
+use posthaste_core::task::OneShot;
 use posthaste_core::{Error, ErrorKind, Level, Message};
 use posthaste_engine::{Confirmation, Confirmed, Publish};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use crate::client::{Client, FRESH, TopicFacts};
-use crate::native::Delivered;
 use crate::record::{self, To};
 use crate::{errors, names};
 
@@ -30,17 +33,51 @@ pub(crate) struct Publisher {
 /// The target of the message before, which is most often that of the next.
 struct Last {
     topic: Vec<u8>,
-    to: To,
-    target: Target,
+    target: Arc<Target>,
     until: Instant,
     changes: u64,
 }
 
-/// Where a record goes.
-#[derive(Clone)]
+/// Where records go.
 struct Target {
-    name: Arc<str>,
+    client: Arc<Client>,
+    name: String,
+    to: To,
     facts: TopicFacts,
+    headers: OwnedHeaders,
+}
+
+/// A record on its way, and what became of it once that is known.
+pub(crate) struct Delivered {
+    target: Arc<Target>,
+    result: OneShot<Result<(), KafkaError>>,
+}
+
+impl Delivered {
+    pub(crate) fn put(&self, result: Result<(), KafkaError>) {
+        self.result.put(result);
+    }
+}
+
+/// Resolves with what became of a record.
+struct Delivery(Arc<Delivered>);
+
+impl Future for Delivery {
+    type Output = Result<Confirmed, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let target = &self.0.target;
+        self.0.result.poll_take(cx).map(|result| match result {
+            // acks=all: it is in the page cache of every in-sync replica, and there are at least so
+            // many of them.
+            Ok(()) => Ok(Confirmed {
+                matched: u64::from(target.to == To::Queue),
+                level: Level::Written,
+                nodes: target.facts.in_sync_min,
+            }),
+            Err(error) => Err(returned(&target.client, &target.name, error)),
+        })
+    }
 }
 
 impl Publisher {
@@ -48,13 +85,13 @@ impl Publisher {
         Self { client, last: None }
     }
 
-    async fn target(&mut self, message: &Message, to: To) -> Result<Target, Error> {
+    async fn target(&mut self, message: &Message, to: To) -> Result<Arc<Target>, Error> {
         let now = self.client.runtime().now();
         if let Some(last) = &self.last
-            && (last.to, &*last.topic) == (to, message.topic_bytes())
+            && (last.target.to, &*last.topic) == (to, message.topic_bytes())
             && (now < last.until && last.changes == self.client.changes())
         {
-            return Ok(last.target.clone());
+            return Ok(Arc::clone(&last.target));
         }
         let changes = self.client.changes();
         let (client, topic) = (&self.client, message.topic());
@@ -66,43 +103,48 @@ impl Publisher {
             }
             To::Inbox => (client.options.reply_topic.as_str(), client.reply_topic().await?),
         };
-        let target = Target { name: name.into(), facts };
-        let topic = message.topic_bytes().to_vec();
-        self.last = Some(Last { topic, to, target: target.clone(), until: now + FRESH, changes });
+        let client = Arc::clone(client);
+        let target = Arc::new(Target {
+            client,
+            name: name.to_owned(),
+            to,
+            facts,
+            headers: record::plain_headers(to),
+        });
+        let (topic, kept) = (message.topic_bytes().to_vec(), Arc::clone(&target));
+        self.last = Some(Last { topic, target: kept, until: now + FRESH, changes });
         Ok(target)
     }
 
     /// Hands a record to librdkafka, and waits while that has as many on their way as it may.
-    async fn enqueue(
-        &self,
-        message: &Message,
-        to: To,
-        target: &Target,
-    ) -> Result<Arc<Delivered>, Error> {
+    async fn enqueue(&self, message: &Message, target: Arc<Target>) -> Result<Delivery, Error> {
         let runtime = self.client.runtime();
-        let (key, delivered) = (record::key(message), Delivered::new());
-        let deadline = runtime.now() + self.client.options.delivery_timeout;
+        let (key, result) = (record::key(message), OneShot::new());
+        let delivered = Arc::new(Delivered { target, result });
+        let target = &delivered.target;
+        let mut deadline = None;
         loop {
             let native = self.client.native()?;
             let mut record = BaseRecord::with_opaque_to(&target.name, Arc::clone(&delivered))
                 .payload(&message.payload()[..])
-                .headers(record::headers(message, to, &**runtime));
+                .headers(record::headers(message, target.to, &target.headers, &**runtime));
             record = match key {
                 Some(key) => record.key(key),
                 // The key decides elsewhere, by the hash that all clients of Kafka share.
                 None => record.partition(self.partition_of(target.facts.partitions)),
             };
-            let error = match native.producer.send(record) {
-                Ok(()) => return Ok(delivered),
-                Err((error, _)) => error,
-            };
+            let Err((error, _)) = native.producer.send(record) else { break };
+            let now = runtime.now();
+            let deadline =
+                *deadline.get_or_insert_with(|| now + self.client.options.delivery_timeout);
             let full = errors::code(&error) == Some(Code::QueueFull);
-            if !full || runtime.now() >= deadline {
+            if !full || now >= deadline {
                 return Err(errors::of(&format!("sending to {}", target.name), error));
             }
-            let pause = runtime.now() + ROOM;
-            let _elapsed = timeout_at(&**runtime, pause, std::future::pending::<()>()).await;
+            let pending = std::future::pending::<()>();
+            let _elapsed = timeout_at(&**runtime, now + ROOM, pending).await;
         }
+        Ok(Delivery(delivered))
     }
 
     fn partition_of(&self, partitions: i32) -> i32 {
@@ -120,20 +162,8 @@ impl Publish for Publisher {
         let to = To::of(message);
         let target = self.target(message, to).await?;
         check_size(message, &target)?;
-        let delivered = self.enqueue(message, to, &target).await?;
-        let client = Arc::clone(&self.client);
-        Ok(Confirmation::Later(Box::pin(async move {
-            match poll_fn(|cx| delivered.poll(cx)).await {
-                // acks=all: it is in the page cache of every in-sync replica, and there are at
-                // least so many of them.
-                Ok(()) => Ok(Confirmed {
-                    matched: u64::from(to == To::Queue),
-                    level: Level::Written,
-                    nodes: target.facts.in_sync_min,
-                }),
-                Err(error) => Err(returned(&client, &target.name, error)),
-            }
-        })))
+        let delivery = self.enqueue(message, target).await?;
+        Ok(Confirmation::Later(Box::pin(delivery)))
     }
 }
 

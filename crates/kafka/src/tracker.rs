@@ -1,15 +1,19 @@
 //! Up to where a partition may be committed, when its records are settled in any order.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The records of one partition that were read and are not settled.
 ///
 /// A commit says "everything before this offset is done", so it may go no further than the first
 /// record that is not: if the consumer dies, what lies before the commit never comes again. What is
-/// remembered is what is unsettled alone, so a record that stays so for long costs nothing more.
+/// remembered is what is unsettled alone, as ranges, so a record that stays so for long costs
+/// nothing more, and neither do records that are settled in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    unsettled: BTreeSet<i64>,
+    /// Each from its first offset to the one behind its last, in order.
+    unsettled: VecDeque<Range<i64>>,
+    count: usize,
     /// Behind the last record that was read.
     next: i64,
     /// What the group has committed, as far as is known here.
@@ -19,7 +23,7 @@ pub(crate) struct Tracker {
 impl Tracker {
     /// Of a partition that is read from `start` on, which is where its group stands.
     pub(crate) fn new(start: i64) -> Self {
-        Self { unsettled: BTreeSet::new(), next: start, committed: start }
+        Self { unsettled: VecDeque::new(), count: 0, next: start, committed: start }
     }
 
     /// The record at `offset` was read; `false` if it is not a new one.
@@ -28,17 +32,42 @@ impl Tracker {
             return false;
         }
         self.next = offset + 1;
-        self.unsettled.insert(offset)
+        self.count += 1;
+        match self.unsettled.back_mut() {
+            Some(last) if last.end == offset => last.end = self.next,
+            _ => self.unsettled.push_back(offset..self.next),
+        }
+        true
     }
 
     /// The record at `offset` is done; `false` if it was already, or was never read.
     pub(crate) fn settle(&mut self, offset: i64) -> bool {
-        self.unsettled.remove(&offset)
+        // Most often it is the first.
+        let at = match self.unsettled.front() {
+            Some(first) if offset < first.end => 0,
+            _ => self.unsettled.partition_point(|range| range.end <= offset),
+        };
+        let Some(range) = self.unsettled.get_mut(at).filter(|range| range.contains(&offset)) else {
+            return false;
+        };
+        let behind = offset + 1..range.end;
+        if range.start < offset {
+            range.end = offset;
+            if !behind.is_empty() {
+                self.unsettled.insert(at + 1, behind);
+            }
+        } else if behind.is_empty() {
+            self.unsettled.remove(at);
+        } else {
+            *range = behind;
+        }
+        self.count -= 1;
+        true
     }
 
     /// How many were read and are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.unsettled.len()
+        self.count
     }
 
     /// The offset to read next.
@@ -48,7 +77,7 @@ impl Tracker {
 
     /// The offset that can be committed, if that is news to the group.
     pub(crate) fn due(&self) -> Option<i64> {
-        let point = self.unsettled.first().copied().unwrap_or(self.next);
+        let point = self.unsettled.front().map_or(self.next, |first| first.start);
         (point > self.committed).then_some(point)
     }
 
@@ -142,6 +171,8 @@ mod tests {
                 prop_assert_eq!(tracker.due().unwrap_or(committed).max(committed), point.max(committed));
                 prop_assert!(records.iter().all(|(at, settled)| *settled || *at >= committed));
                 prop_assert_eq!(tracker.next(), end);
+                let left = records.iter().filter(|(_, settled)| !settled).count();
+                prop_assert_eq!(tracker.unsettled(), left);
             }
         }
     }

@@ -18,12 +18,6 @@ fn main() -> std::process::ExitCode {
     let mut trials = Trials::default();
     // Who joins a group waits for three seconds, and some cases join many.
     trials.patience(Duration::from_secs(120));
-    for suite in ["server", "mock"] {
-        let no_order = "a pattern reads several Kafka topics, which have no order among each other";
-        trials.leave_out(suite, "b4_patterns_match_as_they_are_defined", no_order);
-        let no_name = "a Kafka topic has no name beyond ASCII, and the case asks for one";
-        trials.leave_out(suite, "d2_invalid_addresses_are_refused_before_they_travel", no_name);
-    }
     let no_commits = "the mock cluster takes no commits once somebody joins, so that what was \
                       settled right before comes again; Kafka does, and so does the server";
     trials.leave_out("mock", "r5_a_dropped_handle_gives_its_wakeup_back", no_commits);
@@ -47,7 +41,7 @@ fn main() -> std::process::ExitCode {
             two_clients(runtime, options.property("max.poll.interval.ms", "6000")).await
         })
     });
-    trials.kit_singly("kafka", "mock", |runtime, _| {
+    trials.kit("kafka", "mock", |runtime, _| {
         Box::pin(async move {
             let (servers, cluster) = mock();
             let options = KafkaOptions::new(servers).create(Create::Broker);

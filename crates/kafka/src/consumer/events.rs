@@ -3,6 +3,7 @@
 //! All of it comes to the consumer's own thread, while that polls.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Events {
     /// else had meanwhile, go on where they were, with what is handed out and not settled.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let committed = committed(consumer, list, self.request_timeout);
+        self.shared.assignments.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.shared.state);
         let mut assigned: BTreeMap<(String, i32), ()> = BTreeMap::new();
         for element in list.elements() {
@@ -93,6 +95,7 @@ impl Events {
         let mut state = lock(&self.shared.state);
         state.suspend(true);
         if !lost && !state.closing {
+            state.waits = true;
             // What is worked on right now is better settled here than delivered twice.
             let working = |state: &mut State| state.unsettled() > 0;
             let waited = self.shared.room.wait_timeout_while(state, GRACE, working);
@@ -102,6 +105,7 @@ impl Events {
             let within = self.request_timeout;
             let waited = self.shared.room.wait_timeout_while(state, within, committing);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waits = false;
         }
         let due = if lost { None } else { state.begin_commit() };
         drop(state);

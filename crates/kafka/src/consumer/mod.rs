@@ -1,6 +1,7 @@
 //! Reading: a thread that has librdkafka's consumer, and what the receiver's task does with it.
 
 mod events;
+mod partition;
 mod start;
 mod state;
 mod thread;
@@ -8,6 +9,7 @@ mod thread;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread::Builder;
 use std::time::Duration;
 
 use posthaste_core::runtime::{blocking, timeout_at};
@@ -16,11 +18,13 @@ use posthaste_core::{Death, Error, ErrorKind, Message, MessageBuilder, Topic};
 use posthaste_engine::{Arrival, Confirmation, Consume, Publish as _, Settled, Verdict};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
 
-pub(crate) use self::thread::Source;
+pub(crate) use self::start::Source;
 
 use self::events::Events;
-use self::state::{Next, Place, Ready, Shared};
+use self::partition::{Place, Ready};
+use self::state::{Next, Shared};
 use self::thread::Thread;
 use crate::client::Client;
 use crate::native::{consumer_config, rebalance_timeout};
@@ -120,9 +124,39 @@ impl<const HOLDS: bool> Reader<HOLDS> {
         publish(&self.client, &letter).await
     }
 
+    /// Notes what is settled. The group hears of it soon, or once somebody waits for that.
+    fn settle_places(&self, done: &[Place]) {
+        let mut state = lock(&self.shared.state);
+        state.settle(done);
+        let waits = state.waits;
+        let due = state.is_commit_due(self.client.runtime().now());
+        drop(state);
+        if waits {
+            self.shared.room.notify_all();
+        }
+        if due {
+            // What fails is tried again when the clock has the next.
+            let _begun = self.commit_aside();
+        }
+    }
+
+    /// Commits what is due on a thread of its own: librdkafka tells how a commit went to who waits
+    /// for it, and to nobody else, and may not do so at all if the group gives its partitions out
+    /// meanwhile. A runtime that shuts down would wait for that in its pool.
+    fn commit_aside(&self) -> Result<Arc<OneShot<KafkaResult<()>>>, Error> {
+        let committed = Arc::new(OneShot::new());
+        let told = Arc::clone(&committed);
+        let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
+        let commit = move || {
+            let due = lock(&shared.state).begin_commit();
+            told.put(due.map_or(Ok(()), |due| shared.commit(&consumer, &due)));
+        };
+        Builder::new().name(String::from("posthaste-kafka")).spawn(commit)?;
+        Ok(committed)
+    }
+
     /// Has the group stand behind everything that is settled without a gap.
-    async fn commit(&self, done: &[Place]) -> Result<(), Error> {
-        self.settle_places(done);
+    async fn commit(&self) -> Result<(), Error> {
         let runtime = self.client.runtime();
         // A group may be giving its partitions out anew, and nobody can commit meanwhile.
         let rebalance = rebalance_timeout(&self.client.options);
@@ -136,10 +170,11 @@ impl<const HOLDS: bool> Reader<HOLDS> {
             if timeout_at(&**runtime, deadline, self.stands()).await.is_none() {
                 return Err(in_vain());
             }
-            let Some(due) = lock(&self.shared.state).begin_commit() else { break };
-            let (consumer, shared) = (Arc::clone(&self.consumer), Arc::clone(&self.shared));
-            // librdkafka tells how a commit went to who waits for it, and to nobody else.
-            let commit = blocking(&**runtime, move || shared.commit(&consumer, &due));
+            if !lock(&self.shared.state).has_commits() {
+                break;
+            }
+            let committing = self.commit_aside()?;
+            let commit = poll_fn(|cx| committing.poll_take(cx));
             let Some(committed) = timeout_at(&**runtime, deadline, commit).await else {
                 return Err(in_vain());
             };
@@ -150,28 +185,16 @@ impl<const HOLDS: bool> Reader<HOLDS> {
             let pause = runtime.now() + AGAIN;
             let _elapsed = timeout_at(&**runtime, pause, std::future::pending::<()>()).await;
         }
-        self.check_ours(done)
-    }
-
-    fn settle_places(&self, done: &[Place]) {
-        let mut state = lock(&self.shared.state);
-        done.iter().for_each(|place| state.settle(place));
-        drop(state);
-        self.shared.room.notify_all();
-    }
-
-    /// Whether what was settled was still this consumer's to settle.
-    fn check_ours(&self, done: &[Place]) -> Result<(), Error> {
-        let mut state = lock(&self.shared.state);
-        let late = done.iter().filter(|place| !state.is_ours(place)).count();
-        if late == 0 {
-            return Ok(());
+        match lock(&self.shared.state).take_late() {
+            0 => Ok(()),
+            late => {
+                let text = format!(
+                    "{late} settlements came after their partitions had gone to another consumer of \
+                     the group, which gets those messages again"
+                );
+                Err(Error::new(ErrorKind::Unknown, text))
+            }
         }
-        let text = format!(
-            "{late} settlements came after their partitions had gone to another consumer of the \
-             group, which gets those messages again"
-        );
-        Err(Error::new(ErrorKind::Unknown, text))
     }
 
     /// Resolves when no commit is on its way and the partitions are this consumer's, whichever
@@ -198,7 +221,8 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
         poll_fn(|cx| {
             let mut state = lock(&self.shared.state);
             let next = state.next();
-            if state.has_room() {
+            if state.waits && state.has_room() {
+                state.waits = false;
                 self.shared.room.notify_one();
             }
             match next {
@@ -244,11 +268,17 @@ impl<const HOLDS: bool> Consume for Reader<HOLDS> {
                 Verdict::Unseen => {}
             }
         }
-        let committed = match self.grouped {
-            true => self.commit(&done).await,
+        if self.grouped {
+            self.settle_places(&done);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn confirm(&mut self) -> Result<(), Error> {
+        match self.grouped {
+            true => self.commit().await,
             false => Ok(()),
-        };
-        failed.map_or(committed, Err)
+        }
     }
 
     async fn stop(&mut self) {

@@ -19,6 +19,16 @@ use crate::replay::Position;
 /// How long a busy partition is read until its end comes; then it begins where reading is.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// What a consumer reads.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Partitions of its own choice, from a position on.
+    Assigned(Pattern, Position),
+    /// What its group gives it; a group that is new stands at the end if it follows a topic, and at
+    /// the beginning if it shares a queue.
+    Grouped { pattern: Pattern, subscription: String, from_end: bool },
+}
+
 /// A topic and the number of one of its partitions.
 pub(crate) type Number = (String, i32);
 

@@ -2,65 +2,36 @@
 //! handed on and not settled.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use posthaste_core::Error;
 use posthaste_core::task::lock;
-use posthaste_core::{Error, Message};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::events::Events;
-use crate::tracker::Tracker;
+use super::partition::{Origin, Partition, Place, Read, Ready};
 
 /// How much is read ahead of the receiver, in messages and in bytes.
-const READY_MAX: usize = 1_024;
+const READY_MAX: usize = 4_096;
 const READY_BYTES_MAX: usize = 8 << 20;
 
-/// Where a message was read, and during which assignment of its partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) topic: std::sync::Arc<str>,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) epoch: u64,
-}
-
-/// A message that was read.
-pub(crate) struct Ready {
-    pub(crate) message: Message,
-    pub(crate) attempt: u32,
-    pub(crate) place: Place,
-}
-
-/// A partition that is read.
-pub(crate) struct Partition {
-    pub(crate) name: std::sync::Arc<str>,
-    /// Changes when the partition comes back after others may have had it.
-    pub(crate) epoch: u64,
-    pub(crate) tracker: Tracker,
-    /// Where it began; the tracker knows only once something was read.
-    start: Offset,
-}
-
-impl Partition {
-    /// Where to read on.
-    pub(crate) fn position(&self) -> Offset {
-        match (self.start, self.tracker.next()) {
-            (Offset::Offset(_), next) | (_, next @ 1..) => Offset::Offset(next),
-            (start, _) => start,
-        }
-    }
-}
+/// How often is committed what nobody waits for.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
 /// Both sides.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
-    /// Told when there is room again, and when a commit has gone one way or the other.
+    /// Told when there is room again for who waits for it, and when a commit has gone one way or the
+    /// other.
     pub(crate) room: Condvar,
+    /// How often a group has given out its partitions to this consumer.
+    pub(crate) assignments: AtomicU64,
 }
 
 impl Shared {
@@ -72,10 +43,7 @@ impl Shared {
     ) -> KafkaResult<()> {
         let committed = consumer.commit(due, CommitMode::Sync);
         let mut state = lock(&self.state);
-        state.committing = false;
-        if committed.is_ok() {
-            state.committed(due);
-        }
+        state.end_commit(due, committed.is_ok());
         state.wake();
         drop(state);
         self.room.notify_all();
@@ -103,6 +71,13 @@ pub(crate) struct State {
     end: Option<Result<(), Error>>,
     /// A commit is on its way.
     committing: bool,
+    /// How many were settled whose partitions had gone to another consumer, or went there before
+    /// that was committed.
+    late: usize,
+    /// The thread waits for room, or for what is handed out.
+    pub(crate) waits: bool,
+    /// When the clock has the next commit.
+    next_commit: Option<Instant>,
     pub(crate) reader: Option<Waker>,
     pub(crate) settler: Option<Waker>,
 }
@@ -121,9 +96,9 @@ impl State {
     /// Notes that a partition is read from `start` on.
     pub(crate) fn add(&mut self, topic: &str, partition: i32, start: Offset) {
         self.epochs += 1;
-        let tracker = Tracker::new(if let Offset::Offset(at) = start { at } else { 0 });
-        let this = Partition { name: topic.into(), epoch: self.epochs, tracker, start };
-        self.partitions.entry(topic.to_owned()).or_default().insert(partition, this);
+        let this = Partition::new(topic, self.epochs, start);
+        let before = self.partitions.entry(topic.to_owned()).or_default().insert(partition, this);
+        self.late += before.map_or(0, |before| before.uncommitted());
     }
 
     pub(crate) fn partition(&mut self, topic: &str, partition: i32) -> Option<&mut Partition> {
@@ -149,7 +124,11 @@ impl State {
     /// Forgets the partitions that `keep` does not know, and what was read of them.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str, i32) -> bool) {
         for (topic, numbers) in &mut self.partitions {
-            numbers.retain(|number, _| keep(topic, *number));
+            numbers.retain(|number, partition| {
+                let kept = keep(topic, *number);
+                self.late += if kept { 0 } else { partition.uncommitted() };
+                kept
+            });
         }
         self.partitions.retain(|_, numbers| !numbers.is_empty());
         self.drop_strangers();
@@ -171,6 +150,30 @@ impl State {
     pub(crate) fn suspend(&mut self, suspended: bool) {
         self.suspended = suspended;
         self.wake();
+    }
+
+    /// Takes in what was read in one partition, if that still is this consumer's; what comes twice is
+    /// left out.
+    pub(crate) fn take_in(&mut self, read: &mut Vec<Read>, of: &Origin, grouped: bool) {
+        let (ready, bytes) = (&mut self.ready, &mut self.bytes);
+        let partition = self.partitions.get_mut(&*of.topic);
+        let partition = partition.and_then(|numbers| numbers.get_mut(&of.partition));
+        let Some(partition) = partition.filter(|_| !self.stopped) else { return read.clear() };
+        for Read { offset, message } in read.drain(..) {
+            if !partition.tracker.read(offset) {
+                continue;
+            }
+            if message.is_none() || !grouped {
+                // Nobody has to settle it.
+                partition.tracker.settle(offset);
+            }
+            if let Some(message) = message {
+                *bytes += message.size();
+                let (topic, epoch) = (Arc::clone(&partition.name), partition.epoch);
+                let place = Place { topic, partition: of.partition, offset, epoch };
+                ready.push_back(Ready { message, attempt: 1, place });
+            }
+        }
     }
 
     /// Puts a message behind those that wait; who reads is woken for many at once.
@@ -274,13 +277,28 @@ impl State {
             .is_some_and(|partition| partition.epoch == place.epoch)
     }
 
-    /// Notes that what was read there is done.
-    pub(crate) fn settle(&mut self, place: &Place) {
-        if let Some(partition) = self.partition(&place.topic, place.partition)
-            && partition.epoch == place.epoch
-        {
-            partition.tracker.settle(place.offset);
+    /// Notes that what was read in these places is done.
+    pub(crate) fn settle(&mut self, done: &[Place]) {
+        for places in done.chunk_by(|one, next| one.epoch == next.epoch) {
+            let first = &places[0];
+            match self.partition(&first.topic, first.partition) {
+                Some(partition) if partition.epoch == first.epoch => {
+                    for place in places {
+                        partition.settled += usize::from(partition.tracker.settle(place.offset));
+                    }
+                }
+                _ => self.late += places.len(),
+            }
         }
+    }
+
+    /// How many were settled too late, since this was asked. What could not be committed yet, because
+    /// something before it is not settled, is over with that.
+    pub(crate) fn take_late(&mut self) -> usize {
+        for partition in self.partitions.values_mut().flat_map(BTreeMap::values_mut) {
+            partition.settled = 0;
+        }
+        std::mem::take(&mut self.late)
     }
 
     /// How many were handed on and are not settled.
@@ -298,31 +316,50 @@ impl State {
         self.committing
     }
 
+    /// Whether the clock has a commit now; it has the next after a while then.
+    pub(crate) fn is_commit_due(&mut self, now: Instant) -> bool {
+        let due = self.stands() && self.next_commit.is_none_or(|at| now >= at);
+        let due = due && self.has_commits();
+        if due {
+            self.next_commit = Some(now + COMMIT_EVERY);
+        }
+        due
+    }
+
+    /// Whether anything is to be committed.
+    pub(crate) fn has_commits(&self) -> bool {
+        self.partitions().any(|(.., partition)| partition.tracker.due().is_some())
+    }
+
     /// What is to be committed now, if there is anything; [`Shared::commit`] does it.
     pub(crate) fn begin_commit(&mut self) -> Option<TopicPartitionList> {
-        let due = self.due_commits().filter(|_| !self.committing)?;
-        self.committing = true;
-        Some(due)
-    }
-
-    /// What is to be committed.
-    fn due_commits(&self) -> Option<TopicPartitionList> {
+        if self.committing {
+            return None;
+        }
         let mut list = TopicPartitionList::new();
-        for (topic, number, partition) in self.partitions() {
-            if let Some(offset) = partition.tracker.due() {
-                put(&mut list, topic, number, Offset::Offset(offset));
+        for (topic, numbers) in &mut self.partitions {
+            for (number, partition) in numbers {
+                if let Some(offset) = partition.tracker.due() {
+                    put(&mut list, topic, *number, Offset::Offset(offset));
+                    partition.committing = std::mem::take(&mut partition.settled);
+                }
             }
         }
-        (list.count() > 0).then_some(list)
+        self.committing = list.count() > 0;
+        self.committing.then_some(list)
     }
 
-    /// Notes what was committed.
-    fn committed(&mut self, list: &TopicPartitionList) {
+    /// Notes what became of a commit, which is the end of it.
+    fn end_commit(&mut self, list: &TopicPartitionList, committed: bool) {
+        self.committing = false;
         for element in list.elements() {
-            if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset())
-                && let Some(partition) = self.partition(element.topic(), element.partition())
-            {
-                partition.tracker.committed(offset);
+            let Some(partition) = self.partition(element.topic(), element.partition()) else {
+                continue;
+            };
+            let settled = std::mem::take(&mut partition.committing);
+            match (committed, element.error(), element.offset()) {
+                (true, Ok(()), Offset::Offset(offset)) => partition.tracker.committed(offset),
+                _ => partition.settled += settled,
             }
         }
     }

@@ -6,23 +6,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use posthaste_core::task::{OneShot, lock};
-use posthaste_core::{Error, ErrorKind, Pattern};
+use posthaste_core::{Error, ErrorKind};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::events::Events;
-use super::start::{self, is_final};
-use super::state::{Place, Ready, Shared, State};
+use super::partition::{Origin, Read};
+use super::start::{self, Source, is_final};
+use super::state::{Shared, State};
 use crate::client::{Client, partitions_of};
 use crate::errors;
-use crate::record::{self, Wants};
-use crate::replay::Position;
+use crate::record::{Reading, Wants};
 
 /// How long the thread waits for a record before it looks at everything else.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,25 +41,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often in a row a topic has to be missing until it counts as deleted.
 const MISSING: u32 = 5;
 
-/// What a consumer reads.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// Partitions of its own choice, from a position on.
-    Assigned(Pattern, Position),
-    /// What its group gives it; a group that is new stands at the end if it follows a topic, and at
-    /// the beginning if it shares a queue.
-    Grouped { pattern: Pattern, subscription: String, from_end: bool },
-}
-
 /// A consumer and what its thread knows of it.
 pub(crate) struct Thread {
     pub(crate) client: Arc<Client>,
     pub(crate) consumer: Arc<BaseConsumer<Events>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) source: Source,
-    pub(crate) wants: Wants,
     /// Told once what is published is seen.
     pub(crate) live: Arc<OneShot<Result<(), Error>>>,
+    reading: Reading,
+    /// What was read in one partition, to be taken in together, and during which assignment.
+    read: Vec<Read>,
+    origin: Origin,
+    assignment: u64,
     paused: bool,
     missing: u32,
     looked: Instant,
@@ -79,8 +74,11 @@ impl Thread {
             consumer,
             shared,
             source,
-            wants,
             live,
+            reading: Reading::new(wants),
+            read: Vec::with_capacity(BATCH),
+            origin: Origin { topic: Arc::from(""), partition: 0 },
+            assignment: 0,
             paused: false,
             missing: 0,
             looked,
@@ -161,18 +159,28 @@ impl Thread {
         for _ in 0..BATCH {
             match consumer.poll(wait) {
                 Some(Ok(record)) => self.take(&record),
-                Some(Err(error)) => self.trouble(&error),
+                Some(Err(error)) => {
+                    self.take_in();
+                    self.trouble(&error);
+                }
                 None => break,
             }
             wait = Duration::ZERO;
         }
+        self.take_in();
         let now = self.client.runtime().now();
         let mut state = lock(&self.shared.state);
         state.wake_reader();
         state.put_due(now);
+        let due = self.is_grouped() && state.is_commit_due(now);
+        let due = if due { state.begin_commit() } else { None };
         let resumes = self.paused && state.has_room() && !state.stopped;
         let stops = state.stopped && !self.paused;
         drop(state);
+        if let Some(due) = due {
+            // What fails is tried again when the clock has the next.
+            let _committed = self.shared.commit(&self.consumer, &due);
+        }
         if resumes {
             self.paused = false;
             let _resumed = self.consumer.resume(&self.assignment());
@@ -194,46 +202,58 @@ impl Thread {
     // ---- Reading
 
     fn take(&mut self, record: &BorrowedMessage<'_>) {
-        let (topic, number, offset) = (record.topic(), record.partition(), record.offset());
+        let (topic, partition) = (record.topic(), record.partition());
+        // What was read of partitions that were given out anew since comes again.
+        let assignment = self.shared.assignments.load(Ordering::Relaxed);
+        if self.assignment != assignment {
+            self.assignment = assignment;
+            self.read.clear();
+        }
+        if (&*self.origin.topic, self.origin.partition) != (topic, partition) {
+            self.take_in();
+            self.origin = Origin { topic: topic.into(), partition };
+        }
         let runtime = self.client.runtime();
-        let message = record::read(record, &self.wants, &**runtime);
-        let expired = |message: &posthaste_core::Message| {
-            message.deadline().is_some_and(|at| at <= runtime.now())
-        };
-        let message = message.filter(|message| !expired(message));
-        let grouped = matches!(self.source, Source::Grouped { .. });
+        let message = self.reading.read(record, &**runtime);
+        let message = message
+            .filter(|message| message.deadline().is_none_or(|deadline| deadline > runtime.now()));
+        self.read.push(Read { offset: record.offset(), message });
+    }
+
+    /// Hands on what was read.
+    fn take_in(&mut self) {
+        if self.read.is_empty() {
+            return;
+        }
+        let grouped = self.is_grouped();
         let mut state = lock(&self.shared.state);
-        if state.stopped {
-            return;
+        if self.assignment != self.shared.assignments.load(Ordering::Relaxed) {
+            return self.read.clear();
         }
-        // What comes of partitions that were taken away, or comes twice, is not this consumer's.
-        let Some(partition) = state.partition(topic, number) else { return };
-        if !partition.tracker.read(offset) {
-            return;
-        }
-        if message.is_none() || !grouped {
-            // Nobody has to settle it.
-            partition.tracker.settle(offset);
-        }
-        let (topic, epoch) = (Arc::clone(&partition.name), partition.epoch);
-        if let Some(message) = message {
-            let place = Place { topic, partition: number, offset, epoch };
-            state.put(Ready { message, attempt: 1, place });
-        }
-        let full = state.is_full();
+        state.take_in(&mut self.read, &self.origin, grouped);
+        state.wake_reader();
+        let full = state.is_full() && !state.stopped;
         drop(state);
         if full {
             self.wait_for_room();
         }
     }
 
+    fn is_grouped(&self) -> bool {
+        matches!(self.source, Source::Grouped { .. })
+    }
+
     /// Reads nothing more for a while, and has the brokers send nothing more if that takes long.
     fn wait_for_room(&mut self) {
         let mut state = lock(&self.shared.state);
         state.wake_reader();
+        state.waits = true;
         let needed = |state: &mut State| state.is_full() && !state.stopped && self.is_needed();
         let waited = self.shared.room.wait_timeout_while(state, PATIENCE, needed);
-        let full = waited.map_or(true, |(state, _)| state.is_full());
+        let full = waited.map_or(true, |(mut state, _)| {
+            state.waits = false;
+            state.is_full()
+        });
         if full && !self.paused {
             self.pause();
         }
@@ -251,13 +271,12 @@ impl Thread {
         if let KafkaError::PartitionEOF(_) = error {
             return;
         }
-        let grouped = matches!(self.source, Source::Grouped { .. });
         match errors::code(error) {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
                 self.find_position();
             }
             // Who takes part in no group needs no leave to.
-            Some(Code::GroupAuthorizationFailed) if !grouped => {}
+            Some(Code::GroupAuthorizationFailed) if !self.is_grouped() => {}
             _ if is_final(error) => {
                 let error = self.client.explain("reading", error.clone());
                 lock(&self.shared.state).end(Err(error));
@@ -363,7 +382,9 @@ impl Thread {
 
     /// Commits what nobody waits for: records that were left out, and what failed before.
     fn commit_what_is_left(&self) {
-        let Source::Grouped { .. } = self.source else { return };
+        if !self.is_grouped() {
+            return;
+        }
         let mut state = lock(&self.shared.state);
         let due = if state.stands() { state.begin_commit() } else { None };
         drop(state);
