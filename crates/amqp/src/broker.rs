@@ -251,6 +251,7 @@ impl Broker for Amqp {
             let text = format!("{overflow} is no policy of subscriptions; choose another one");
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
+        self.shared.engine.others_left().await;
         let consumer = self.persist(|| Box::pin(self.consumer(&subscription))).await?;
         Ok(match consumer.is_lossy() {
             true => self.shared.engine.receiver(&subscription, Lossy(consumer)),

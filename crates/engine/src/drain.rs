@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::channel::oneshot;
+use futures::future::{Shared, join_all};
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::lock;
 use posthaste_core::{DrainReport, Error};
@@ -20,7 +22,15 @@ pub(crate) trait Drains: Send + Sync {
     fn poll_done(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// How many are still handed out.
     fn leased(&self) -> u64;
+    /// Resolves once a receiver that is closed has taken leave of the engine; `None` if there is
+    /// nothing to wait for.
+    fn leaving(&self) -> Option<Leaving> {
+        None
+    }
 }
+
+/// The leave-taking of a receiver.
+pub(crate) type Leaving = Shared<oneshot::Receiver<()>>;
 
 /// The handles of a client.
 #[derive(Default)]
@@ -49,13 +59,29 @@ impl Handles {
     }
 
     fn begin(&self) -> Vec<Arc<dyn Drains>> {
-        let mut state = lock(&self.0);
-        state.draining = true;
-        state.handles.iter().filter_map(Weak::upgrade).collect()
+        lock(&self.0).draining = true;
+        self.all()
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Drains>> {
+        lock(&self.0).handles.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Engine {
+    /// Waits until the receivers that were closed or dropped before have taken leave of the engine,
+    /// so that whoever opens another finds them gone; for a few seconds at most.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn others_left(&self) {
+        let leaving = self.handles.all().into_iter().filter_map(|handle| handle.leaving());
+        let left = join_all(leaving.collect::<Vec<_>>());
+        let deadline = self.runtime.now() + LEAVE_WITHIN;
+        // Whoever takes longer is not waited for.
+        let _left = timeout_at(&*self.runtime, deadline, left).await;
+    }
+
     /// Stops taking, waits `within` for what was handed out and for what was sent, gives back what
     /// was not seen, and reports. What the engine holds stays there.
     ///
@@ -85,6 +111,9 @@ impl Engine {
         Ok(DrainReport { finished, requeued, abandoned, held: 0 })
     }
 }
+
+/// How long is waited for those who leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Longer than any process lives.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);

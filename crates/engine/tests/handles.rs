@@ -140,6 +140,50 @@ fn whoever_asks_a_full_subscription_is_told_that_nobody_answers() {
     }
 }
 
+/// A client that takes its time to leave.
+struct Slow {
+    begun: Sender<()>,
+    gate: Receiver<()>,
+}
+
+impl Consume for Slow {
+    type Token = ();
+
+    async fn next(&mut self) -> Result<Option<Arrival<()>>, Error> {
+        std::future::pending().await
+    }
+
+    async fn settle(&mut self, _settled: Vec<Settled<()>>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn stop(&mut self) {
+        self.begun.send(()).await.unwrap();
+        self.gate.recv().await.unwrap();
+    }
+
+    async fn answer(&mut self, _message: Message) {}
+}
+
+#[test]
+fn whoever_opens_another_waits_for_those_who_leave() {
+    let ((begin, begun), (open, gate)) = (bounded(256), bounded(256));
+    let (engine, all) = (engine(), Subscription::topic("news").unwrap());
+    let slow = || Slow { begun: begin.clone(), gate: gate.clone() };
+    let (leaving, staying) = (engine.receiver(&all, slow()), engine.receiver(&all, slow()));
+    smol::block_on(async {
+        // One that stays is not waited for.
+        engine.others_left().await;
+        drop(leaving);
+        begun.recv().await.unwrap();
+        let mut others = std::pin::pin!(engine.others_left());
+        assert!(futures::poll!(others.as_mut()).is_pending());
+        open.send(()).await.unwrap();
+        others.await;
+        drop(staying);
+    });
+}
+
 /// A client whose flushes are done when the test says so.
 struct Target {
     asked: Sender<Asked>,

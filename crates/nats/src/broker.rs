@@ -309,6 +309,7 @@ impl Broker for Nats {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        self.0.engine.others_left().await;
         let (pattern, group) = match &subscription.source {
             Source::Queue(queue) => {
                 let open = || Consuming::open(Arc::clone(&self.0), queue, &subscription);

@@ -126,11 +126,24 @@ impl Consume for Subscribed {
     }
 
     async fn stop(&mut self) {
-        // A connection that is gone has no subscriptions.
-        if self.subscriber.drain().await.is_err() {
-            return;
+        let mut unseen = Vec::new();
+        if self.pattern.is_some() {
+            // The client drops what is on its way to a subscription that ends, so that comes first.
+            let link = Arc::clone(&self.link);
+            let mut echo = std::pin::pin!(link.round_trip());
+            while let Either::Left((Some(message), _)) =
+                select(self.subscriber.next(), echo.as_mut()).await
+            {
+                unseen.push(message);
+            }
         }
-        while let Some(message) = self.subscriber.next().await {
+        // A connection that is gone has no subscriptions.
+        if self.subscriber.drain().await.is_ok() {
+            while let Some(message) = self.subscriber.next().await {
+                unseen.push(message);
+            }
+        }
+        for message in unseen {
             // Events that were on their way are missed, as by any subscription that ends; whoever
             // asks is told.
             let nobody = self.read(&message).and_then(Result::ok).and_then(|request| {

@@ -284,6 +284,11 @@ impl<T> Mailbox<T> {
         told && !self.unconfirmed && (self.stopped || !self.closed)
     }
 
+    /// Whether nothing is wanted any more, and the engine has not heard of it.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.closed && !self.stopped
+    }
+
     /// Somebody waits for settlements, which are confirmed then.
     pub(super) fn wait_settled(&mut self, cx: &Context<'_>) {
         self.due |= self.unconfirmed;

@@ -8,11 +8,13 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use futures::FutureExt;
+use futures::channel::oneshot;
 use posthaste_core::task::{lock, remember};
 use posthaste_core::{BoxReceiver, Delivery, Error, Outcome, Receiver, Settle, Subscription};
 
 use self::mailbox::{Mailbox, Next};
-use crate::drain::Drains;
+use crate::drain::{Drains, Leaving};
 use crate::{Consume, Engine};
 
 impl Engine {
@@ -24,9 +26,10 @@ impl Engine {
     pub fn receiver<C: Consume>(&self, subscription: &Subscription, consumer: C) -> BoxReceiver {
         let runtime = self.runtime.clone();
         let mailbox = Mutex::new(Mailbox::new(subscription, C::HOLDS, runtime));
-        let shared = Arc::new(Shared { mailbox });
+        let (leave, left) = oneshot::channel();
+        let shared = Arc::new(Shared { mailbox, left: left.shared() });
         self.handles.add(&shared);
-        self.spawn(task::run(Arc::clone(&shared), consumer));
+        self.spawn(task::run(Arc::clone(&shared), consumer, leave));
         Box::new(EngineReceiver { shared })
     }
 }
@@ -34,6 +37,8 @@ impl Engine {
 /// What the handle, its deliveries and its task share.
 pub(crate) struct Shared<T> {
     mailbox: Mutex<Mailbox<T>>,
+    /// Resolves once the task has taken leave of the engine.
+    left: Leaving,
 }
 
 impl<T> Shared<T> {
@@ -70,6 +75,10 @@ impl<T: Send> Drains for Shared<T> {
 
     fn leased(&self) -> u64 {
         lock(&self.mailbox).leased()
+    }
+
+    fn leaving(&self) -> Option<Leaving> {
+        lock(&self.mailbox).is_leaving().then(|| self.left.clone())
     }
 }
 

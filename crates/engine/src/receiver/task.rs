@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use futures::channel::oneshot;
 use futures::poll;
 use posthaste_core::Error;
 use posthaste_core::task::{lock, remember};
@@ -14,7 +15,13 @@ use super::mailbox::{Duty, Mailbox, Room};
 use crate::{Arrival, Consume};
 
 /// Runs until the receiver is gone and everything that it handed out is settled.
-pub(super) async fn run<C: Consume>(shared: Arc<Shared<C::Token>>, mut consumer: C) {
+/// `leave` is told once nothing more is taken in.
+pub(super) async fn run<C: Consume>(
+    shared: Arc<Shared<C::Token>>,
+    mut consumer: C,
+    leave: oneshot::Sender<()>,
+) {
+    let mut leave = Some(leave);
     let ending = Ending(shared);
     let shared = &ending.0;
     let mut taken = Vec::new();
@@ -37,6 +44,8 @@ pub(super) async fn run<C: Consume>(shared: Arc<Shared<C::Token>>, mut consumer:
             Duty::Stop => {
                 consumer.stop().await;
                 shared.with(Mailbox::stop);
+                // Whoever waits hears of it by this going.
+                leave = None;
             }
             Duty::Take(room) => {
                 let Some(next) = unless_due(shared, consumer.next()).await else { continue };
@@ -60,6 +69,7 @@ pub(super) async fn run<C: Consume>(shared: Arc<Shared<C::Token>>, mut consumer:
             Duty::End => break,
         }
     }
+    drop(leave);
 }
 
 /// Takes `next` and what else is at hand, as far as there is room; what came of it is the end, if
