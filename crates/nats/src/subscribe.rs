@@ -134,18 +134,18 @@ impl Consume for Subscribed {
             while let Either::Left((Some(message), _)) =
                 select(self.subscriber.next(), echo.as_mut()).await
             {
-                unseen.push(message);
+                unseen.extend(asks(message));
             }
         }
         // A connection that is gone has no subscriptions.
         if self.subscriber.drain().await.is_ok() {
             while let Some(message) = self.subscriber.next().await {
-                unseen.push(message);
+                unseen.extend(asks(message));
             }
         }
+        // Events that were on their way are missed, as by any subscription that ends; whoever asks
+        // is told.
         for message in unseen {
-            // Events that were on their way are missed, as by any subscription that ends; whoever
-            // asks is told.
             let nobody = self.read(&message).and_then(Result::ok).and_then(|request| {
                 request.status_reply(Status::NoResponders, "who was to answer has gone; ask again")
             });
@@ -163,6 +163,11 @@ impl Consume for Subscribed {
         }
         .await;
     }
+}
+
+/// The message, if somebody waits for an answer to it.
+fn asks(message: async_nats::Message) -> Option<async_nats::Message> {
+    message.reply.is_some().then_some(message)
 }
 
 fn missed() -> Error {
