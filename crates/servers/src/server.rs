@@ -13,6 +13,8 @@ pub struct Server {
     folder: TempDir,
     name: &'static str,
     url: String,
+    /// What it tells its clients instead of its own address.
+    behind: Option<String>,
 }
 
 /// Why there is no server.
@@ -34,7 +36,7 @@ impl Server {
     /// Why it could not be: mostly that it is not installed, and how that is done.
     pub fn start(name: &'static str) -> Result<Self, Missing> {
         let folder = tempfile::tempdir().map_err(|error| Missing(error.to_string()))?;
-        let mut server = Self { folder, name, url: String::new() };
+        let mut server = Self { folder, name, url: String::new(), behind: None };
         server.restart()?;
         Ok(server)
     }
@@ -65,6 +67,17 @@ impl Server {
     pub fn restart(&mut self) -> Result<(), Missing> {
         self.url = self.script("start", &[self.name])?;
         Ok(())
+    }
+
+    /// Starts it again behind a proxy, whose address it tells its clients from now on, where it
+    /// tells them any: Kafka does.
+    ///
+    /// # Errors
+    /// Why it did not come up.
+    pub fn restart_behind(&mut self, address: &str) -> Result<(), Missing> {
+        self.stop();
+        self.behind = Some(address.to_owned());
+        self.restart()
     }
 
     /// Ends it in order.
@@ -105,6 +118,7 @@ impl Server {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.ci/servers");
         let mut command = Command::new(script);
         command.arg(verb).args(arguments).arg(self.folder.path());
+        command.envs(self.behind.as_ref().map(|address| ("KAFKA_ADVERTISED", address)));
         let output = command.output().map_err(|error| Missing(format!(".ci/servers: {error}")))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
