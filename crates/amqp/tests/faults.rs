@@ -40,6 +40,9 @@ async fn within<T>(runtime: &SharedRuntime, what: &str, future: impl Future<Outp
     done.unwrap_or_else(|| panic!("this took too long: {what}"))
 }
 
+/// How many go through before anything fails.
+const BEFORE: usize = 100;
+
 /// What became of every number, as the client knows it.
 #[derive(Debug, Default)]
 struct Ledger {
@@ -140,7 +143,10 @@ async fn stream(
         consumer
     };
     let failing = async {
-        wait(runtime, Duration::from_millis(300)).await;
+        // In the middle of it, however long it takes to begin.
+        while lock(&ledger).confirmed.len() < BEFORE {
+            wait(runtime, Duration::from_millis(10)).await;
+        }
         fault.await;
         over.store(true, Ordering::SeqCst);
     };
@@ -211,7 +217,7 @@ async fn restarts(
         on_server(&runtime, &server, |server| server.restart().unwrap()).await;
     };
     let ledger = stream(&runtime, &broker, &topic("jobs"), fault).await;
-    assert!(ledger.confirmed.len() > 100, "{ledger:?}");
+    assert!(ledger.confirmed.len() > BEFORE, "{ledger:?}");
     // Subscriptions and inboxes say that something may be missing, and live again.
     for (receiver, to) in [(&mut subscriber, &news), (&mut replies, &inbox)] {
         let lost = within(&runtime, "being told", receiver.recv()).await.map(|_| ()).unwrap_err();

@@ -38,6 +38,7 @@ pub struct Trials {
     servers: Arc<Servers>,
     left_out: Vec<(&'static str, &'static str, &'static str)>,
     patience: Option<Duration>,
+    threads: Option<usize>,
 }
 
 impl std::fmt::Debug for Trials {
@@ -128,6 +129,7 @@ impl Trials {
         O: Fn(SharedRuntime, String) -> BoxFuture<'static, Result<Fixture, Error>>,
         O: Clone + Send + Sync + 'static,
     {
+        self.threads = Some(THREADS);
         for case in BROKER_CASES {
             let name = format!("{suite}_on_{on}::{}", case.name);
             let left_out = self.left_out.iter().find(|this| (this.0, this.1) == (suite, case.name));
@@ -171,14 +173,15 @@ impl Trials {
     }
 }
 
-/// How many tests run at a time unless it is said: they wait for servers more than they work.
+/// How many tests run at a time, unless it is said, where cases of the kit are among them: those wait
+/// for their server more than they work.
 const THREADS: usize = 4;
 
 /// Runs the tests, ends the servers, and says how it went.
 pub fn main(trials: Trials) -> ExitCode {
-    let Trials { trials, servers, .. } = trials;
+    let Trials { trials, servers, threads, .. } = trials;
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    arguments.test_threads = arguments.test_threads.or(threads);
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(servers);
     conclusion.exit_code()
