@@ -55,7 +55,7 @@ impl Publisher {
 impl Publish for Publisher {
     async fn publish(&mut self, message: &Message) -> Result<Confirmation, Error> {
         if message.is_to_queue() {
-            let ack = self.link.send_to_queue(message).await?;
+            let ack = self.link.send_into(&message.topic(), message).await?;
             return Ok(Confirmation::Later(Box::pin(ack.confirmed())));
         }
         match self.subject_of_event(message)? {
@@ -137,14 +137,6 @@ impl Link {
             let text = format!("the connection to NATS was lost before this went out: {error}");
             Error::new(ErrorKind::Unknown, text)
         })
-    }
-
-    /// Hands a message to the stream of its queue.
-    pub(crate) async fn send_to_queue(
-        self: &Arc<Self>,
-        message: &Message,
-    ) -> Result<Awaited, Error> {
-        self.send_into(&message.topic(), message).await
     }
 
     /// Hands a message to the stream of a queue.

@@ -39,11 +39,7 @@ impl Consumer {
 
     /// Settles what was moved: its copy is where it was to go, or it was to go nowhere. What is to
     /// be acknowledged comes back.
-    pub(super) async fn moved(
-        &mut self,
-        moving: Moving,
-        fate: Option<Result<Fate, Error>>,
-    ) -> Option<u64> {
+    async fn moved(&mut self, moving: Moving, fate: Option<Result<Fate, Error>>) -> Option<u64> {
         let tag = moving.token.tag;
         match fate {
             None => self.drop_one(tag),
@@ -87,16 +83,16 @@ impl Consumer {
         }
     }
 
-    pub(super) fn requeue(&mut self, tag: u64) {
+    fn requeue(&mut self, tag: u64) {
         self.nack(tag, true);
     }
 
     /// Never again; a queue that was declared with a dead-letter exchange by others uses it.
-    pub(super) fn drop_one(&mut self, tag: u64) {
+    fn drop_one(&mut self, tag: u64) {
         self.nack(tag, false);
     }
 
-    pub(super) fn nack(&mut self, tag: u64, requeue: bool) {
+    fn nack(&mut self, tag: u64, requeue: bool) {
         if let Some(open) = self.open.as_ref().filter(|_| self.unsettled.remove(&tag)) {
             self.settlements += 1;
             fire(open.channel.basic_nack(tag, BasicNackOptions { requeue, multiple: false }));

@@ -277,6 +277,12 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Tells of an arrival that the application will never see.
+    fn pass_by(&mut self, arrival: Arrival<T>) {
+        let Arrival { message, attempt, token } = arrival;
+        self.conclude(message, attempt, token, Verdict::Unseen);
+    }
+
     /// Whether everything that was settled so far has been told, and once closed everything that
     /// was not handed out.
     pub(super) fn is_settled(&self) -> bool {
@@ -311,10 +317,8 @@ impl<T> Mailbox<T> {
         self.closed = true;
         self.bytes = 0;
         self.latest.clear();
-        for Waiting { arrival: Arrival { message, attempt, token }, .. } in
-            std::mem::take(&mut self.arrivals)
-        {
-            self.conclude(message, attempt, token, Verdict::Unseen);
+        for waiting in std::mem::take(&mut self.arrivals) {
+            self.pass_by(waiting.arrival);
         }
         unseen
     }
@@ -383,8 +387,7 @@ impl<T> Mailbox<T> {
     /// Takes an arrival in, or what happens at the bound happens.
     pub(super) fn put(&mut self, arrival: Arrival<T>) {
         if self.closed || self.ended {
-            let Arrival { message, attempt, token } = arrival;
-            return self.conclude(message, attempt, token, Verdict::Unseen);
+            return self.pass_by(arrival);
         }
         let size = arrival.message.size();
         let latest = self.rules.overflow == Overflow::LatestPerKey && !self.rules.holds;
@@ -395,8 +398,7 @@ impl<T> Mailbox<T> {
             && (self.arrivals.len() >= self.rules.messages_max
                 || self.bytes + size > self.rules.bytes_max);
         if full && !self.rules.holds && !self.make_room() {
-            let Arrival { message, attempt, token } = arrival;
-            return self.conclude(message, attempt, token, Verdict::Unseen);
+            return self.pass_by(arrival);
         }
         self.wanted = self.wanted.saturating_sub(1);
         self.bytes += size;
@@ -419,8 +421,8 @@ impl<T> Mailbox<T> {
         };
         self.bytes = self.bytes - waiting.arrival.message.size() + arrival.message.size();
         waiting.missed += 1;
-        let Arrival { message, attempt, token } = std::mem::replace(&mut waiting.arrival, arrival);
-        self.conclude(message, attempt, token, Verdict::Unseen);
+        let before = std::mem::replace(&mut waiting.arrival, arrival);
+        self.pass_by(before);
         None
     }
 
@@ -435,8 +437,7 @@ impl<T> Mailbox<T> {
                 let mut missed = 0;
                 if let Some(oldest) = self.pop() {
                     missed = oldest.missed + 1;
-                    let Arrival { message, attempt, token } = oldest.arrival;
-                    self.conclude(message, attempt, token, Verdict::Unseen);
+                    self.pass_by(oldest.arrival);
                 }
                 match self.arrivals.front_mut() {
                     Some(next) => next.missed += missed,
