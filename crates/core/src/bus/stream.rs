@@ -156,26 +156,38 @@ impl Replies {
         Ok(Some(reply))
     }
 
-    /// Tells the responder what was read, once that is half of what may be unread.
+    /// Tells the responder what was read, whenever that is half of what may be unread.
     fn poll_credit(&mut self, cx: &mut Context<'_>) {
-        let due = self.unread >= WINDOW / 2 || self.unread_bytes >= WINDOW_BYTES / 2;
-        if let (None, true, Some((to, correlation))) = (&self.crediting, due, &self.tell) {
-            let bus = self.question.bus.clone();
-            let draft = Message::builder(to.clone()).payload(self.next.to_string());
-            let credit = draft.answers(*correlation).build();
-            (self.unread, self.unread_bytes) = (0, 0);
-            self.crediting = Some(Box::pin(async move {
-                // A responder that cannot be told is one that is lost, which shows.
-                if let Ok(credit) = credit {
-                    let _ = bus.send_message(credit).await;
-                }
-            }));
-        }
-        if let Some(crediting) = &mut self.crediting
-            && crediting.as_mut().poll(cx).is_ready()
-        {
+        loop {
+            let crediting = match &mut self.crediting {
+                Some(crediting) => crediting,
+                None => match self.credit() {
+                    Some(credit) => self.crediting.insert(credit),
+                    None => return,
+                },
+            };
+            if crediting.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            // More may have been read meanwhile.
             self.crediting = None;
         }
+    }
+
+    /// What tells the responder, if that is due.
+    fn credit(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let due = self.unread >= WINDOW / 2 || self.unread_bytes >= WINDOW_BYTES / 2;
+        let (to, correlation) = self.tell.as_ref().filter(|_| due)?;
+        let bus = self.question.bus.clone();
+        let draft = Message::builder(to.clone()).payload(self.next.to_string());
+        let credit = draft.answers(*correlation).build();
+        (self.unread, self.unread_bytes) = (0, 0);
+        Some(Box::pin(async move {
+            // A responder that cannot be told is one that is lost, which shows.
+            if let Ok(credit) = credit {
+                let _ = bus.send_message(credit).await;
+            }
+        }))
     }
 
     fn end(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use posthaste_core::{Bus, ErrorKind, Replies, ReplyWriter, Responder};
+use posthaste_core::{Bus, ErrorKind, Message, Replies, ReplyWriter, Responder};
 
 use crate::in_process::InProcess;
 use crate::requests::bus as scripted;
@@ -185,4 +185,27 @@ fn nobody_there_and_a_time_that_passes_end_a_stream() {
     assert!(task.run().is_none());
     mock.inbox().interrupt(ErrorKind::SessionLost);
     assert_eq!(task.run(), Some((Some(Err(ErrorKind::SessionLost)), None)));
+}
+
+#[test]
+fn credit_that_is_due_while_other_credit_is_on_its_way_follows_it_at_once() {
+    let (mock, bus) = scripted();
+    let mut replies = bus.request_stream("count", "please").open();
+    let mut reading = Task::new(async move { while number(&mut replies).await.is_some() {} });
+    assert!(reading.run().is_none());
+    let request = mock.request("please").unwrap();
+    let part = |number: usize| {
+        let draft = Message::builder(request.reply_to().unwrap()).payload(number.to_string());
+        let draft = draft.header("_ph.stream", number.to_string());
+        let draft = draft.header("_ph.credit-to", "credit").header("_ph.credit", "1");
+        draft.answers(request.correlation()).build().unwrap()
+    };
+    mock.hold_confirming(true);
+    (0..WINDOW).for_each(|number| mock.inbox().deliver(part(number)));
+    assert!(reading.run().is_none());
+    let credits = || mock.sent().iter().filter(|sent| sent.topic().as_str() == "credit").count();
+    assert_eq!(credits(), 1, "the first credit is not confirmed yet");
+    mock.hold_confirming(false);
+    assert!(reading.run().is_none());
+    assert_eq!(credits(), 2, "nothing else may ever wake who reads");
 }
