@@ -1,0 +1,105 @@
+//! What can be wrong with a log.
+
+use std::fmt;
+use std::io;
+
+/// Why a log does not do what it was asked to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The storage failed.
+    Storage {
+        /// What was being done.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something that was there is there no more, or is not what it was.
+    Damaged(Damage),
+    /// A sync or a write failed before, so it is not known what is on the disk; opening the log again
+    /// finds out.
+    Broken,
+    /// The content of a record is larger than [`CONTENT_MAX`](crate::CONTENT_MAX).
+    TooLarge(usize),
+}
+
+/// Where a log is damaged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub segment: String,
+    /// The byte in the file.
+    pub offset: u64,
+    /// The position in the log.
+    pub position: u64,
+    /// What is there.
+    pub flaw: Flaw,
+}
+
+/// What is where a record should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Zeros, or the end of the file.
+    Nothing,
+    /// The beginning of a record, and the end of the file.
+    Cut,
+    /// Bytes that are no record of this place.
+    Checksum,
+    /// No segment.
+    Missing,
+    /// A segment whose head is not its own.
+    Head,
+}
+
+impl LogError {
+    pub(crate) fn storage(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Storage { what, source }
+    }
+
+    /// Whether the storage had no room: there may be some later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage { what, source } => write!(f, "{what} failed: {source}"),
+            Self::Damaged(damage) => damage.fmt(f),
+            Self::Broken => f.write_str(
+                "the log takes nothing more since a write or a sync failed; open it again",
+            ),
+            Self::TooLarge(bytes) => write!(
+                f,
+                "a record of {bytes} bytes is too large for the log, which takes {}",
+                crate::CONTENT_MAX
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LogError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Storage { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, offset, position, flaw } = self;
+        let what = match flaw {
+            Flaw::Nothing => "nothing where a record should be",
+            Flaw::Cut => "half a record",
+            Flaw::Checksum => "bytes that are no record",
+            Flaw::Missing => "no file",
+            Flaw::Head => "a head that is not its own",
+        };
+        write!(f, "the log is damaged: {segment} has {what} at byte {offset} (position {position})")
+    }
+}

@@ -1,0 +1,453 @@
+//! The log: appended to at its end, synced, read anywhere, and forgotten from its beginning.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Damage, Flaw, LogError};
+use crate::record::{self, CONTENT_MAX, HEADER, Record};
+use crate::scan::{MARK, Scan, latest_mark};
+use crate::segment::Id;
+use crate::storage::{Blob, Storage};
+
+/// How a log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// How large a segment becomes (64 MiB); a record that is larger has one of its own.
+    pub segment_bytes: u64,
+    /// Whether segments are written out before they are used (yes): appending is faster then, and a
+    /// disk that is full is noticed in time.
+    pub prewritten: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, prewritten: true }
+    }
+}
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Records that are there.
+    pub records: u64,
+    /// What was cut off at the end, if anything.
+    pub torn: Option<Torn>,
+}
+
+/// The end of a log that was being written when the power went: nothing of it was ever synced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// Where, and what is there.
+    pub damage: Damage,
+    /// The file that keeps the bytes that were cut off.
+    pub kept_as: String,
+}
+
+/// A log over a storage.
+///
+/// ```
+/// use posthaste_log::storage::Simulated;
+/// use posthaste_log::{Log, LogOptions};
+///
+/// let disk = Simulated::new();
+/// let (mut log, _) = Log::open(disk.clone(), LogOptions::default(), |_| {})?;
+/// let apples = log.append(1, b"seven apples")?;
+/// log.sync()?;
+/// assert_eq!(log.read(apples)?, Some((1, b"seven apples".to_vec())));
+/// drop(log);
+///
+/// // The power goes, and comes back.
+/// let mut found = Vec::new();
+/// let disk = disk.power_cut(&mut || 0);
+/// Log::open(disk, LogOptions::default(), |record| found.push(record.content.to_vec()))?;
+/// assert_eq!(found, [b"seven apples"]);
+/// # Ok::<(), posthaste_log::LogError>(())
+/// ```
+pub struct Log {
+    storage: Arc<dyn Storage>,
+    options: LogOptions,
+    /// In order; the last one is appended to.
+    segments: Vec<Segment>,
+    /// What is appended and not written: it begins at `written`.
+    buffer: Vec<u8>,
+    written: u64,
+    /// Up to where everything is on the disk, and up to where a mark says so.
+    stored: u64,
+    marked: u64,
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Segment {
+    id: Id,
+    blob: Box<dyn Blob>,
+}
+
+impl Log {
+    /// Opens a log, makes it if there is none, and shows every record that is there.
+    ///
+    /// What was synced is there, or this fails with [`LogError::Damaged`]. What was written and not
+    /// synced may be there. A torn end is cut off, and its bytes are kept in a file beside.
+    ///
+    /// # Errors
+    /// `Damaged`, or `Storage`.
+    pub fn open(
+        storage: impl Storage,
+        options: LogOptions,
+        mut show: impl FnMut(Record<'_>),
+    ) -> Result<(Self, Recovery), LogError> {
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        let mut recovery = Recovery::default();
+        let mut ids = ids(&*storage)?;
+        let mut end = ids.first().map_or(0, |id| id.base);
+        let mut segments = Vec::with_capacity(ids.len() + 1);
+        discard_unmade(&*storage, &mut ids)?;
+        let epoch = ids.iter().map(|id| id.epoch).max().unwrap_or(0);
+        for (nth, id) in ids.iter().enumerate() {
+            let id = *id;
+            let damaged = |offset, position, flaw| {
+                LogError::Damaged(Damage { segment: id.name(), offset, position, flaw })
+            };
+            if id.base != end {
+                return Err(damaged(0, end, Flaw::Missing));
+            }
+            let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
+            if let Err(flaw) = id.check(&*blob).map_err(LogError::storage(READING))? {
+                return Err(damaged(0, id.base, flaw));
+            }
+            let until = ids.get(nth + 1).map(|next| next.base);
+            let mut scan = Scan::new(id, &*blob);
+            while until.is_none_or(|until| scan.position() < until) {
+                match scan.next().map_err(LogError::storage(READING))? {
+                    Ok(record) if record.kind == MARK => {}
+                    Ok(record) => {
+                        recovery.records += 1;
+                        show(record);
+                    }
+                    Err(flaw) => {
+                        let (offset, position) = (scan.offset(), scan.position());
+                        let mark = latest_mark(id, &*blob, offset);
+                        let mark = mark.map_err(LogError::storage(READING))?;
+                        if until.is_some() || mark > position {
+                            return Err(damaged(offset, position, flaw));
+                        }
+                        let damage = Damage { segment: id.name(), offset, position, flaw };
+                        recovery.torn = cut(&*storage, &*blob, &damage)?;
+                        break;
+                    }
+                }
+            }
+            end = scan.position();
+            segments.push(Segment { id, blob });
+        }
+        if let Some(last) = segments.last() {
+            // What a process wrote that was killed may be in the system's memory alone, and what
+            // comes next says that it is safe.
+            last.blob.sync_data().map_err(LogError::storage(SYNCING))?;
+        }
+        let mut log = Self {
+            storage,
+            options,
+            segments,
+            buffer: Vec::new(),
+            written: end,
+            stored: end,
+            marked: end,
+            broken: false,
+        };
+        log.begin_segment(epoch + 1, 0)?;
+        Ok((log, recovery))
+    }
+
+    /// Where the next record will be.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Where the first record is that is not forgotten.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.id.base)
+    }
+
+    /// Up to where everything is on the disk.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Appends a record of a kind of 1 or more, and says where it is. It is in this process's memory
+    /// alone before [`write`](Self::write), and in the system's before [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// `TooLarge`; `Broken`; `Storage` if a new segment was needed and could not be made, full or
+    /// not: nothing was appended then.
+    pub fn append(&mut self, kind: u8, content: &[u8]) -> Result<u64, LogError> {
+        self.check()?;
+        if content.len() > CONTENT_MAX {
+            return Err(LogError::TooLarge(content.len()));
+        }
+        let size = (HEADER + content.len()) as u64;
+        let active = self.active();
+        let used = active.id.offset(self.end()) + MARK_SIZE;
+        let is_begun = self.end() > active.id.base;
+        if is_begun && used + size > self.options.segment_bytes {
+            let epoch = active.id.epoch + 1;
+            // The next segment says that this one is safe.
+            self.sync()?;
+            self.begin_segment(epoch, size)?;
+        }
+        let epoch = self.active().id.epoch;
+        if self.buffer.is_empty() && self.stored > self.marked {
+            self.marked = self.stored;
+            record::encode(&mut self.buffer, epoch, self.written, MARK, &self.stored.to_le_bytes());
+        }
+        let position = self.end();
+        record::encode(&mut self.buffer, epoch, position, kind.max(1), content);
+        Ok(position)
+    }
+
+    /// Writes what was appended: it outlives this process.
+    ///
+    /// # Errors
+    /// `Storage`: if it is full, what was appended since the last write is not in the log; after
+    /// anything else the log is `Broken`.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let active = self.active();
+        let offset = active.id.offset(self.written);
+        match active.blob.write_at(offset, &self.buffer) {
+            Ok(()) => {
+                self.written += self.buffer.len() as u64;
+                self.buffer.clear();
+                Ok(())
+            }
+            Err(source) => {
+                let error = LogError::Storage { what: WRITING, source };
+                self.buffer.clear();
+                // What was written half-way is no record of this log.
+                let undone = active_blob(&self.segments)
+                    .is_some_and(|blob| error.is_full() && blob.truncate(offset).is_ok());
+                self.broken = !undone;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what was appended, and waits until the disk has it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.write()?;
+        if self.stored == self.written {
+            return Ok(());
+        }
+        match self.active().blob.sync_data() {
+            Ok(()) => {
+                self.stored = self.written;
+                Ok(())
+            }
+            Err(source) => {
+                // A sync that fails says once that something is lost, and not what.
+                self.broken = true;
+                Err(LogError::Storage { what: SYNCING, source })
+            }
+        }
+    }
+
+    /// Syncs, and writes down that it did: what is damaged later was safe once, and is not taken for
+    /// the torn end of something that was never synced. Worth while whenever there is nothing else to
+    /// do; [`append`](Self::append) does the same beside what it appends.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn mark(&mut self) -> Result<(), LogError> {
+        self.sync()?;
+        if self.stored > self.marked {
+            self.marked = self.stored;
+            let epoch = self.active().id.epoch;
+            record::encode(&mut self.buffer, epoch, self.written, MARK, &self.stored.to_le_bytes());
+            self.write()?;
+            // A log in which only marks are new has nothing to mark.
+            self.marked = self.written;
+        }
+        Ok(())
+    }
+
+    /// Closes the log in order.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.mark()?;
+        self.sync()
+    }
+
+    /// Reads the record at a position; `None` if there is none, or none any more.
+    ///
+    /// # Errors
+    /// `Damaged` if it is not what it was; `Storage`.
+    pub fn read(&self, position: u64) -> Result<Option<(u8, Vec<u8>)>, LogError> {
+        if position >= self.end() || position < self.start() {
+            return Ok(None);
+        }
+        if let Some(at) = position.checked_sub(self.written) {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let bytes = self.buffer.get(at..).unwrap_or_default();
+            let found = record::decode(bytes, self.active().id.epoch, position).ok();
+            return Ok(found.map(|record| (record.kind, record.content.to_vec())));
+        }
+        let nth = self.segments.partition_point(|segment| segment.id.base <= position) - 1;
+        let Segment { id, blob } = &self.segments[nth];
+        let mut bytes = vec![0; HEADER];
+        let offset = id.offset(position);
+        blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+        bytes.resize((HEADER - 1 + length).clamp(HEADER, HEADER + CONTENT_MAX), 0);
+        let read = blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        match record::decode(&bytes[..read], id.epoch, position) {
+            Ok(record) => Ok(Some((record.kind, record.content.to_vec()))),
+            Err(flaw) => {
+                Err(LogError::Damaged(Damage { segment: id.name(), offset, position, flaw }))
+            }
+        }
+    }
+
+    /// Forgets the segments that end before `position`, and says how many those were.
+    ///
+    /// # Errors
+    /// `Storage`; what was not forgotten is still there.
+    pub fn forget_before(&mut self, position: u64) -> Result<usize, LogError> {
+        let mut forgotten = 0;
+        while self.segments.get(1).is_some_and(|next| next.id.base <= position) {
+            let name = self.segments[0].id.name();
+            self.storage.remove(&name).map_err(LogError::storage(FORGETTING))?;
+            // One by one: a later one that is gone while an earlier one is there would be missing.
+            self.storage.sync_dir().map_err(LogError::storage(FORGETTING))?;
+            self.segments.remove(0);
+            forgotten += 1;
+        }
+        Ok(forgotten)
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        if self.broken { Err(LogError::Broken) } else { Ok(()) }
+    }
+
+    /// The segment that is appended to; there always is one.
+    fn active(&self) -> &Segment {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    /// Makes the segment that is appended to from now on, with room for `size` at least.
+    fn begin_segment(&mut self, epoch: u64, size: u64) -> Result<(), LogError> {
+        let id = Id { base: self.written, epoch };
+        let failed = LogError::storage(MAKING);
+        let blob = self.storage.create(&id.name()).map_err(&failed)?;
+        let made = (|| {
+            blob.write_at(0, &id.head())?;
+            if self.options.prewritten {
+                blob.allocate(self.options.segment_bytes.max(id.offset(id.base) + size))?;
+            }
+            blob.sync_data()?;
+            self.storage.sync_dir()
+        })();
+        if let Err(source) = made {
+            // Half a segment is in nobody's way, but its room is.
+            let _removed = self.storage.remove(&id.name());
+            return Err(failed(source));
+        }
+        // One in which nothing is would end where it begins.
+        if let Some(empty) = self.segments.pop_if(|last| last.id.base == id.base) {
+            self.storage.remove(&empty.id.name()).map_err(LogError::storage(FORGETTING))?;
+        }
+        self.segments.push(Segment { id, blob });
+        Ok(())
+    }
+}
+
+fn active_blob(segments: &[Segment]) -> Option<&dyn Blob> {
+    segments.last().map(|segment| &*segment.blob)
+}
+
+/// The segments that there are, in order.
+fn ids(storage: &dyn Storage) -> Result<Vec<Id>, LogError> {
+    let names = storage.names().map_err(LogError::storage(OPENING))?;
+    let mut ids: Vec<Id> = names.iter().filter_map(|name| Id::of(name)).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Removes the last segments if they were being made when the power went: they have no head, and
+/// nothing in them.
+fn discard_unmade(storage: &dyn Storage, ids: &mut Vec<Id>) -> Result<(), LogError> {
+    while let Some(id) = ids.last().copied() {
+        let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
+        let head = id.check(&*blob).map_err(LogError::storage(READING))?;
+        let first = Scan::new(id, &*blob).next().map_err(LogError::storage(READING))?.is_ok();
+        if head.is_ok() || first {
+            break;
+        }
+        let mark = latest_mark(id, &*blob, crate::segment::HEAD as u64);
+        if mark.map_err(LogError::storage(READING))? > 0 {
+            break;
+        }
+        storage.remove(&id.name()).map_err(LogError::storage(FORGETTING))?;
+        ids.pop();
+    }
+    Ok(())
+}
+
+/// Cuts the end of a segment off and keeps its bytes beside; `None` if it has only zeros there.
+fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option<Torn>, LogError> {
+    let failed = LogError::storage(CUTTING);
+    let length = blob.len().map_err(&failed)?;
+    let rest = usize::try_from(length.saturating_sub(damage.offset)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; rest];
+    let read = blob.read_at(damage.offset, &mut bytes).map_err(&failed)?;
+    bytes.truncate(read);
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let torn = match used {
+        0 => None,
+        used => {
+            let kept_as = format!("{}.torn-{:x}", damage.segment, damage.offset);
+            // One that is there was kept when the log was opened before, and the power went again.
+            if storage.names().map_err(&failed)?.contains(&kept_as) {
+                storage.remove(&kept_as).map_err(&failed)?;
+            }
+            let aside = storage.create(&kept_as).map_err(&failed)?;
+            aside.write_at(0, &bytes[..used]).map_err(&failed)?;
+            aside.sync_data().map_err(&failed)?;
+            storage.sync_dir().map_err(&failed)?;
+            Some(Torn { damage: damage.clone(), kept_as })
+        }
+    };
+    blob.truncate(damage.offset).map_err(&failed)?;
+    Ok(torn)
+}
+
+const MARK_SIZE: u64 = (HEADER + 8) as u64;
+
+const OPENING: &str = "opening the log";
+const READING: &str = "reading the log";
+const WRITING: &str = "writing the log";
+const SYNCING: &str = "syncing the log";
+const MAKING: &str = "making a segment of the log";
+const FORGETTING: &str = "removing a segment of the log";
+const CUTTING: &str = "cutting the torn end of the log off";
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("start", &self.start())
+            .field("end", &self.end())
+            .field("stored", &self.stored)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,128 @@
+//! Going through the records of a segment, a window at a time.
+
+use std::io;
+
+use crate::error::Flaw;
+use crate::record::{self, HEADER, Record};
+use crate::segment::{HEAD, Id};
+use crate::storage::Blob;
+
+/// How much is read at a time, unless a record is longer.
+const WINDOW: usize = 1 << 20;
+
+/// The records of a segment from its beginning on.
+pub(crate) struct Scan<'a> {
+    id: Id,
+    blob: &'a dyn Blob,
+    window: Vec<u8>,
+    /// Where the window begins in the file, and where the next record is in the window.
+    from: u64,
+    at: usize,
+    /// The file ends where the window does.
+    ended: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(id: Id, blob: &'a dyn Blob) -> Self {
+        Self { id, blob, window: Vec::new(), from: HEAD as u64, at: 0, ended: false }
+    }
+
+    /// The position of the next record.
+    pub(crate) fn position(&self) -> u64 {
+        self.id.base + (self.from - HEAD as u64) + self.at as u64
+    }
+
+    /// The byte of the file at which the next record is.
+    pub(crate) fn offset(&self) -> u64 {
+        self.from + self.at as u64
+    }
+
+    /// The next record, or what is there instead.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn next(&mut self) -> io::Result<Result<Record<'_>, Flaw>> {
+        let position = self.position();
+        loop {
+            let found = record::decode(&self.window[self.at..], self.id.epoch, position);
+            let needed = match found {
+                Ok(found) => HEADER + found.content.len(),
+                Err(Flaw::Cut | Flaw::Nothing) if !self.ended && self.is_short() => {
+                    self.refill()?;
+                    continue;
+                }
+                Err(flaw) => return Ok(Err(flaw)),
+            };
+            let at = self.at;
+            self.at += needed;
+            return Ok(record::decode(&self.window[at..], self.id.epoch, position));
+        }
+    }
+
+    /// Whether the window may end before the record does.
+    fn is_short(&self) -> bool {
+        let rest = &self.window[self.at..];
+        let length = rest.first_chunk().map(|length| u32::from_le_bytes(*length));
+        match length {
+            None => true,
+            Some(length) => rest.len() < HEADER - 1 + length as usize,
+        }
+    }
+
+    fn refill(&mut self) -> io::Result<()> {
+        self.window.drain(..self.at);
+        self.from += self.at as u64;
+        self.at = 0;
+        let have = self.window.len();
+        let rest = self.blob.len()?.saturating_sub(self.from + have as u64);
+        // Twice as much as before, so that a long record is not read again and again.
+        let more = have.max(WINDOW).min(usize::try_from(rest).unwrap_or(usize::MAX));
+        self.window.resize(have + more, 0);
+        let read = self.blob.read_at(self.from + have as u64, &mut self.window[have..])?;
+        self.ended = more as u64 == rest || read < more;
+        self.window.truncate(have + read);
+        Ok(())
+    }
+}
+
+/// How far the disk was known to have everything, by the marks that are found anywhere from byte
+/// `from` of a segment on; 0 if there is none.
+pub(crate) fn latest_mark(id: Id, blob: &dyn Blob, from: u64) -> io::Result<u64> {
+    let mut latest = 0;
+    let mut window = Vec::new();
+    let (mut at, length) = (from, blob.len()?);
+    while at < length {
+        window.resize(WINDOW.min(usize::try_from(length - at).unwrap_or(WINDOW)), 0);
+        let read = blob.read_at(at, &mut window)?;
+        window.truncate(read);
+        for place in 0..window.len().saturating_sub(MARK_BYTES - 1) {
+            if window[place..].starts_with(&MARK_LENGTH)
+                && let Ok(record) = record::decode(
+                    &window[place..place + MARK_BYTES],
+                    id.epoch,
+                    id.base + (at - HEAD as u64) + place as u64,
+                )
+                && let Some(stored) = mark_of(&record)
+            {
+                latest = latest.max(stored);
+            }
+        }
+        if read < WINDOW {
+            break;
+        }
+        // One may lie across the border.
+        at += (read - (MARK_BYTES - 1)) as u64;
+    }
+    Ok(latest)
+}
+
+/// The kind of a record that says up to where the disk is known to have everything.
+pub(crate) const MARK: u8 = 0;
+const MARK_LENGTH: [u8; 4] = 9_u32.to_le_bytes();
+const MARK_BYTES: usize = HEADER + 8;
+
+/// What a mark says.
+pub(crate) fn mark_of(record: &Record<'_>) -> Option<u64> {
+    let content = record.content.try_into().ok().filter(|_| record.kind == MARK)?;
+    Some(u64::from_le_bytes(content))
+}

@@ -1,0 +1,90 @@
+//! Segments: the files of a log, each with a head, and records behind it.
+//!
+//! ```text
+//!  0         8         16        24       28
+//!  | "PHLOG" 0 0 1 | epoch | base | CRC-32C | zeros up to 64 | records ...
+//! ```
+//!
+//! The base is the position of the first record; the positions of a log go on from one segment to the
+//! next without a gap, so where the next one begins is where this one ends. The epoch is a number that
+//! no segment before has had. Both are in the name of the file as well.
+
+use crate::error::Flaw;
+use crate::storage::Blob;
+
+/// How long the head is.
+pub(crate) const HEAD: usize = 64;
+
+const MAGIC: [u8; 8] = *b"PHLOG\0\0\x01";
+const SUFFIX: &str = ".seg";
+
+/// Which segment this is. They are ordered as they follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) base: u64,
+    pub(crate) epoch: u64,
+}
+
+impl Id {
+    /// The name of its file.
+    pub(crate) fn name(self) -> String {
+        format!("{:016x}-{:08x}{SUFFIX}", self.base, self.epoch)
+    }
+
+    /// The segment whose file has this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let (base, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let id = Self { base: number(base)?, epoch: number(epoch)? };
+        // One name for each, so that nothing is taken for a segment twice.
+        (id.name() == name).then_some(id)
+    }
+
+    pub(crate) fn head(self) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&MAGIC);
+        head[8..16].copy_from_slice(&self.epoch.to_le_bytes());
+        head[16..24].copy_from_slice(&self.base.to_le_bytes());
+        let sum = crc32c::crc32c(&head[..24]);
+        head[24..28].copy_from_slice(&sum.to_le_bytes());
+        head
+    }
+
+    /// Whether a file has the head of this segment.
+    ///
+    /// # Errors
+    /// That it has another one, or what the system says.
+    pub(crate) fn check(self, blob: &dyn Blob) -> std::io::Result<Result<(), Flaw>> {
+        let mut head = [0; HEAD];
+        let read = blob.read_at(0, &mut head)?;
+        let is_own = read == HEAD && head == self.head();
+        Ok(if is_own { Ok(()) } else { Err(Flaw::Head) })
+    }
+
+    /// The byte of its file at which a position is.
+    pub(crate) fn offset(self, position: u64) -> u64 {
+        HEAD as u64 + (position - self.base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_segments_belong_together() {
+        let id = Id { base: 0x1_2345_6789, epoch: 17 };
+        assert_eq!(id.name(), "0000000123456789-00000011.seg");
+        assert_eq!(Id::of(&id.name()), Some(id));
+        for name in ["", ".seg", "12-3.seg", "0000000123456789-00000011.seg.torn", "x-y.seg"] {
+            assert_eq!(Id::of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn they_are_ordered_as_they_follow_each_other() {
+        let at = |base, epoch| Id { base, epoch };
+        assert!(at(5, 9) < at(6, 1));
+        assert!(at(6, 1) < at(6, 2));
+    }
+}

@@ -1,0 +1,199 @@
+//! What is there after a power cut, over many seeds: everything that was synced, nothing that was not
+//! appended, in order, and never anything else.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use posthaste_log::storage::Simulated;
+use posthaste_log::{Log, LogError, LogOptions};
+
+/// A generator that needs no more than its seed (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+fn options(random: &mut Random) -> LogOptions {
+    let mut options = LogOptions::default();
+    options.segment_bytes = 512 + random.below(6_000);
+    options.prewritten = random.below(2) == 0;
+    options
+}
+
+type Found = Vec<(u64, Vec<u8>)>;
+
+fn open(disk: &Simulated, options: LogOptions) -> Result<(Log, Found), LogError> {
+    let mut found = Vec::new();
+    let show = |record: posthaste_log::Record<'_>| {
+        found.push((record.position, record.content.to_vec()));
+    };
+    let (log, recovery) = Log::open(disk.clone(), options, show)?;
+    assert_eq!(recovery.records, found.len() as u64);
+    Ok((log, found))
+}
+
+/// One life after the other on the same disk; what does not hold is the error.
+fn live(seed: u64, lies: bool) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let mut disk = Simulated::new();
+    // What must be there, and what may be there behind it.
+    let (mut safe, mut maybe): (Found, Found) = (Vec::new(), Vec::new());
+    for life in 0..4 {
+        if lies {
+            disk.lie();
+        }
+        let opened = open(&disk, options(&mut random));
+        let (mut log, found) = opened.map_err(|error| format!("life {life}: {error}"))?;
+        if found.len() < safe.len() {
+            return Err(format!("life {life}: {} of {} are there", found.len(), safe.len()));
+        }
+        let all: Found = safe.iter().chain(&maybe).cloned().collect();
+        if all.get(..found.len()) != Some(&found[..]) {
+            return Err(format!("life {life}: something else is there"));
+        }
+        (safe, maybe) = (found, Vec::new());
+        let dies_in = random.below(60);
+        for _ in 0..dies_in {
+            match random.below(8) {
+                0 => {
+                    log.sync().unwrap();
+                    safe.append(&mut maybe);
+                }
+                1 => log.write().unwrap(),
+                2 => {
+                    log.mark().unwrap();
+                    safe.append(&mut maybe);
+                }
+                _ => {
+                    let most = 1 << random.below(12);
+                    let size = random.below(most);
+                    let content: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
+                    maybe.push((log.append(1, &content).unwrap(), content));
+                }
+            }
+            if let Some((position, content)) = safe.last().or(maybe.last()) {
+                assert_eq!(log.read(*position).unwrap(), Some((1, content.clone())));
+            }
+        }
+        // A segment that is full is synced before the next one begins.
+        let stored = log.stored();
+        let synced = maybe.iter().take_while(|(position, _)| *position < stored).count();
+        safe.extend(maybe.drain(..synced));
+        drop(log);
+        disk = match random.below(4) {
+            0 => disk.kill(),
+            _ => disk.power_cut(&mut || random.next()),
+        };
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_synced_is_there_after_every_power_cut() {
+    for seed in 0..10_000 {
+        live(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_sync_is_caught_losing() {
+    let caught = (0..1_000).filter(|seed| live(*seed, true).is_err()).count();
+    assert!(caught > 500, "only {caught} of 1,000");
+}
+
+#[test]
+fn a_sync_that_fails_is_the_end_until_it_is_opened_again() {
+    for syncs in 0..40 {
+        let disk = Simulated::new();
+        let mut options = LogOptions::default();
+        options.segment_bytes = 1_000;
+        let Ok((mut log, _)) = open(&disk, options.clone()) else { panic!("a healthy disk") };
+        disk.fail_sync_after(syncs);
+        let mut safe = Vec::new();
+        let mut number = 0_u32;
+        let failed = loop {
+            let content = number.to_le_bytes().repeat(30);
+            number += 1;
+            let synced = log.append(1, &content).and_then(|position| {
+                log.sync()?;
+                Ok(position)
+            });
+            match synced {
+                Ok(position) => safe.push((position, content)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(failed, LogError::Storage { .. }), "{failed}");
+        drop(log);
+        let (mut log, found) = open(&disk.power_cut(&mut || 0), options).unwrap();
+        assert_eq!(found.get(..safe.len()), Some(&safe[..]), "after {syncs} syncs");
+        log.append(1, b"goes on").unwrap();
+        log.sync().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
+    for prewritten in [true, false] {
+        let disk = Simulated::new();
+        disk.limit(Some(10_000));
+        let mut options = LogOptions::default();
+        (options.segment_bytes, options.prewritten) = (2_000, prewritten);
+        let (mut log, _) = open(&disk, options.clone()).unwrap();
+        let mut safe = Vec::new();
+        let mut append = |log: &mut Log, number: u32| {
+            let content = number.to_le_bytes().repeat(25);
+            let position = log.append(1, &content)?;
+            log.sync()?;
+            safe.push((position, content));
+            Ok::<_, LogError>(())
+        };
+        let mut number = 0;
+        let full = loop {
+            if let Err(error) = append(&mut log, number) {
+                break error;
+            }
+            number += 1;
+        };
+        assert!(full.is_full(), "{full}");
+        assert!(append(&mut log, number).unwrap_err().is_full());
+        disk.limit(Some(20_000));
+        for number in number..number + 20 {
+            append(&mut log, number).unwrap();
+        }
+        log.close().unwrap();
+        let (_, found) = open(&disk.power_cut(&mut || 0), options).unwrap();
+        assert_eq!(found, safe);
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_gone_and_nothing_else() {
+    let disk = Simulated::new();
+    let mut options = LogOptions::default();
+    options.segment_bytes = 1_000;
+    let (mut log, _) = open(&disk, options.clone()).unwrap();
+    let positions: Vec<u64> = (0..100_u8).map(|n| log.append(1, &[n; 90]).unwrap()).collect();
+    log.sync().unwrap();
+    assert!(log.forget_before(positions[60]).unwrap() > 4);
+    assert!(log.start() <= positions[60] && log.start() > positions[40]);
+    let left: Vec<u64> = positions.iter().copied().filter(|at| *at >= log.start()).collect();
+    assert_eq!(log.read(positions[0]).unwrap(), None);
+    drop(log);
+    let (log, found) = open(&disk.power_cut(&mut || 0), options).unwrap();
+    assert_eq!(found.iter().map(|(position, _)| *position).collect::<Vec<_>>(), left);
+    assert!(log.read(positions[99]).unwrap().is_some());
+}

@@ -1,0 +1,125 @@
+//! Every byte of a log flipped, zeroed and cut: what is damaged is named and never served.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use posthaste_log::storage::{Simulated, Storage};
+use posthaste_log::{Log, LogError, LogOptions};
+
+fn options() -> LogOptions {
+    let mut options = LogOptions::default();
+    (options.segment_bytes, options.prewritten) = (500, false);
+    options
+}
+
+type Found = Vec<(u64, u8, Vec<u8>)>;
+
+fn open(disk: &Simulated) -> Result<(Found, bool), LogError> {
+    let mut found = Vec::new();
+    let (_, recovery) = Log::open(disk.clone(), options(), |record| {
+        found.push((record.position, record.kind, record.content.to_vec()));
+    })?;
+    Ok((found, recovery.torn.is_some()))
+}
+
+/// A log of three segments, closed in order, and what is in it.
+fn written() -> (Simulated, Found) {
+    let disk = Simulated::new();
+    let (mut log, _) = Log::open(disk.clone(), options(), |_| {}).unwrap();
+    let mut all = Vec::new();
+    for number in 0..24_u8 {
+        let content = vec![number; usize::from(number) * 3];
+        all.push((log.append(1 + number % 3, &content).unwrap(), 1 + number % 3, content));
+        if number % 5 == 4 {
+            log.sync().unwrap();
+        }
+    }
+    log.close().unwrap();
+    (disk, all)
+}
+
+#[test]
+fn no_change_of_a_byte_is_served_or_skipped() {
+    let (disk, all) = written();
+    let mut names: Vec<String> = disk.names().unwrap();
+    names.sort_unstable();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in &names {
+        let length = disk.content(name).unwrap().len();
+        for at in 0..length {
+            for change in [
+                (|bytes, at| bytes[at] ^= 1) as fn(&mut Vec<u8>, usize),
+                |bytes, at| bytes[at] ^= 0xff,
+                |bytes, at| bytes[at] = 0,
+                |bytes, at| bytes[at..].fill(0),
+                Vec::truncate,
+            ] {
+                let damaged = disk.kill();
+                let before = disk.content(name).unwrap();
+                damaged.rot(name, |bytes| change(bytes, at)).unwrap();
+                let is_same = damaged.content(name).unwrap() == before;
+                match open(&damaged) {
+                    Ok((found, _)) if is_same => assert_eq!(found, all),
+                    // The last mark says that what was before it is safe, and nothing says so of it.
+                    Ok((found, torn)) => {
+                        assert_eq!(found, all, "{name} at {at}");
+                        assert!(torn || change_cuts_the_last_mark(name, &names, at, length));
+                    }
+                    Err(LogError::Damaged(damage)) => {
+                        assert_eq!(&damage.segment, name);
+                        // Behind a head are zeros, which may be zeroed.
+                        assert!(damage.offset <= (at as u64).max(64), "{damage}, not at {at}");
+                    }
+                    Err(error) => panic!("{name} at {at}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+/// A mark that is gone without a trace.
+fn change_cuts_the_last_mark(name: &str, names: &[String], at: usize, length: usize) -> bool {
+    Some(name) == names.last().map(String::as_str) && at + 17 >= length
+}
+
+#[test]
+fn a_segment_that_is_gone_is_missed() {
+    let (disk, _) = written();
+    let mut names = disk.names().unwrap();
+    names.sort_unstable();
+    let without = disk.kill();
+    without.remove(&names[1]).unwrap();
+    let Err(LogError::Damaged(damage)) = open(&without) else { panic!("it was not missed") };
+    // The log goes on at the beginning of the next one, and there is nothing up to there.
+    let missing = u64::from_str_radix(&names[1][..16], 16).unwrap();
+    assert_eq!((&damage.segment, damage.position), (&names[0], missing));
+}
+
+#[test]
+fn a_torn_end_is_cut_and_kept_aside() {
+    let (disk, mut all) = written();
+    let (mut log, _) = Log::open(disk.clone(), options(), |_| {}).unwrap();
+    all.push((log.append(9, b"stays").unwrap(), 9, b"stays".to_vec()));
+    log.sync().unwrap();
+    let torn_at = log.append(9, b"goes").unwrap();
+    log.write().unwrap();
+    drop(log);
+    let name = {
+        let mut names = disk.names().unwrap();
+        names.sort_unstable();
+        names.pop().unwrap()
+    };
+    disk.rot(&name, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
+    let mut found = Vec::new();
+    let (log, recovery) = Log::open(disk.clone(), options(), |record| {
+        found.push((record.position, record.kind, record.content.to_vec()));
+    })
+    .unwrap();
+    assert_eq!(found, all);
+    let torn = recovery.torn.unwrap();
+    assert!(torn.damage.position <= torn_at && log.end() == torn.damage.position);
+    let kept = disk.content(&torn.kept_as).unwrap();
+    assert!(kept.windows(3).any(|bytes| bytes == b"goe"));
+    drop(log);
+    // Once cut, it is as if it had never been.
+    assert_eq!(open(&disk).unwrap(), (all, false));
+}
