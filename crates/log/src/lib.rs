@@ -3,6 +3,7 @@
 //! Records are appended to segments, each with a checksum over where it is, when the log was opened
 //! that wrote it, and what is in it. See [`Log`].
 
+mod anchor;
 mod error;
 mod log;
 mod record;

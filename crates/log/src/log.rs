@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::anchor::{self, Anchor};
 use crate::error::{Damage, Flaw, LogError};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
 use crate::scan::{MARK, Scan, latest_mark};
@@ -102,7 +103,8 @@ impl Log {
         let mut ids = ids(&*storage)?;
         let mut end = ids.first().map_or(0, |id| id.base);
         let mut segments = Vec::with_capacity(ids.len() + 1);
-        discard_unmade(&*storage, &mut ids)?;
+        let anchor = anchor_of(&*storage, &ids)?;
+        discard_unmade(&*storage, &mut ids, anchor)?;
         let epoch = ids.iter().map(|id| id.epoch).max().unwrap_or(0);
         for (nth, id) in ids.iter().enumerate() {
             let id = *id;
@@ -129,7 +131,7 @@ impl Log {
                         let (offset, position) = (scan.offset(), scan.position());
                         let mark = latest_mark(id, &*blob, offset);
                         let mark = mark.map_err(LogError::storage(READING))?;
-                        if until.is_some() || mark > position {
+                        if until.is_some() || mark.max(anchor.stored) > position {
                             return Err(damaged(offset, position, flaw));
                         }
                         let damage = Damage { segment: id.name(), offset, position, flaw };
@@ -140,6 +142,11 @@ impl Log {
             }
             end = scan.position();
             segments.push(Segment { id, blob });
+        }
+        if end < anchor.stored {
+            let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
+            let (offset, flaw) = (0, Flaw::Missing);
+            return Err(LogError::Damaged(Damage { segment, offset, position: end, flaw }));
         }
         if let Some(last) = segments.last() {
             // What a process wrote that was killed may be in the system's memory alone, and what
@@ -156,7 +163,7 @@ impl Log {
             marked: end,
             broken: false,
         };
-        log.begin_segment(epoch + 1, 0)?;
+        log.begin_segment(epoch.max(anchor.epoch) + 1, 0)?;
         Ok((log, recovery))
     }
 
@@ -285,8 +292,9 @@ impl Log {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn close(mut self) -> Result<(), LogError> {
-        self.mark()?;
-        self.sync()
+        self.sync()?;
+        let anchor = Anchor { epoch: self.active().id.epoch, stored: self.stored };
+        anchor.write(&*self.storage).map_err(LogError::storage(CLOSING))
     }
 
     /// Reads the record at a position; `None` if there is none, or none any more.
@@ -356,7 +364,8 @@ impl Log {
                 blob.allocate(self.options.segment_bytes.max(id.offset(id.base) + size))?;
             }
             blob.sync_data()?;
-            self.storage.sync_dir()
+            self.storage.sync_dir()?;
+            Anchor { epoch, stored: self.stored }.write(&*self.storage)
         })();
         if let Err(source) = made {
             // Half a segment is in nobody's way, but its room is.
@@ -384,10 +393,28 @@ fn ids(storage: &dyn Storage) -> Result<Vec<Id>, LogError> {
     Ok(ids)
 }
 
-/// Removes the last segments if they were being made when the power went: they have no head, and
-/// nothing in them.
-fn discard_unmade(storage: &dyn Storage, ids: &mut Vec<Id>) -> Result<(), LogError> {
-    while let Some(id) = ids.last().copied() {
+/// How far the log was. Where the power went while the first segment was being made there is none.
+fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Anchor, LogError> {
+    match Anchor::read(storage)? {
+        Some(anchor) => Ok(anchor),
+        None if ids.iter().all(|id| id.epoch == 1) => Ok(Anchor::default()),
+        None => Err(LogError::Damaged(Damage {
+            segment: anchor::NAME.to_owned(),
+            offset: 0,
+            position: 0,
+            flaw: Flaw::Missing,
+        })),
+    }
+}
+
+/// Removes the last segments if they were being made when the power went: no anchor knows them, they
+/// have no head, and nothing in them.
+fn discard_unmade(
+    storage: &dyn Storage,
+    ids: &mut Vec<Id>,
+    anchor: Anchor,
+) -> Result<(), LogError> {
+    while let Some(id) = ids.last().copied().filter(|id| id.epoch > anchor.epoch) {
         let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
         let head = id.check(&*blob).map_err(LogError::storage(READING))?;
         let first = Scan::new(id, &*blob).next().map_err(LogError::storage(READING))?.is_ok();
@@ -440,6 +467,7 @@ const WRITING: &str = "writing the log";
 const SYNCING: &str = "syncing the log";
 const MAKING: &str = "making a segment of the log";
 const FORGETTING: &str = "removing a segment of the log";
+const CLOSING: &str = "closing the log";
 const CUTTING: &str = "cutting the torn end of the log off";
 
 impl fmt::Debug for Log {

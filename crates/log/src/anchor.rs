@@ -1,0 +1,72 @@
+//! The anchor: a file beside the segments that says how far the log was, at least.
+//!
+//! ```text
+//!  0         8       16       24
+//!  | magic   | epoch | stored | CRC-32C |
+//! ```
+//!
+//! A segment says what is in it, and nothing says so of the last one if that is gone, or if its end
+//! is. The anchor is written whenever a segment was begun, and when the log is closed.
+
+use crate::error::{Damage, Flaw, LogError};
+use crate::storage::Storage;
+
+/// How far a log was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    /// The epoch of the last segment that was begun.
+    pub(crate) epoch: u64,
+    /// Up to where everything was on the disk.
+    pub(crate) stored: u64,
+}
+
+pub(crate) const NAME: &str = "anchor";
+const NEW: &str = "anchor.new";
+const MAGIC: [u8; 8] = *b"PHANCHR\x01";
+const BYTES: usize = 28;
+
+impl Anchor {
+    /// Reads it; `None` if there is none.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Self>, LogError> {
+        let failed = LogError::storage("reading the anchor of the log");
+        let blob = match storage.open(NAME) {
+            Ok(blob) => blob,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = [0; BYTES + 1];
+        let read = blob.read_at(0, &mut bytes).map_err(failed)?;
+        let number = |at: usize| {
+            bytes[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        let anchor = Self { epoch: number(8), stored: number(16) };
+        if read == BYTES && bytes[..BYTES] == anchor.encode() {
+            return Ok(Some(anchor));
+        }
+        let segment = NAME.to_owned();
+        Err(LogError::Damaged(Damage { segment, offset: 0, position: 0, flaw: Flaw::Head }))
+    }
+
+    /// Puts it in the place of the one before.
+    pub(crate) fn write(self, storage: &dyn Storage) -> std::io::Result<()> {
+        // One that is there was being written when the power went.
+        if storage.names()?.iter().any(|name| name == NEW) {
+            storage.remove(NEW)?;
+        }
+        let blob = storage.create(NEW)?;
+        blob.write_at(0, &self.encode())?;
+        blob.sync_data()?;
+        storage.rename(NEW, NAME)?;
+        storage.sync_dir()
+    }
+
+    fn encode(self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.epoch.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.stored.to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[..24]);
+        bytes[24..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+}
