@@ -133,6 +133,16 @@ pub(crate) async fn give_up_after<F: Future>(polls: usize, future: F) -> Option<
     None
 }
 
+/// Runs `future` and then goes on for ever, so that it may be polled however often.
+pub(crate) fn for_ever<'a, T>(
+    future: impl Future<Output = Result<T, Failure>> + 'a,
+) -> LocalFuture<'a, Result<(), Failure>> {
+    Box::pin(async {
+        future.await?;
+        std::future::pending().await
+    })
+}
+
 /// Lets other tasks run once.
 pub(crate) async fn yield_now() {
     let mut yielded = false;

@@ -9,7 +9,7 @@ use posthaste_core::{Bus, ErrorKind, Replies, ReplyWriter, Responder};
 use crate::Context;
 use crate::cancel::at_every_poll;
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{LocalFuture, Probe, both};
+use crate::poll::{LocalFuture, Probe, both, for_ever};
 
 /// More than may be on their way at a time.
 const MANY: u64 = 500;
@@ -131,16 +131,11 @@ pub(crate) async fn q5_reading_may_be_given_up_at_every_poll(cx: Context) -> Out
     at_every_poll(
         async || {
             let Stream { replies, writer, _responder } = stream(&cx, &bus).await?;
-            let writing: LocalFuture<'_, Outcome> = Box::pin(write(writer, COUNT));
-            Ok(((replies, _responder), writing))
+            Ok(((replies, _responder), for_ever(write(writer, COUNT))))
         },
         async |(replies, _): &mut (Replies, Responder)| replies.next().await,
-        async |writing: &mut LocalFuture<'_, Outcome>| {
-            writing.await?;
-            std::future::pending().await
-        },
+        async |writing: &mut LocalFuture<'_, Outcome>| writing.await,
         async |(mut replies, _responder), writing, read_one| {
-            // The one who wrote may be done already, and is not asked again then.
             drop(writing);
             let mut read = read_one.map_or(0, |_| 1);
             while let Some(Ok(reply)) = replies.next().await {

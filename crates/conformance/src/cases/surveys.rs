@@ -11,7 +11,7 @@ use crate::Context;
 use crate::cancel::at_every_poll;
 use crate::context::numbered;
 use crate::failure::{Failure, Outcome, check, check_eq};
-use crate::poll::{LocalFuture, all, both};
+use crate::poll::{LocalFuture, all, both, for_ever};
 
 /// What one who is asked does.
 #[derive(Debug, Clone, Copy)]
@@ -120,15 +120,10 @@ pub(crate) async fn q4_a_survey_may_be_given_up_at_every_poll(cx: Context) -> Ou
             world += 1;
             let topic = cx.topic(&format!("poll.{world}"))?;
             let crowd = crowd(&cx, &topic, &[Manner::Answers, Manner::Answers]).await?;
-            let behaving: LocalFuture<'_, Outcome> =
-                Box::pin(async { behave(crowd).await.map(drop) });
-            Ok((topic, behaving))
+            Ok((topic, for_ever(async { behave(crowd).await.map(drop) })))
         },
         async |topic: &mut Topic| bus.survey(&*topic, "who?").await,
-        async |behaving: &mut LocalFuture<'_, Outcome>| {
-            behaving.await?;
-            std::future::pending().await
-        },
+        async |behaving: &mut LocalFuture<'_, Outcome>| behaving.await,
         async |_, behaving, survey| {
             drop(behaving);
             if let Some(survey) = survey.transpose()? {
