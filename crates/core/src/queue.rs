@@ -50,6 +50,8 @@ pub struct Queue {
     pub expiry: Option<Duration>,
     /// Whether it keeps the order of each key with many consumers.
     pub keyed: Option<bool>,
+    /// Whether it outlives the broker's process.
+    pub durable: Option<bool>,
 }
 
 /// What a queue is like.
@@ -110,7 +112,8 @@ impl QueueSettings {
     /// # Errors
     /// `InvalidArgument`.
     pub fn of(queue: &Queue) -> Result<Self, Error> {
-        let mut settings = Self { keyed: queue.keyed.unwrap_or_default(), ..Self::default() };
+        let (keyed, durable) = (queue.keyed == Some(true), queue.durable == Some(true));
+        let mut settings = Self { keyed, durable, ..Self::default() };
         settings.update(queue)?;
         Ok(settings)
     }
@@ -120,12 +123,17 @@ impl QueueSettings {
     /// # Errors
     /// `Conflict`, naming what cannot be changed; `InvalidArgument`.
     pub fn update(&mut self, queue: &Queue) -> Result<(), Error> {
-        if queue.keyed.is_some_and(|keyed| keyed != self.keyed) {
-            let text = format!(
-                "the queue {} is declared with keyed = {}; delete it first, or choose another name",
-                queue.name, self.keyed
-            );
-            return Err(Error::new(ErrorKind::Conflict, text));
+        for (what, named, is) in
+            [("keyed", queue.keyed, self.keyed), ("durable", queue.durable, self.durable)]
+        {
+            if named.is_some_and(|named| named != is) {
+                let text = format!(
+                    "the queue {} is declared with {what} = {is}; delete it first, or choose \
+                     another name",
+                    queue.name
+                );
+                return Err(Error::new(ErrorKind::Conflict, text));
+            }
         }
         let overflow = queue.overflow.unwrap_or(self.overflow);
         if !overflow.suits_queues() {
@@ -204,6 +212,10 @@ crate::setters! { Queue:
     /// [extending](crate::Delivery::extend) it; then it goes to another.
     consumer_timeout(timeout: Duration) => consumer_timeout = Some(timeout);
 
+    /// Whether it outlives the broker's process, with everything in it: by default where the broker
+    /// has a store.
+    durable(durable: bool) => durable = Some(durable);
+
     /// How long it stays when it has no consumers and no messages and nobody sends to it.
     expiry(expiry: Duration) => expiry = Some(expiry);
 }
@@ -226,6 +238,7 @@ impl Queue {
             consumer_timeout: None,
             expiry: None,
             keyed: None,
+            durable: None,
         }
     }
 

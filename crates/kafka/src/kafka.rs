@@ -312,6 +312,7 @@ fn refuse(queue: &Queue, kafka: &Kafka) -> Result<(), Error> {
     for (asked, what) in [
         (queue.ttl.is_some_and(|time| !time.is_zero()), "a time to live of a queue's messages"),
         (queue.expiry.is_some_and(|time| !time.is_zero()), "an expiry of queues"),
+        (queue.durable == Some(false), "queues that are not durable"),
     ] {
         if asked {
             return Err(Error::unsupported(what, kafka.capabilities().backend()));

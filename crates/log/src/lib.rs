@@ -1,16 +1,23 @@
 //! A log on disk: what was synced is there after a power cut, and what is damaged is named.
 //!
+//! [`Durable`] is a broker whose queues are kept there. Under it lies a log:
+//!
 //! Records are appended to segments, each with a checksum over where it is, when the log was opened
 //! that wrote it, and what is in it. See [`Log`].
 
 mod anchor;
+mod change;
+mod durable;
 mod error;
+mod journal;
 mod log;
 mod record;
+mod recovery;
 mod scan;
 mod segment;
 pub mod storage;
 
+pub use durable::Durable;
 pub use error::{Damage, Flaw, LogError};
 pub use log::{Log, LogOptions, Recovery, Torn};
 pub use record::{CONTENT_MAX, Record};

@@ -287,11 +287,12 @@ impl Log {
         Ok(())
     }
 
-    /// Closes the log in order.
+    /// Syncs, and anchors the end: what is missing later was there now. To be called when the log
+    /// is closed in order.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn close(mut self) -> Result<(), LogError> {
+    pub fn close(&mut self) -> Result<(), LogError> {
         self.sync()?;
         let anchor = Anchor { epoch: self.active().id.epoch, stored: self.stored };
         anchor.write(&*self.storage).map_err(LogError::storage(CLOSING))

@@ -38,9 +38,21 @@ pub(crate) enum Entrance<'a> {
     /// A sender, which waits for room if it has a waker, and else goes away.
     Sender(Option<&'a Waker>),
     /// A dead letter, which waits at its source whatever makes the queue refuse it.
-    Burial(&'a Waker),
+    Burial(&'a Waker, Origin),
     /// A dead letter that comes back if there is room, and else stays where it is.
-    Replay,
+    Replay(Origin),
+}
+
+/// Which copy of which durable queue a copy takes the place of, if it is one of such a queue.
+pub(crate) type Origin = Option<(u64, u64)>;
+
+impl Entrance<'_> {
+    pub(crate) fn origin(self) -> Origin {
+        match self {
+            Self::Sender(_) => None,
+            Self::Burial(_, origin) | Self::Replay(origin) => origin,
+        }
+    }
 }
 
 /// What a mailbox said to a message.
@@ -133,6 +145,7 @@ pub(crate) struct Letter {
     pub(crate) position: u64,
     pub(crate) message: Message,
     pub(crate) to: Topic,
+    pub(crate) origin: Origin,
 }
 
 impl Entry {
@@ -148,6 +161,11 @@ impl Entry {
             None => self.message.deadline(),
             Some(rare) => rare.expires.into_iter().chain(self.message.deadline()).min(),
         }
+    }
+
+    /// When its queue has no more use for it.
+    pub(crate) fn own_expiry(&self) -> Option<Instant> {
+        self.rare.as_ref()?.expires
     }
 
     pub(crate) fn set_expiry(&mut self, at: Option<Instant>) {

@@ -12,6 +12,7 @@ use crate::blocks::Spares;
 use crate::clock::Schedule;
 use crate::engine::Engine;
 use crate::planted::Planted;
+use crate::store::{self, Store};
 
 /// The broker, as its mailboxes see it.
 pub(crate) struct Home {
@@ -23,13 +24,19 @@ pub(crate) struct Home {
     pub(crate) payload_limit: AtomicUsize,
     /// Whether somebody wants to hear of every copy that is dropped.
     pub(crate) hears_drops: AtomicBool,
+    /// Where durable queues are kept, if anywhere.
+    pub(crate) store: Option<Arc<dyn Store>>,
     engine: Weak<Engine>,
     /// Where the clocks stood when the broker was made, should it run on the wrong one.
     wall: Option<(Instant, Duration)>,
 }
 
 impl Home {
-    pub(crate) fn new(runtime: Option<SharedRuntime>, engine: Weak<Engine>) -> Arc<Self> {
+    pub(crate) fn new(
+        runtime: Option<SharedRuntime>,
+        store: Option<Arc<dyn Store>>,
+        engine: Weak<Engine>,
+    ) -> Arc<Self> {
         let planted = Planted::ask(runtime.as_deref());
         let wall = runtime.as_ref().filter(|_| planted.trusts_wall_clock);
         Arc::new(Self {
@@ -40,6 +47,7 @@ impl Home {
             spares: Spares::default(),
             payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
             hears_drops: AtomicBool::new(false),
+            store,
             engine,
         })
     }
@@ -68,6 +76,18 @@ impl Home {
     /// The wall clock; zero without one.
     pub(crate) fn unix_time(&self) -> Duration {
         self.runtime.as_ref().map_or(Duration::ZERO, |runtime| runtime.unix_time())
+    }
+
+    /// What the wall clock says at a time of the other clock.
+    pub(crate) fn wall_time(&self, at: Instant) -> Duration {
+        let Some(now) = self.now() else { return Duration::ZERO };
+        let (wall, ago) = (self.unix_time(), now.saturating_duration_since(at));
+        (wall + at.saturating_duration_since(now)).saturating_sub(ago)
+    }
+
+    /// When the wall clock says so; one that was before this process is now.
+    pub(crate) fn time_of(&self, wall: Duration) -> Option<Instant> {
+        Some(store::time_of(wall, self.now()?, self.unix_time()))
     }
 
     pub(crate) fn hears_drops(&self) -> bool {

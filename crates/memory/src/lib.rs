@@ -49,6 +49,8 @@ mod seen;
 mod sender;
 mod sends;
 mod state;
+pub mod store;
+mod unstored;
 mod wait;
 
 use std::sync::Arc;
@@ -64,6 +66,7 @@ use posthaste_core::{
 use engine::Engine;
 pub use receiver::MemoryReceiver;
 pub use sender::MemorySender;
+use store::{KeptQueue, Store};
 
 /// How many replies an inbox holds.
 const INBOX_MESSAGES: usize = 65_536;
@@ -86,13 +89,31 @@ impl Memory {
     /// A broker without a clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { engine: Engine::new(None) }
+        Self { engine: Engine::new(None, None, 0) }
     }
 
     /// A broker with the clock and the randomness of `runtime`.
     #[must_use]
     pub fn with_runtime(runtime: SharedRuntime) -> Self {
-        Self { engine: Engine::new(Some(runtime)) }
+        Self { engine: Engine::new(Some(runtime), None, 0) }
+    }
+
+    /// A broker whose queues are durable unless they say otherwise: their changes are noted by
+    /// `store`, and what is in `kept` is there already. `posthaste-log` opens such brokers.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if two of the queues have the same name.
+    pub fn with_store(
+        runtime: SharedRuntime,
+        store: Arc<dyn Store>,
+        kept: Vec<KeptQueue>,
+    ) -> Result<Self, Error> {
+        let numbers = kept.iter().map(|queue| queue.number + 1).max().unwrap_or(0);
+        let engine = Engine::new(Some(runtime), Some(store), numbers);
+        for queue in kept {
+            engine.restore(queue)?;
+        }
+        Ok(Self { engine })
     }
 
     /// The same broker, which takes payloads of up to `bytes` bytes from now on: by default
@@ -199,7 +220,11 @@ impl Broker for Memory {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let card = Capabilities::new("memory").native(&[
+        let (backend, durability) = match self.engine.store() {
+            Some(_) => ("log", [Capability::Durability].as_slice()),
+            None => ("memory", [].as_slice()),
+        };
+        let card = Capabilities::new(backend).native(durability).native(&[
             Capability::Topics,
             Capability::Groups,
             Capability::Queues,

@@ -18,6 +18,7 @@ use crate::copies::{Admission, Entrance};
 use crate::drain::Outstanding;
 use crate::home::Home;
 use crate::state::{Settings, State};
+use crate::store::Keep;
 use crate::wait::Ticket;
 
 /// What kind of place a mailbox is.
@@ -46,6 +47,7 @@ pub(crate) struct Mailbox {
     id: u64,
     role: Role,
     name: Topic,
+    durable: bool,
     /// How many consumers take what comes, which those that are parked do not.
     takers: AtomicUsize,
     taken: TakenAhead,
@@ -70,14 +72,16 @@ impl Mailbox {
         role: Role,
         name: Topic,
         settings: Settings,
+        keep: Option<Keep>,
         home: Arc<Home>,
     ) -> Self {
         Self {
             id,
             role,
+            durable: keep.is_some(),
             takers: AtomicUsize::new(0),
             taken: TakenAhead::default(),
-            state: Mutex::new(State::new(id, role, name.clone(), settings, home)),
+            state: Mutex::new(State::new(id, role, name.clone(), settings, keep, home)),
             name,
         }
     }
@@ -92,6 +96,11 @@ impl Mailbox {
 
     pub(crate) fn name(&self) -> &Topic {
         &self.name
+    }
+
+    /// Whether what is in it outlives the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
     }
 
     /// Whether somebody is there to take what is put in now.
@@ -212,6 +221,11 @@ impl Mailbox {
     /// A sender no longer waits. Room that it was woken for and did not take is passed on.
     pub(crate) fn leave_blocked(&self, ticket: Ticket) {
         self.with(|state, after| state.leave_blocked(ticket, after));
+    }
+
+    /// Has the store of a durable queue note that it is there.
+    pub(crate) fn note_declared(&self) {
+        self.lock().note_declared();
     }
 
     /// Adds a consumer; false if the mailbox takes none any more.

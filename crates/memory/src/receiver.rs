@@ -2,19 +2,22 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use posthaste_core::sync::Mutex;
-use posthaste_core::sync::atomic::{Ordering, fence};
+use posthaste_core::sync::atomic::{AtomicU64, Ordering, fence};
 use posthaste_core::task::lock;
-use posthaste_core::{Ack, Delivery, Error, Message, Outcome, Receiver, Settle, Subscription};
+use posthaste_core::{
+    Ack, Delivery, Error, Level, Message, Outcome, Receiver, Settle, Subscription,
+};
 
 use crate::ahead::{Ahead, deliver};
 use crate::blocks::Spares;
 use crate::copies::{Entry, Handed, Taken, Taking};
 use crate::engine::Engine;
 use crate::mailbox::Mailbox;
+use crate::store::Store;
 use crate::wait::Ticket;
 
 /// A receiver of the in-process broker.
@@ -50,6 +53,8 @@ struct Shared {
     mailbox: Arc<Mailbox>,
     /// The first settlement that could not be done as asked.
     failed: Mutex<Option<Error>>,
+    /// How far the store has to come to have every settlement, if there is a store.
+    settled: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -65,7 +70,12 @@ impl MemoryReceiver {
         let manual = subscription.ack == Ack::Manual;
         let prefetch = subscription.prefetch.unwrap_or(usize::MAX);
         Ok(Self {
-            shared: Arc::new(Shared { engine, mailbox, failed: Mutex::default() }),
+            shared: Arc::new(Shared {
+                engine,
+                mailbox,
+                failed: Mutex::default(),
+                settled: AtomicU64::new(0),
+            }),
             consumer,
             manual,
             prefetch: if manual { prefetch } else { usize::MAX },
@@ -289,7 +299,11 @@ impl Receiver for MemoryReceiver {
         self.poll_take(cx, Some(limit.get()), &mut |delivery| into.push(delivery))
     }
 
-    fn poll_settled(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(store) = self.shared.store() {
+            let settled = self.shared.settled.load(Ordering::SeqCst);
+            ready!(store.poll_reached(settled, Level::Stored, cx))?;
+        }
         Poll::Ready(lock(&self.shared.failed).take().map_or(Ok(()), Err))
     }
 
@@ -392,6 +406,11 @@ impl Shared {
         delivery.with_missed(missed)
     }
 
+    /// Where what becomes of deliveries is noted.
+    fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.engine.store().filter(|_| self.mailbox.is_durable())
+    }
+
     fn spares(&self) -> &Spares {
         self.engine.spares()
     }
@@ -413,6 +432,9 @@ impl Settle for Shared {
             lock(&self.failed).get_or_insert_with(unsupported);
         }
         self.mailbox.settle(tag, outcome);
+        if let Some(store) = self.store() {
+            self.settled.fetch_max(store.noted(), Ordering::SeqCst);
+        }
     }
 
     fn extend(&self, tag: u64) {

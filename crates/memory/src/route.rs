@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posthaste_core::{Error, Kind, Message, Topic};
+use posthaste_core::{Error, Kind, Level, Message, Topic};
 
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Role};
@@ -14,6 +14,9 @@ pub(crate) struct Route {
     to_queue: bool,
     generation: u64,
     targets: Vec<Arc<Mailbox>>,
+    /// Whether one of the targets is durable, and how safe a message is with all of them.
+    is_durable: bool,
+    level: Option<Level>,
     /// Those of the targets that somebody asks at, where it matters.
     busy: Vec<Arc<Mailbox>>,
     /// A [plain](Message::is_plain) message that went to the targets: there is nothing to find out
@@ -61,6 +64,10 @@ impl Route {
         self.generation = engine.route(message.topic_bytes(), queue, declare, &mut self.targets)?;
         self.to_queue = to_queue;
         self.topic = Some(topic);
+        self.is_durable = self.targets.iter().any(|this| this.is_durable());
+        let mut queues = self.targets.iter().filter(|this| this.role() == Role::Queue);
+        let is_stored = self.is_durable && queues.all(|queue| queue.is_durable());
+        self.level = is_stored.then_some(Level::Stored);
         Ok(())
     }
 
@@ -74,6 +81,16 @@ impl Route {
     /// The next message is looked up anew.
     pub(crate) fn forget(&mut self) {
         (self.topic, self.model) = (None, None);
+    }
+
+    /// Whether something of the message has to reach a store.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
+    /// How safe a message becomes in all queues that it goes to.
+    pub(crate) fn level(&self) -> Level {
+        self.level.unwrap_or(Level::Held)
     }
 
     pub(crate) fn targets(&self) -> &[Arc<Mailbox>] {

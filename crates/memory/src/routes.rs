@@ -117,8 +117,8 @@ mod tests {
 
     fn mailbox(id: u64) -> Arc<Mailbox> {
         let name = Topic::new("name").expect("valid");
-        let home = Home::new(None, Weak::new());
-        Arc::new(Mailbox::new(id, Role::Subscription, name, Settings::default(), home))
+        let home = Home::new(None, None, Weak::new());
+        Arc::new(Mailbox::new(id, Role::Subscription, name, Settings::default(), None, home))
     }
 
     /// Every sequence of up to `depth` of the given words.

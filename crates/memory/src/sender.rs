@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use posthaste_core::sync::atomic::{AtomicU64, Ordering};
 use posthaste_core::{
-    Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions, Seq,
+    Capability, Error, ErrorKind, Kind, Level, Message, Receipt, Returned, Sender, SenderOptions,
+    Seq,
 };
 
 use crate::copies::{Admission, Entrance, uncertain};
@@ -14,6 +15,7 @@ use crate::engine::Engine;
 use crate::fan;
 use crate::mailbox::Mailbox;
 use crate::route::Route;
+use crate::unstored::Unstored;
 use crate::wait::Ticket;
 
 /// The most messages that are put into a mailbox in one step, so that its lock is not held long.
@@ -27,17 +29,16 @@ pub struct MemorySender {
     blocked: Option<(Arc<Mailbox>, Ticket)>,
     /// How many messages were taken, for the books of all senders.
     taken: Arc<AtomicU64>,
-    /// Up to which message the last receipt went.
-    reported: u64,
-    /// How many of those since then did not go to exactly one place, and to how many they went.
-    others: (u64, u64),
+    /// The level that every message has to reach.
+    confirm: Option<Level>,
+    unstored: Unstored,
     closed: bool,
 }
 
 impl MemorySender {
     pub(crate) fn open(engine: Arc<Engine>, options: SenderOptions) -> Result<Self, Error> {
-        if options.confirm.is_some_and(|level| level > Level::Held) {
-            return Err(Error::unsupported("durability", "memory"));
+        if options.confirm.is_some_and(|level| level > Level::Held) && engine.store().is_none() {
+            return Err(Error::unsupported(Capability::Durability, "memory"));
         }
         if let Some(queue) = options.queue {
             engine.declare(posthaste_core::Queue::new(queue))?;
@@ -47,8 +48,8 @@ impl MemorySender {
             engine,
             route: Route::default(),
             blocked: None,
-            reported: 0,
-            others: (0, 0),
+            confirm: options.confirm,
+            unstored: Unstored::default(),
             closed: false,
         })
     }
@@ -57,9 +58,22 @@ impl MemorySender {
     fn ready(&mut self, message: &Message) -> Result<(), Error> {
         self.check(message)?;
         self.route.look_up(&self.engine, message)?;
-        match message.is_repeat() && self.route.targets().is_empty() {
-            true => Err(uncertain()),
-            false => Ok(()),
+        if message.is_repeat() && self.route.targets().is_empty() {
+            return Err(uncertain());
+        }
+        match self.confirm {
+            Some(level) if level > Level::Held && level > self.route.level() => {
+                Err(unconfirmed(message, level, self.route.level()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ready when a store that is to have the message has room for it.
+    fn poll_store(&self, cx: &mut Context<'_>, size: usize) -> Poll<Result<(), Error>> {
+        match self.engine.store().filter(|_| self.route.is_durable()) {
+            Some(store) => store.poll_room(size, cx),
+            None => Poll::Ready(Ok(())),
         }
     }
 
@@ -130,7 +144,7 @@ impl MemorySender {
     #[inline(never)]
     fn poll_send_slowly(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         slot: &mut Option<Message>,
     ) -> Poll<Result<Seq, Error>> {
         let new = slot.as_ref().filter(|this| this.is_plain() && !self.route.has_model(this));
@@ -158,7 +172,7 @@ impl MemorySender {
     /// Puts the message where it belongs now, looking again when that changes meanwhile.
     fn put_or_wait(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         slot: &mut Option<Message>,
     ) -> Poll<Result<u64, Error>> {
         loop {
@@ -167,6 +181,9 @@ impl MemorySender {
                 return Poll::Ready(Err(Error::new(ErrorKind::InvalidArgument, text)));
             };
             self.ready(message)?;
+            if self.poll_store(cx, message.size())?.is_pending() {
+                return Poll::Pending;
+            }
             match self.put(cx, slot) {
                 Put::Into(matched) => return Poll::Ready(Ok(matched)),
                 Put::Waits => return Poll::Pending,
@@ -179,12 +196,17 @@ impl MemorySender {
 
     /// Puts the messages at the front that go the same way where they belong, in one step, and
     /// says what became of the next one.
-    fn put_run(&mut self, cx: &Context<'_>, messages: &mut VecDeque<Message>) -> Put {
+    fn put_run(&mut self, cx: &mut Context<'_>, messages: &mut VecDeque<Message>) -> Put {
         let Some(first) = messages.front() else {
             return Put::Into(0);
         };
         if let Err(error) = self.ready(first) {
             return Put::Refused(error);
+        }
+        match self.poll_store(cx, first.size()) {
+            Poll::Pending => return Put::Waits,
+            Poll::Ready(Err(error)) => return Put::Refused(error),
+            Poll::Ready(Ok(())) => {}
         }
         let impatient = is_impatient(first);
         let limit = self.engine.payload_limit();
@@ -247,9 +269,13 @@ impl MemorySender {
     }
 
     fn took(&mut self, count: u64, matched: u64) {
-        self.others.0 += count;
-        self.others.1 += matched;
-        self.count(count);
+        self.unstored.count(count, matched, self.route.level());
+        let seq = self.count(count).get();
+        if self.route.is_durable()
+            && let Some(store) = self.engine.store()
+        {
+            self.unstored.wait(seq, store.noted());
+        }
     }
 
     /// Counts messages that were taken; the number of the last one.
@@ -271,6 +297,16 @@ impl MemorySender {
             mailbox.leave_blocked(ticket);
         }
     }
+}
+
+/// What is said of a message that cannot become as safe as was asked for.
+fn unconfirmed(message: &Message, asked: Level, level: Level) -> Error {
+    let text = format!(
+        "{} would be {level} and not {asked}, because not every queue that it goes to is durable; \
+         declare one that is, or ask for less",
+        message.topic()
+    );
+    Error::new(ErrorKind::Unconfirmed, text)
 }
 
 /// Whether the message is of use to live responders alone.
@@ -359,18 +395,20 @@ impl Sender for MemorySender {
         Some(self.last())
     }
 
-    fn poll_flush(&mut self, _cx: &mut Context<'_>, _upto: Seq) -> Poll<Result<Receipt, Error>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, upto: Seq) -> Poll<Result<Receipt, Error>> {
         if self.closed {
             return Poll::Ready(Err(Error::closed("the sender")));
         }
-        let mut receipt = Receipt::empty(self.last());
-        let confirmed =
-            receipt.upto.get() - std::mem::replace(&mut self.reported, receipt.upto.get());
-        let (others, matched) = std::mem::take(&mut self.others);
-        if confirmed > 0 {
-            receipt.confirm(confirmed, confirmed - others + matched, Level::Held, 1);
+        let level = self.confirm.unwrap_or(Level::Stored);
+        let mut reached = u64::MAX;
+        if level > Level::Held
+            && let Some(store) = self.engine.store()
+            && let Some(needed) = self.unstored.needs(upto.get())
+        {
+            ready!(store.poll_reached(needed, level, cx))?;
+            reached = store.reached(level);
         }
-        Poll::Ready(Ok(receipt))
+        Poll::Ready(Ok(self.unstored.receipt(self.last().get(), reached, level)))
     }
 
     fn take_returned(&mut self, _from: Seq) -> Option<Returned> {

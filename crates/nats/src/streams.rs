@@ -152,6 +152,9 @@ impl Link {
         if queue.keyed == Some(true) {
             return lacking("keyed order");
         }
+        if queue.durable == Some(false) {
+            return lacking("queues that are not durable");
+        }
         if queue.consumer_timeout.is_some_and(|time| !time.is_zero()) {
             return lacking("a consumer time-out");
         }

@@ -87,6 +87,8 @@ pub use crate::serve::serve;
 pub use crate::url::{endpoint, endpoints, transport};
 pub use posthaste_core::*;
 pub use posthaste_link::{Limits, Reconnect, Remote, RemoteOptions, Server, ServerOptions};
+#[cfg(feature = "log")]
+pub use posthaste_log::{Durable, LogOptions, storage::Folder};
 #[cfg(feature = "memory")]
 pub use posthaste_memory::Memory;
 

@@ -283,7 +283,14 @@ impl Broker for Zmtp {
         if !queue.bindings.is_empty() {
             return Err(Error::unsupported(Capability::Bindings, BACKEND));
         }
-        if queue != Queue::new(queue.name.clone()) {
+        if queue.durable == Some(true) {
+            return Err(Error::unsupported(Capability::Durability, BACKEND));
+        }
+        let plain = queue
+            .durable
+            .iter()
+            .fold(Queue::new(queue.name.clone()), |plain, _| plain.durable(false));
+        if queue != plain {
             return Err(Error::unsupported("settings of queues", BACKEND));
         }
         Ok(())

@@ -103,6 +103,10 @@ struct DeclareArgs {
     /// Keep the order of each key with many consumers (for good: it cannot be changed)
     #[arg(long)]
     keyed: bool,
+    /// Keep it, and what is in it, on the broker's disk (for good: it cannot be changed) [default:
+    /// where the broker has a folder for that]
+    #[arg(long)]
+    durable: bool,
     /// Copy the messages of matching topics into the queue; may be given several times
     #[arg(long = "bind", value_name = "PATTERN")]
     bindings: Vec<String>,
@@ -169,6 +173,7 @@ fn declaration(args: &DeclareArgs) -> Result<Queue, Failure> {
     queue.consumer_timeout = args.consumer_timeout;
     queue.expiry = args.expiry;
     queue.keyed = args.keyed.then_some(true);
+    queue.durable = args.durable.then_some(true);
     for binding in &args.bindings {
         queue = queue.bind(Pattern::new(binding)?);
     }

@@ -1,7 +1,7 @@
 //! `posthaste send`: sends into one queue.
 
 use clap::Args;
-use posthaste::Reconnect;
+use posthaste::{Level, Queue, Reconnect};
 
 use crate::args::{BrokerArgs, HandlingArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
@@ -18,6 +18,9 @@ use crate::publish::{Payloads, Template, send_all};
 pub(crate) struct SendArgs {
     /// The queue; it is declared with the broker's defaults if it is not there
     queue: String,
+    /// Declare the queue durable, and have every message stored: synced to the broker's disk
+    #[arg(long)]
+    durable: bool,
     #[command(flatten)]
     payloads: PayloadArgs,
     #[command(flatten)]
@@ -39,8 +42,13 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     };
     let patience = args.reconnect.reconnect;
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
+    let mut options = template.sender_options();
+    if args.durable {
+        bus.declare(Queue::new(template.to.clone()).durable(true)).await?;
+        options = options.confirm(Level::Stored);
+    }
     let payloads = Payloads::read(args.payloads).await?;
-    let sender = bus.sender(template.sender_options()).await?;
+    let sender = bus.sender(options).await?;
     let tally = send_all(sender, &template, payloads, false, patience).await?;
     let (confirmed, level) = (tally.confirmed, tally.level());
     print_line(&format!("sent {confirmed} level {level}"))?;

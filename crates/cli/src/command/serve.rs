@@ -1,6 +1,7 @@
 //! `posthaste serve`: runs a broker.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use clap::Args;
 use posthaste::runtime::blocking;
 use posthaste::transport::Endpoint;
 use posthaste::{
-    Broker, Error, ErrorKind, Memory, Reconnect, Server, ServerOptions, SharedRuntime,
+    Broker, Durable, Error, ErrorKind, Folder, LogOptions, Memory, Reconnect, Server,
+    ServerOptions, SharedRuntime,
 };
 use posthaste_tokio::Tokio;
 
@@ -25,8 +27,9 @@ use crate::signals::Signals;
 /// SIGTERM or SIGINT, then drains and exits with 0; a second signal ends it at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The broker keeps its messages in memory: they end with it. With --backend \
-    it keeps none: it is a gateway to another engine, with that engine's guarantees."
+    after_help = "The broker keeps its messages in memory, and they end with it; with --data its \
+    queues are kept on disk, and are there again when it is started anew. With --backend it keeps \
+    none: it is a gateway to another engine, with that engine's guarantees."
 )]
 pub(crate) struct ServeArgs {
     /// Where to listen: tcp://HOST:PORT (0 is any free port) or unix:/PATH
@@ -35,6 +38,10 @@ pub(crate) struct ServeArgs {
     /// Serve another engine instead: nats://HOST:PORT, or whatever URL this build knows
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     backend: Option<String>,
+    /// Keep queues in this folder, which is made if it is not there; they are durable then unless
+    /// they are declared otherwise
+    #[arg(long, value_name = "DIR", conflicts_with = "backend")]
+    data: Option<PathBuf>,
     #[command(flatten)]
     connect: ConnectArgs,
     /// How long to wait at the end for what was handed out to be settled
@@ -75,7 +82,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             let report = drained?;
             tracing::info!(%report, "drained");
             let lost = report.held + report.abandoned;
-            if lost > 0 && args.backend.is_none() {
+            if lost > 0 && args.backend.is_none() && args.data.is_none() {
                 let are = if lost == 1 { "message was" } else { "messages were" };
                 note(&format!("{lost} {are} not consumed and ended with this broker"));
             }
@@ -89,12 +96,39 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
 
 /// What is served: a broker of its own, or the one that is named.
 async fn backend(runtime: &SharedRuntime, args: &ServeArgs) -> Result<Arc<dyn Broker>, Failure> {
+    if let Some(data) = &args.data {
+        return Ok(Arc::new(durable(runtime, data.clone()).await?));
+    }
     let Some(url) = &args.backend else {
         return Ok(Arc::new(Memory::with_runtime(runtime.clone())));
     };
     let broker = BrokerArgs { url: url.clone(), connect: args.connect.clone() };
     let bus = connect::connect(&broker, Reconnect::Forever).await?;
     Ok(Arc::clone(bus.broker()))
+}
+
+/// A broker that keeps its queues in a folder.
+async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Failure> {
+    let shown = data.display().to_string();
+    let folder = blocking(&**runtime, move || Folder::open(data)).await.map_err(|error| {
+        let text = match error.kind() {
+            std::io::ErrorKind::ResourceBusy => error.to_string(),
+            _ => format!("cannot keep anything in {shown}: {error}"),
+        };
+        Failure::new(Code::Failed, text)
+    })?;
+    let opened = Durable::open(runtime.clone(), folder, LogOptions::default()).await;
+    let (broker, recovery) = opened.map_err(|error| {
+        Failure::new(Code::Failed, format!("cannot open the queues in {shown}: {error}"))
+    })?;
+    tracing::info!(records = recovery.records, "opened {shown}");
+    if let Some(torn) = recovery.torn {
+        tracing::warn!(
+            "the end of the log was torn and never confirmed; it is in {}",
+            torn.kept_as
+        );
+    }
+    Ok(broker)
 }
 
 /// The endpoint of a URL that others can connect to, in a form that is the same from everywhere.

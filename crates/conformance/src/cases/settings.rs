@@ -23,13 +23,14 @@ const MINUTES: Duration = Duration::from_secs(240);
 
 /// Declares a queue with every setting that the broker has, so that it can be asked for each.
 fn with_everything(cx: &Context, queue: Queue, dead: &Topic) -> Queue {
-    let settings: [Setting; 6] = [
+    let settings: [Setting; 7] = [
         (Capability::DeadLetters, |queue| queue.max_attempts(5)),
         (Capability::RetryDelay, |queue| queue.backoff(Duration::from_millis(250))),
         (Capability::Deadlines, |queue| queue.ttl(MINUTES)),
         (Capability::Deduplication, |queue| queue.dedup_window(MINUTES)),
         (Capability::ConsumerTimeout, |queue| queue.consumer_timeout(MINUTES)),
         (Capability::Overflow, |queue| queue.overflow(Overflow::Reject)),
+        (Capability::Durability, |queue| queue.durable(true)),
     ];
     let queue =
         if cx.has(Capability::DeadLetters) { queue.dead_letter(dead.clone()) } else { queue };

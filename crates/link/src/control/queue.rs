@@ -50,6 +50,9 @@ pub(crate) fn encode(queue: &Queue) -> Vec<u8> {
     if let Some(keyed) = queue.keyed {
         writer.bool(KEYED, keyed);
     }
+    if let Some(durable) = queue.durable {
+        writer.bool(DURABLE, durable);
+    }
     record
 }
 
@@ -69,6 +72,7 @@ pub(crate) fn decode(record: &[u8]) -> Decoded<Queue> {
             CONSUMER_TIMEOUT => queue.consumer_timeout = Some(time(&field)?),
             EXPIRY => queue.expiry = Some(time(&field)?),
             KEYED => queue.keyed = Some(field.bool().map_err(malformed)?),
+            DURABLE => queue.durable = Some(field.bool().map_err(malformed)?),
             _ => {}
         }
         Ok(())

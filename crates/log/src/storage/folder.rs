@@ -1,13 +1,14 @@
 //! A folder of the operating system's.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{Blob, Storage};
 
-/// A folder on a disk.
+/// A folder on a disk, which is this process's alone for as long as this is there: a file `lock` in
+/// it is locked, and has the number of the process in it.
 ///
 /// ```
 /// use posthaste_log::storage::{Folder, Storage};
@@ -26,13 +27,17 @@ pub struct Folder {
     path: PathBuf,
     /// What is synced for the sake of the names.
     handle: File,
+    /// Locked until it is closed.
+    _lock: File,
 }
+
+const LOCK: &str = "lock";
 
 impl Folder {
     /// The folder at `path`, which is made if it is not there, with the folders above it.
     ///
     /// # Errors
-    /// What the system says.
+    /// `ResourceBusy` if another process has it, with its number; what the system says.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_owned();
         if !path.is_dir() {
@@ -43,7 +48,8 @@ impl Folder {
             }
         }
         let handle = File::open(&path)?;
-        Ok(Self { path, handle })
+        let lock = lock(&path)?;
+        Ok(Self { path, handle, _lock: lock })
     }
 
     /// Where it is.
@@ -59,6 +65,29 @@ impl Folder {
     }
 }
 
+/// Locks a folder, and leaves in it who has it.
+fn lock(folder: &Path) -> io::Result<File> {
+    let mut options = Folder::options();
+    let mut lock = options.create(true).truncate(false).open(folder.join(LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            lock.read_to_string(&mut holder)?;
+            let (folder, holder) = (folder.display(), holder.trim());
+            let text = format!(
+                "the folder {folder} is in use by process {holder}; stop that first, or choose \
+                 another folder"
+            );
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+    }
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}
+
 impl Storage for Folder {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -66,6 +95,7 @@ impl Storage for Folder {
             let entry = entry?;
             if entry.file_type()?.is_file()
                 && let Ok(name) = entry.file_name().into_string()
+                && name != LOCK
             {
                 names.push(name);
             }

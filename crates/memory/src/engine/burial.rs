@@ -35,7 +35,7 @@ impl Engine {
     fn put_into_grave(&self, letter: Letter, waker: &Waker) -> Moved {
         let mut slot = Some(letter.message);
         while let Some(target) = self.open_dead_letters(&letter.to) {
-            match target.admit(&mut slot, Entrance::Burial(waker)) {
+            match target.admit(&mut slot, Entrance::Burial(waker, letter.origin)) {
                 Admission::Taken => return Moved::There,
                 Admission::Full(ticket) => {
                     return Moved::Not(ticket.map(|ticket| (target, ticket)));

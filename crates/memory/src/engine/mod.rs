@@ -25,6 +25,7 @@ use crate::drain::{self, Drains};
 use crate::home::Home;
 use crate::mailbox::Mailbox;
 use crate::sends::SendBooks;
+use crate::store::Store;
 use registry::Registry;
 
 const NOBODY: &str = "nobody is there to answer";
@@ -51,16 +52,20 @@ pub(crate) struct Engine {
 static UNNAMED: GlobalU64 = GlobalU64::new(0);
 
 impl Engine {
-    pub(crate) fn new(runtime: Option<SharedRuntime>) -> Arc<Self> {
+    pub(crate) fn new(
+        runtime: Option<SharedRuntime>,
+        store: Option<Arc<dyn Store>>,
+        next_kept: u64,
+    ) -> Arc<Self> {
         let mut name = [0; 8];
         match &runtime {
             Some(runtime) => runtime.fill_random(&mut name),
             None => name = UNNAMED.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
         }
         let engine = Arc::new_cyclic(|engine| {
-            let home = Home::new(runtime, engine.clone());
+            let home = Home::new(runtime, store, engine.clone());
             Self {
-                registry: Mutex::new(Registry::new(Arc::clone(&home))),
+                registry: Mutex::new(Registry::new(Arc::clone(&home), next_kept)),
                 home,
                 sends: SendBooks::default(),
                 generation: AtomicU64::new(1),
@@ -81,6 +86,12 @@ impl Engine {
     /// Where empty blocks are kept.
     pub(crate) fn spares(&self) -> &Spares {
         &self.home.spares
+    }
+
+    /// Where durable queues are kept, if anywhere.
+    #[inline]
+    pub(crate) fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.home.store.as_ref()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {

@@ -10,9 +10,10 @@ use posthaste_core::{
 use super::Engine;
 use crate::aftermath::Aftermath;
 use crate::books::reason;
-use crate::copies::{Admission, Entrance};
+use crate::copies::{Admission, Entrance, Origin};
 use crate::mailbox::Mailbox;
 use crate::state::State;
+use crate::store::KeptQueue;
 
 /// The most messages that are shown at a time.
 const BROWSE_MAX: usize = 1_000;
@@ -36,6 +37,16 @@ impl Engine {
         self.reroute(&registry);
         drop(registry);
         after.run();
+        Ok(())
+    }
+
+    /// Puts a queue back that was there before this process.
+    pub(crate) fn restore(&self, kept: KeptQueue) -> Result<(), Error> {
+        let mut registry = lock(&self.registry);
+        let mailbox = registry.restore_queue(&kept)?;
+        self.reroute(&registry);
+        drop(registry);
+        mailbox.with(|state, after| state.restore(kept, after));
         Ok(())
     }
 
@@ -104,7 +115,7 @@ impl Engine {
             let Some(replay) = next.filter(|replay| replay.position < end) else {
                 break;
             };
-            let why = self.put_back_where_it_died(&replay.message);
+            let why = self.put_back_where_it_died(&replay.message, replay.origin);
             source.with(|state, after| state.replayed(&replay, why.is_none(), after));
             behind = Some(replay.position);
             report.moved += u64::from(why.is_none());
@@ -116,14 +127,14 @@ impl Engine {
     }
 
     /// Puts a copy of a dead letter into the queue in which it died last; the answer is why not.
-    fn put_back_where_it_died(&self, message: &Message) -> Option<String> {
+    fn put_back_where_it_died(&self, message: &Message, origin: Origin) -> Option<String> {
         let Some(death) = message.deaths().last() else {
             return Some("it is no dead letter".to_owned());
         };
         let Ok(target) = self.find_queue(&death.queue) else {
             return Some(not_found(&death.queue).to_string());
         };
-        match target.admit(&mut Some(message.clone()), Entrance::Replay) {
+        match target.admit(&mut Some(message.clone()), Entrance::Replay(origin)) {
             Admission::Taken => None,
             Admission::Full(_) => Some(format!("the queue {} is full", death.queue)),
             Admission::Refused(error) => Some(error.to_string()),

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use posthaste_core::{
-    Error, ErrorKind, Ledger, Pattern, Queue, QueueSettings, Subscription, Topic,
+    Capability, Error, ErrorKind, Ledger, Pattern, Queue, QueueSettings, Subscription, Topic,
 };
 
 use crate::home::Home;
 use crate::mailbox::{Mailbox, Role};
 use crate::routes::Routes;
 use crate::state::Settings;
+use crate::store::{Keep, KeptQueue};
 
 /// The most queues, groups and subscriptions that a broker has at a time.
 const MAILBOXES_MAX: usize = 1_000_000;
@@ -28,10 +29,12 @@ pub(super) struct Registry {
     /// The books of mailboxes that are gone for good.
     pub(super) retired: Ledger,
     next_mailbox: u64,
+    /// The number in the store that the next durable queue gets.
+    next_kept: u64,
 }
 
 impl Registry {
-    pub(super) fn new(home: Arc<Home>) -> Self {
+    pub(super) fn new(home: Arc<Home>, next_kept: u64) -> Self {
         Self {
             home,
             routes: Routes::default(),
@@ -41,6 +44,7 @@ impl Registry {
             subscriptions: BTreeSet::new(),
             retired: Ledger::default(),
             next_mailbox: 0,
+            next_kept,
         }
     }
 
@@ -62,7 +66,7 @@ impl Registry {
             bindings: vec![pattern.clone()],
             stall_limit: subscription.stall_limit,
         };
-        let mailbox = self.create(role, name, settings)?;
+        let mailbox = self.create(role, name, settings, None)?;
         self.routes.add(pattern, &mailbox);
         self.subscriptions.insert(mailbox.id());
         Ok(mailbox)
@@ -92,9 +96,33 @@ impl Registry {
 
     /// A queue that was not there; its bindings are not led to it yet.
     pub(super) fn create_queue(&mut self, queue: &Queue) -> Result<Arc<Mailbox>, Error> {
-        let settings = Settings { queue: QueueSettings::of(queue)?, ..Settings::default() };
-        let mailbox = self.create(Role::Queue, queue.name.clone(), settings)?;
+        let mut settings = Settings { queue: QueueSettings::of(queue)?, ..Settings::default() };
+        let keep = match (queue.durable, &self.home.store) {
+            (Some(true), None) => return Err(Error::unsupported(Capability::Durability, "memory")),
+            (Some(false), _) | (None, None) => None,
+            (_, Some(store)) => Some(Keep { store: Arc::clone(store), queue: self.next_kept }),
+        };
+        settings.queue.durable = keep.is_some();
+        self.next_kept += u64::from(keep.is_some());
+        let mailbox = self.create(Role::Queue, queue.name.clone(), settings, keep)?;
+        mailbox.note_declared();
         self.queues.insert(queue.name.clone(), Arc::clone(&mailbox));
+        Ok(mailbox)
+    }
+
+    /// A queue that was there before this process.
+    pub(super) fn restore_queue(&mut self, kept: &KeptQueue) -> Result<Arc<Mailbox>, Error> {
+        let bindings = kept.bindings.clone();
+        let settings = Settings { queue: kept.settings.clone(), bindings, ..Settings::default() };
+        let keep = self.home.store.clone().map(|store| Keep { store, queue: kept.number });
+        let mailbox = self.create(Role::Queue, kept.name.clone(), settings, keep)?;
+        for binding in &kept.bindings {
+            self.routes.add(binding, &mailbox);
+        }
+        if self.queues.insert(kept.name.clone(), Arc::clone(&mailbox)).is_some() {
+            let text = format!("there are two queues {}", kept.name);
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         Ok(mailbox)
     }
 
@@ -119,6 +147,7 @@ impl Registry {
         role: Role,
         name: Topic,
         settings: Settings,
+        keep: Option<Keep>,
     ) -> Result<Arc<Mailbox>, Error> {
         if self.mailboxes.len() >= MAILBOXES_MAX {
             let text = format!(
@@ -128,7 +157,8 @@ impl Registry {
         }
         let id = self.next_mailbox;
         self.next_mailbox += 1;
-        let mailbox = Arc::new(Mailbox::new(id, role, name, settings, Arc::clone(&self.home)));
+        let mailbox =
+            Arc::new(Mailbox::new(id, role, name, settings, keep, Arc::clone(&self.home)));
         self.mailboxes.insert(id, Arc::clone(&mailbox));
         Ok(mailbox)
     }

@@ -1,6 +1,7 @@
 //! How messages come in.
 
 use std::task::Waker;
+use std::time::Instant;
 
 use posthaste_core::sync::atomic::Ordering;
 use posthaste_core::{Error, ErrorKind, Message, Overflow};
@@ -9,7 +10,7 @@ use super::{Ending, Gate, State};
 use crate::aftermath::Aftermath;
 use crate::agenda::Due;
 use crate::aside::Why;
-use crate::copies::{Admission, Entrance, Entry, uncertain};
+use crate::copies::{Admission, Entrance, Entry, Origin, uncertain};
 use crate::home::later;
 use crate::wait::Ticket;
 
@@ -116,7 +117,7 @@ impl State {
             return answer;
         }
         if let Some(message) = slot.take() {
-            self.push(message, after);
+            self.push(message, entrance.origin(), after);
         }
         Admission::Taken
     }
@@ -201,7 +202,7 @@ impl State {
             self.wake_blocked(after);
             after.forget(message);
         } else {
-            self.push(message, after);
+            self.push(message, None, after);
         }
         Admission::Taken
     }
@@ -269,7 +270,7 @@ impl State {
     }
 
     /// Takes a message in.
-    fn push(&mut self, mut message: Message, after: &mut Aftermath) {
+    fn push(&mut self, mut message: Message, origin: Origin, after: &mut Aftermath) {
         self.remember_id(&message);
         let delay = message.delay();
         let mut due = None;
@@ -285,9 +286,15 @@ impl State {
         self.next_position += 1;
         let mut entry = Entry::new(message, position, std::mem::take(&mut self.missed));
         entry.set_expiry(self.expiry());
+        self.note_put(&entry, due, origin);
         self.mind(&entry);
+        self.line_up(entry, due, after);
+    }
+
+    /// Puts a copy where it waits, which may be behind others of its key.
+    pub(super) fn line_up(&mut self, entry: Entry, due: Option<Instant>, after: &mut Aftermath) {
         if let (Some(keys), Some(key)) = (&mut self.keys, entry.message.key())
-            && !keys.enter(key, position)
+            && !keys.enter(key, entry.position)
         {
             self.aside.put(entry, Why::Parked(due));
             return;
@@ -296,7 +303,7 @@ impl State {
     }
 
     /// When the queue has no more use for a message that comes now.
-    pub(super) fn expiry(&self) -> Option<std::time::Instant> {
+    pub(super) fn expiry(&self) -> Option<Instant> {
         let ttl = self.settings.queue.ttl;
         match ttl.is_zero() {
             true => None,
@@ -321,11 +328,11 @@ impl State {
                 let text = format!("the queue {} is full", self.name);
                 Admission::Refused(Error::new(ErrorKind::Full, text))
             }
-            (_, Entrance::Sender(Some(waker)) | Entrance::Burial(waker)) => {
+            (_, Entrance::Sender(Some(waker)) | Entrance::Burial(waker, _)) => {
                 self.begin_stall();
                 Admission::Full(Some(self.blocked.wait(waker, size)))
             }
-            (_, Entrance::Sender(None) | Entrance::Replay) => Admission::Full(None),
+            (_, Entrance::Sender(None) | Entrance::Replay(_)) => Admission::Full(None),
         }
     }
 }

@@ -27,6 +27,7 @@ impl State {
             return;
         }
         self.ending = Ending::Closed(reason);
+        self.note_deleted();
         self.look_at_settings();
         self.recall();
         self.drop_waiting(reason, after);
@@ -48,6 +49,7 @@ impl State {
             self.recall();
         }
         let count = ahead + self.drop_waiting(reason::PURGED, after);
+        self.note_purged();
         if let Some(keys) = &mut self.keys {
             keys.clear();
             for lease in self.leases.iter() {

@@ -2,6 +2,7 @@
 
 mod admit;
 mod closing;
+mod keeping;
 mod looking;
 mod moving;
 mod overflow;
@@ -32,6 +33,7 @@ use crate::leases::Leases;
 use crate::mailbox::{Mailbox, Role};
 use crate::room::Room;
 use crate::seen::Seen;
+use crate::store::Keep;
 use crate::wait::{Ticket, WaitList};
 
 /// What a mailbox is like.
@@ -52,6 +54,8 @@ pub(crate) struct State {
     name: Topic,
     home: Arc<Home>,
     settings: Settings,
+    /// Where a durable queue is kept.
+    keep: Option<Keep>,
     /// Copies that may be handed out.
     lanes: Lanes,
     /// Copies that may not be handed out now.
@@ -148,6 +152,7 @@ impl State {
         role: Role,
         name: Topic,
         settings: Settings,
+        keep: Option<Keep>,
         home: Arc<Home>,
     ) -> Self {
         let mut state = Self {
@@ -157,6 +162,7 @@ impl State {
             lanes: Lanes::new(Arc::clone(&home)),
             home,
             settings,
+            keep,
             aside: Aside::default(),
             leases: Leases::default(),
             batched: 0,
@@ -213,6 +219,7 @@ impl State {
             && settings.expiry.is_zero()
             && self.keys.is_none()
             && self.seen.is_none()
+            && self.keep.is_none()
             && !self.home.planted.ignores_capacity;
         self.usual = self.usual_or_latest && self.latest.is_none();
     }
@@ -241,6 +248,7 @@ impl State {
         queue: Queue,
         after: &mut Aftermath,
     ) -> Result<Vec<Pattern>, Error> {
+        let before = self.settings.queue.clone();
         self.settings.queue.update(&queue)?;
         let known = self.settings.bindings.len();
         for binding in queue.bindings {
@@ -249,6 +257,9 @@ impl State {
             }
         }
         self.furnish();
+        if self.settings.queue != before || self.settings.bindings.len() > known {
+            self.note_declared();
+        }
         self.wake_blocked(after);
         Ok(self.settings.bindings[known..].to_vec())
     }
@@ -332,6 +343,7 @@ impl State {
 
     /// A copy that did not wait any longer is gone for good: its key goes on, its room is free.
     fn close_copy(&mut self, entry: &Entry, after: &mut Aftermath) {
+        self.note_gone(entry.position);
         self.let_key_go_on(entry, after);
         self.room_was_freed(after);
     }

@@ -10,7 +10,7 @@ use super::{Ending, Phase, State};
 use crate::aftermath::{Aftermath, Errand};
 use crate::aside::Why;
 use crate::books::reason;
-use crate::copies::{Entry, Letter};
+use crate::copies::{Entry, Letter, Origin};
 use crate::mailbox::Mailbox;
 use crate::wait::Ticket;
 
@@ -26,6 +26,7 @@ pub(crate) enum Moved {
 pub(crate) struct Replay {
     pub(crate) position: u64,
     pub(crate) message: Message,
+    pub(crate) origin: Origin,
     /// Until when it is to wait, should it stay.
     due: Option<Instant>,
 }
@@ -54,7 +55,7 @@ impl State {
             match letter.zip(self.settings.queue.dead_letter.clone()) {
                 Some((message, to)) => {
                     self.aside.put(entry, Why::Moving);
-                    return Some(Letter { position, message, to });
+                    return Some(Letter { position, message, to, origin: self.origin(position) });
                 }
                 None => self.drop_quietly(entry, reason::DEAD_LETTER_LOOP, after),
             }
@@ -105,7 +106,7 @@ impl State {
         let entry = self.take_out(position)?;
         let message = entry.message.clone();
         self.aside.put(entry, Why::Moving);
-        Some(Replay { position, message, due })
+        Some(Replay { position, message, origin: self.origin(position), due })
     }
 
     /// A copy has moved, or goes back to its place.
@@ -122,6 +123,10 @@ impl State {
             self.mind(&entry);
             self.place(entry, replay.due, after);
         }
+    }
+
+    fn origin(&self, position: u64) -> Origin {
+        self.keep.as_ref().map(|keep| (keep.queue, position))
     }
 
     fn arrived(&mut self, entry: Entry, after: &mut Aftermath) {

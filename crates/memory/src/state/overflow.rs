@@ -33,7 +33,7 @@ impl State {
         after: &mut Aftermath,
     ) -> Option<Admission> {
         match (self.settings.queue.overflow, entrance) {
-            (_, Entrance::Replay)
+            (_, Entrance::Replay(_))
             | (Overflow::Block | Overflow::Reject | Overflow::Disconnect, _) => {
                 Some(self.refuse_full(size, entrance, after))
             }

@@ -132,7 +132,7 @@ impl State {
     }
 
     /// A copy waits again; `failed` is after which delay, and why, if the attempt counts.
-    fn give_back(
+    pub(super) fn give_back(
         &mut self,
         mut entry: Entry,
         failed: Option<(Duration, &str)>,
@@ -167,6 +167,7 @@ impl State {
             entry.position = self.next_position;
             self.next_position += 1;
         }
+        self.note_back(&entry, due, false);
         self.mind(&entry);
         self.place(entry, due, after);
     }
@@ -217,6 +218,7 @@ impl State {
             death.attempts = attempts;
             death.at = self.home.unix_time();
         }
+        self.note_back(&entry, None, true);
         self.let_key_go_on(&entry, after);
         self.burial.dying.push_back(entry.position);
         self.aside.put(entry, Why::Dying);

@@ -165,6 +165,7 @@ impl State {
             && self.lanes.are_ordinary()
             && self.keys.is_none()
             && self.latest.is_none()
+            && self.keep.is_none()
     }
 
     /// Copies that were taken in advance were too old to be handed out.
@@ -267,6 +268,7 @@ impl State {
             if taking.manual && !self.home.planted.acks_at_hand_out {
                 leased += 1;
                 let message = entry.message.clone();
+                self.note_handed(entry.position);
                 let tag = self.lease(entry, taking.consumer);
                 hand(Handed { message, attempt, missed, tag });
             } else {

@@ -1,0 +1,364 @@
+//! Changes of durable queues as records of the log, and back.
+//!
+//! Numbers are LEB128, 7 bits to a byte. Times are whole microseconds of the wall clock, plus one; 0
+//! is none. Texts and bytes have their length in front. What a declaration says comes in fields, each
+//! a tag and bytes, so that more of them may be added.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_core::{
+    Death, Error, ErrorKind, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
+};
+use posthaste_memory::store::{Change, Kept, time_of};
+
+/// The kinds of records.
+const DECLARED: u8 = 1;
+const DELETED: u8 = 2;
+const PUT: u8 = 3;
+const HANDED: u8 = 4;
+const BACK: u8 = 5;
+const GONE: u8 = 6;
+const PURGED: u8 = 7;
+
+/// The fields of a declaration.
+mod field {
+    pub(super) const NAME: u64 = 1;
+    pub(super) const BINDING: u64 = 2;
+    pub(super) const CAPACITY_MESSAGES: u64 = 3;
+    pub(super) const CAPACITY_BYTES: u64 = 4;
+    pub(super) const OVERFLOW: u64 = 5;
+    pub(super) const MAX_ATTEMPTS: u64 = 6;
+    pub(super) const BACKOFF: u64 = 7;
+    pub(super) const DEAD_LETTER: u64 = 8;
+    pub(super) const TTL: u64 = 9;
+    pub(super) const DEDUP_WINDOW: u64 = 10;
+    pub(super) const CONSUMER_TIMEOUT: u64 = 11;
+    pub(super) const EXPIRY: u64 = 12;
+    pub(super) const KEYED: u64 = 13;
+}
+
+/// The kind of a change's record.
+pub(crate) fn kind(change: &Change<'_>) -> u8 {
+    match change {
+        Change::Declared { .. } => DECLARED,
+        Change::Deleted { .. } => DELETED,
+        Change::Put { .. } => PUT,
+        Change::Handed { .. } => HANDED,
+        Change::Back { .. } => BACK,
+        Change::Gone { .. } => GONE,
+        Change::Purged { .. } => PURGED,
+        _ => 0,
+    }
+}
+
+/// Appends the content of a change's record.
+pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
+    match *change {
+        Change::Declared { queue, name, settings, bindings } => {
+            number(into, queue);
+            declaration(into, name, settings, bindings);
+        }
+        Change::Deleted { queue } => number(into, queue),
+        Change::Put { queue, copy, from } => {
+            number(into, queue);
+            put(into, copy, from);
+        }
+        Change::Handed { queue, position } | Change::Gone { queue, position } => {
+            number(into, queue);
+            number(into, position);
+        }
+        Change::Back { queue, position, attempts, due, death, dying } => {
+            number(into, queue);
+            number(into, position);
+            number(into, attempts.into());
+            time(into, due);
+            into.push(u8::from(dying));
+            into.push(u8::from(death.is_some()));
+            if let Some(death) = death {
+                text(into, death.queue.as_str());
+                number(into, death.attempts.into());
+                time(into, Some(death.at));
+                number(into, death.reasons.len() as u64);
+                death.reasons.iter().for_each(|reason| text(into, reason));
+            }
+        }
+        Change::Purged { queue, before, but } => {
+            number(into, queue);
+            number(into, before);
+            number(into, but.len() as u64);
+            but.iter().for_each(|position| number(into, *position));
+        }
+        _ => {}
+    }
+}
+
+fn declaration(into: &mut Vec<u8>, name: &Topic, settings: &QueueSettings, bindings: &[Pattern]) {
+    let mut word = |tag: u64, bytes: &[u8]| {
+        number(into, tag);
+        number(into, bytes.len() as u64);
+        into.extend_from_slice(bytes);
+    };
+    word(field::NAME, name.as_bytes());
+    bindings.iter().for_each(|binding| word(field::BINDING, binding.as_str().as_bytes()));
+    if let Some(queue) = &settings.dead_letter {
+        word(field::DEAD_LETTER, queue.as_bytes());
+    }
+    let size = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+    for (tag, value) in [
+        (field::CAPACITY_MESSAGES, size(settings.capacity_messages)),
+        (field::CAPACITY_BYTES, size(settings.capacity_bytes)),
+        (field::OVERFLOW, settings.overflow.as_u8().into()),
+        (field::MAX_ATTEMPTS, settings.max_attempts.into()),
+        (field::BACKOFF, micros(settings.backoff)),
+        (field::TTL, micros(settings.ttl)),
+        (field::DEDUP_WINDOW, micros(settings.dedup_window)),
+        (field::CONSUMER_TIMEOUT, micros(settings.consumer_timeout)),
+        (field::EXPIRY, micros(settings.expiry)),
+        (field::KEYED, settings.keyed.into()),
+    ] {
+        word(tag, &value.to_le_bytes());
+    }
+}
+
+fn put(into: &mut Vec<u8>, copy: &Kept, from: Option<(u64, u64)>) {
+    let Parts { head, payload, attributes, correlation, count, .. } =
+        copy.message.clone().into_parts();
+    number(into, copy.position);
+    for at in [Some(copy.came), copy.due, copy.expires, copy.deadline] {
+        time(into, at);
+    }
+    into.push(u8::from(from.is_some()));
+    if let Some((queue, position)) = from {
+        number(into, queue);
+        number(into, position);
+    }
+    into.push(attributes);
+    number(into, correlation);
+    number(into, count.into());
+    number(into, head.len() as u64);
+    into.extend_from_slice(&head);
+    into.extend_from_slice(&payload);
+}
+
+// ---- reading
+
+/// A change, read.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Declared { queue: u64, name: Topic, settings: QueueSettings, bindings: Vec<Pattern> },
+    Deleted { queue: u64 },
+    Put { queue: u64, copy: Kept, from: Option<(u64, u64)> },
+    Handed { queue: u64, position: u64 },
+    Back { queue: u64, position: u64, back: Back },
+    Gone { queue: u64, position: u64 },
+    Purged { queue: u64, before: u64, but: Vec<u64> },
+}
+
+/// How a copy came back.
+#[derive(Debug)]
+pub(crate) struct Back {
+    pub(crate) attempts: u32,
+    pub(crate) due: Option<Duration>,
+    pub(crate) death: Option<Death>,
+    pub(crate) dying: bool,
+}
+
+/// How the clocks stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clocks {
+    pub(crate) now: Instant,
+    pub(crate) unix: Duration,
+}
+
+/// Reads the record of a change.
+///
+/// # Errors
+/// `Protocol`: it is of a newer version of this program, or of another one.
+pub(crate) fn decode(kind: u8, content: &[u8], clocks: Clocks) -> Result<Read, Error> {
+    let mut from = Reader(content);
+    let queue = from.number()?;
+    let read = match kind {
+        DECLARED => from.declaration(queue)?,
+        DELETED => Read::Deleted { queue },
+        PUT => from.put(queue, clocks)?,
+        HANDED => Read::Handed { queue, position: from.number()? },
+        BACK => from.back(queue)?,
+        GONE => Read::Gone { queue, position: from.number()? },
+        PURGED => {
+            let (before, count) = (from.number()?, from.number()?);
+            let but = (0..count).map(|_| from.number()).collect::<Result<_, _>>()?;
+            Read::Purged { queue, before, but }
+        }
+        _ => return Err(strange()),
+    };
+    if from.0.is_empty() { Ok(read) } else { Err(strange()) }
+}
+
+fn strange() -> Error {
+    let text = "the log has a record that this version does not know; open it with the version that \
+                wrote it, or a newer one";
+    Error::new(ErrorKind::Protocol, text)
+}
+
+/// What is left of a record.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, Error> {
+        let (first, rest) = self.0.split_first().ok_or_else(strange)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn flag(&mut self) -> Result<bool, Error> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(strange()),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, Error> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(strange())
+    }
+
+    fn small(&mut self) -> Result<u32, Error> {
+        u32::try_from(self.number()?).map_err(|_| strange())
+    }
+
+    fn time(&mut self) -> Result<Option<Duration>, Error> {
+        Ok(self.number()?.checked_sub(1).map(Duration::from_micros))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Error> {
+        let count = usize::try_from(self.number()?).map_err(|_| strange())?;
+        let (bytes, rest) = self.0.split_at_checked(count).ok_or_else(strange)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Error> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| strange())
+    }
+
+    fn declaration(&mut self, queue: u64) -> Result<Read, Error> {
+        let (mut name, mut bindings) = (None, Vec::new());
+        let mut settings = QueueSettings::default();
+        settings.durable = true;
+        while !self.0.is_empty() {
+            let (tag, bytes) = (self.number()?, self.bytes()?);
+            let text = || std::str::from_utf8(bytes).map_err(|_| strange());
+            let value = || bytes.try_into().map(u64::from_le_bytes).map_err(|_| strange());
+            let size = || Ok::<_, Error>(usize::try_from(value()?).unwrap_or(usize::MAX));
+            let time = || Ok::<_, Error>(Duration::from_micros(value()?));
+            match tag {
+                field::NAME => name = Some(Topic::new(text()?)?),
+                field::BINDING => bindings.push(Pattern::new(text()?)?),
+                field::CAPACITY_MESSAGES => settings.capacity_messages = size()?,
+                field::CAPACITY_BYTES => settings.capacity_bytes = size()?,
+                field::OVERFLOW => {
+                    let number = u8::try_from(value()?).map_err(|_| strange())?;
+                    settings.overflow = Overflow::from_u8(number).ok_or_else(strange)?;
+                }
+                field::MAX_ATTEMPTS => {
+                    settings.max_attempts = u32::try_from(value()?).map_err(|_| strange())?;
+                }
+                field::BACKOFF => settings.backoff = time()?,
+                field::DEAD_LETTER => settings.dead_letter = Some(Topic::new(text()?)?),
+                field::TTL => settings.ttl = time()?,
+                field::DEDUP_WINDOW => settings.dedup_window = time()?,
+                field::CONSUMER_TIMEOUT => settings.consumer_timeout = time()?,
+                field::EXPIRY => settings.expiry = time()?,
+                field::KEYED => settings.keyed = value()? == 1,
+                _ => return Err(strange()),
+            }
+        }
+        Ok(Read::Declared { queue, name: name.ok_or_else(strange)?, settings, bindings })
+    }
+
+    fn put(&mut self, queue: u64, clocks: Clocks) -> Result<Read, Error> {
+        let position = self.number()?;
+        let came = self.time()?.unwrap_or_default();
+        let (due, expires, deadline) = (self.time()?, self.time()?, self.time()?);
+        let from = match self.flag()? {
+            true => Some((self.number()?, self.number()?)),
+            false => None,
+        };
+        let (attributes, correlation, count) = (self.byte()?, self.number()?, self.small()?);
+        let head = Bytes::copy_from_slice(self.bytes()?).into();
+        let payload = Bytes::copy_from_slice(std::mem::take(&mut self.0));
+        let message = Message::from_parts(Parts {
+            head,
+            payload,
+            attributes,
+            correlation,
+            deadline: deadline.map(|at| time_of(at, clocks.now, clocks.unix)),
+            count,
+        })?;
+        let copy = Kept {
+            position,
+            message,
+            came,
+            attempts: 0,
+            due,
+            expires,
+            deadline,
+            death: None,
+            dying: false,
+            out: false,
+        };
+        Ok(Read::Put { queue, copy, from })
+    }
+
+    fn back(&mut self, queue: u64) -> Result<Read, Error> {
+        let (position, attempts, due) = (self.number()?, self.small()?, self.time()?);
+        let dying = self.flag()?;
+        let death = match self.flag()? {
+            true => Some(self.death()?),
+            false => None,
+        };
+        Ok(Read::Back { queue, position, back: Back { attempts, due, death, dying } })
+    }
+
+    fn death(&mut self) -> Result<Death, Error> {
+        let queue = Topic::new(self.text()?)?;
+        let (attempts, at) = (self.small()?, self.time()?.unwrap_or_default());
+        let mut death = Death::new(queue, attempts, at);
+        for _ in 0..self.number()? {
+            death.add_reason(self.text()?);
+        }
+        Ok(death)
+    }
+}
+
+// ---- writing
+
+pub(crate) fn number(into: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
+}
+
+fn time(into: &mut Vec<u8>, at: Option<Duration>) {
+    number(into, at.map_or(0, |at| micros(at).saturating_add(1)));
+}
+
+fn text(into: &mut Vec<u8>, text: &str) {
+    number(into, text.len() as u64);
+    into.extend_from_slice(text.as_bytes());
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,179 @@
+//! The broker whose queues outlive it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use posthaste_core::runtime::blocking;
+use posthaste_core::{
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, ErrorKind,
+    Level, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription,
+    Topic,
+};
+use posthaste_memory::Memory;
+use posthaste_memory::store::Store;
+
+use crate::change::{self, Clocks};
+use crate::error::LogError;
+use crate::journal::Journal;
+use crate::log::{Log, LogOptions, Recovery};
+use crate::recovery::Queues;
+use crate::storage::Storage;
+
+/// A broker in this process whose queues are there again when it is opened anew, with everything
+/// that was in them: unless a queue says that it is not durable, a message is confirmed as `Stored`
+/// when the disk has it, and what was settled does not come again.
+///
+/// Everything else is as with [`Memory`]: topics, groups and requests are of this process alone.
+///
+/// ```
+/// use posthaste_core::{Broker, Level, Message, SenderExt, SenderOptions, Topic};
+/// use posthaste_log::storage::Folder;
+/// use posthaste_log::{Durable, LogOptions};
+/// use posthaste_smol::Smol;
+///
+/// # let scratch = tempfile::tempdir()?;
+/// # let data = scratch.path().join("data");
+/// # smol::block_on(async {
+/// let orders = Topic::new("orders")?;
+/// for before in 0..2 {
+///     let folder = Folder::open(&data)?;
+///     let (broker, _) = Durable::open(Smol::global(), folder, LogOptions::default()).await?;
+///     let mut sender = broker.sender(SenderOptions::new().queue(orders.clone())).await?;
+///     assert_eq!(broker.queue(&orders).await?.messages, before);
+///     let receipt = sender.send(Message::to_queue(orders.clone(), "seven apples")).await?;
+///     assert_eq!(receipt.level, Level::Stored);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Durable {
+    memory: Memory,
+    journal: Arc<Journal>,
+}
+
+impl Durable {
+    /// Opens a broker over a storage, which is empty or was such a broker's, and says what was found.
+    ///
+    /// # Errors
+    /// `Internal` if the storage fails, or is damaged: the text says where. What was confirmed is there,
+    /// or this fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the opening running, and closes the storage after it.
+    pub async fn open(
+        runtime: impl Into<SharedRuntime>,
+        storage: impl Storage,
+        options: LogOptions,
+    ) -> Result<(Self, Recovery), Error> {
+        let runtime = runtime.into();
+        let clocks = Clocks { now: runtime.now(), unix: runtime.unix_time() };
+        let opening = blocking(&*runtime, move || {
+            let (mut queues, mut strange) = (Queues::default(), None);
+            let opened = Log::open(storage, options, |record| {
+                match change::decode(record.kind, record.content, clocks) {
+                    Ok(change) => queues.apply(change),
+                    Err(error) => drop(strange.get_or_insert(error)),
+                }
+            });
+            let (log, recovery) = opened.map_err(unusable)?;
+            match strange {
+                Some(error) => Err(error),
+                None => Ok((log, recovery, queues)),
+            }
+        });
+        let (log, recovery, queues) = opening.await?;
+        let journal = Journal::new(runtime.clone(), log);
+        let kept = queues.into_kept(clocks.unix);
+        let memory = Memory::with_store(runtime, Arc::clone(&journal) as _, kept)?;
+        Ok((Self { memory, journal }, recovery))
+    }
+}
+
+impl Durable {
+    /// Waits until everything that has happened is on the disk.
+    async fn stored(&self) -> Result<(), Error> {
+        let noted = self.journal.noted();
+        poll_fn(|cx| self.journal.poll_reached(noted, Level::Stored, cx)).await
+    }
+}
+
+fn unusable(error: LogError) -> Error {
+    Error::new(ErrorKind::Internal, error.to_string()).caused_by(error)
+}
+
+#[async_trait]
+impl Broker for Durable {
+    async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        self.memory.sender(options).await
+    }
+
+    async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        self.memory.receiver(subscription).await
+    }
+
+    async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
+        self.memory.inbox().await
+    }
+
+    async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        self.memory.declare(queue).await?;
+        self.stored().await
+    }
+
+    async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        self.memory.delete(queue).await?;
+        self.stored().await
+    }
+
+    async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        self.memory.queue(queue).await
+    }
+
+    async fn purge(&self, queue: &Topic) -> Result<u64, Error> {
+        let purged = self.memory.purge(queue).await?;
+        self.stored().await?;
+        Ok(purged)
+    }
+
+    async fn browse(
+        &self,
+        queue: &Topic,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Browsed>, Error> {
+        self.memory.browse(queue, after, limit).await
+    }
+
+    async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
+        let replayed = self.memory.replay(queue, limit).await?;
+        self.stored().await?;
+        Ok(replayed)
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        self.memory.stats().await
+    }
+
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        let report = self.memory.drain(within).await?;
+        let journal = Arc::clone(&self.journal);
+        blocking(&**self.journal.runtime(), move || journal.close()).await?;
+        Ok(report)
+    }
+
+    fn cancel(&self, request: &Cancel) {
+        self.memory.cancel(request);
+    }
+
+    fn sends(&self) -> Option<Sends> {
+        self.memory.sends()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.memory.capabilities()
+    }
+}

@@ -1,0 +1,190 @@
+//! Where a broker keeps what has to outlive its process: the changes of its durable queues, noted
+//! one behind the other by somebody else, as `posthaste-log` does on a disk.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use posthaste_core::{Death, Error, Level, Message, Pattern, QueueSettings, Topic};
+
+use crate::home::later;
+
+/// Notes changes, in order, and says how safe they are.
+///
+/// What is noted is counted in *bytes of the store*, by which it says up to where everything has
+/// reached a [level](Level): `Held` when it is noted, `Written`, and `Stored`.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Notes a change behind all others. Never waits, and takes no lock of a broker.
+    fn note(&self, change: &Change<'_>);
+
+    /// Up to where changes were noted.
+    fn noted(&self) -> u64;
+
+    /// Up to where everything has reached the level.
+    fn reached(&self, level: Level) -> u64;
+
+    /// Ready when everything up to `upto` has reached the level.
+    ///
+    /// # Errors
+    /// Why it never will, as far as is known.
+    fn poll_reached(
+        &self,
+        upto: u64,
+        level: Level,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>;
+
+    /// Ready when there is room for another message of so many bytes.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn poll_room(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+}
+
+/// What changes in a durable queue. Times are those of the wall clock, since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Change<'a> {
+    /// It is there, with these settings.
+    Declared {
+        /// Its number, which no other queue of the store has ever.
+        queue: u64,
+        /// Its name.
+        name: &'a Topic,
+        /// What it is like.
+        settings: &'a QueueSettings,
+        /// What is copied into it.
+        bindings: &'a [Pattern],
+    },
+    /// It is gone.
+    Deleted {
+        /// Which.
+        queue: u64,
+    },
+    /// A copy came in.
+    Put {
+        /// Into which queue.
+        queue: u64,
+        /// The copy.
+        copy: &'a Kept,
+        /// The copy of another queue that this one takes the place of: its queue and its position.
+        from: Option<(u64, u64)>,
+    },
+    /// A copy was handed out once more.
+    Handed {
+        /// Of which queue.
+        queue: u64,
+        /// Which copy.
+        position: u64,
+    },
+    /// A copy that was handed out came back, or died and waits to go to the dead-letter queue.
+    Back {
+        /// To which queue.
+        queue: u64,
+        /// Which copy.
+        position: u64,
+        /// How often it counts as handed out.
+        attempts: u32,
+        /// Until when it waits.
+        due: Option<Duration>,
+        /// Why its attempts failed.
+        death: Option<&'a Death>,
+        /// Whether it died.
+        dying: bool,
+    },
+    /// A copy is gone.
+    Gone {
+        /// From which queue.
+        queue: u64,
+        /// Which copy.
+        position: u64,
+    },
+    /// All copies before a position are gone, but for a few.
+    Purged {
+        /// Of which queue.
+        queue: u64,
+        /// Before which position.
+        before: u64,
+        /// Which are not, in order.
+        but: &'a [u64],
+    },
+}
+
+/// A copy of a message in a durable queue. Times are those of the wall clock.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where in the queue.
+    pub position: u64,
+    /// The message.
+    pub message: Message,
+    /// When it came.
+    pub came: Duration,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// Until when it waits.
+    pub due: Option<Duration>,
+    /// When its queue has no more use for it.
+    pub expires: Option<Duration>,
+    /// When nobody has any use for it.
+    pub deadline: Option<Duration>,
+    /// Why its attempts failed.
+    pub death: Option<Death>,
+    /// Whether it died, and waits to go to the dead-letter queue.
+    pub dying: bool,
+    /// Whether it is handed out and not settled.
+    pub out: bool,
+}
+
+/// The time of the monotonic clock at which the wall clock shows `wall`, where they show `now` and
+/// `unix` now. A time that the monotonic clock has not, because it began later, is now.
+#[must_use]
+pub fn time_of(wall: Duration, now: Instant, unix: Duration) -> Instant {
+    let then = now.checked_sub(unix.saturating_sub(wall)).unwrap_or(now);
+    later(then, wall.saturating_sub(unix))
+}
+
+/// A queue as it was when the process before this one ended.
+#[derive(Debug, Clone)]
+pub struct KeptQueue {
+    /// Its number.
+    pub number: u64,
+    /// Its name.
+    pub name: Topic,
+    /// What it is like.
+    pub settings: QueueSettings,
+    /// What is copied into it.
+    pub bindings: Vec<Pattern>,
+    /// The position of the next copy.
+    pub next_position: u64,
+    /// What is in it, in order.
+    pub copies: Vec<Kept>,
+    /// The ids that it has had, and when, in that order.
+    pub ids: Vec<(String, Duration)>,
+}
+
+/// The store of one queue, as the queue sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Keep {
+    pub(crate) store: Arc<dyn Store>,
+    /// The queue's number there.
+    pub(crate) queue: u64,
+}
+
+impl Keep {
+    pub(crate) fn gone(&self, position: u64) {
+        self.store.note(&Change::Gone { queue: self.queue, position });
+    }
+
+    pub(crate) fn handed(&self, position: u64) {
+        self.store.note(&Change::Handed { queue: self.queue, position });
+    }
+
+    pub(crate) fn deleted(&self) {
+        self.store.note(&Change::Deleted { queue: self.queue });
+    }
+
+    pub(crate) fn purged(&self, before: u64, but: &[u64]) {
+        self.store.note(&Change::Purged { queue: self.queue, before, but });
+    }
+}
