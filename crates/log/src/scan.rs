@@ -95,13 +95,11 @@ pub(crate) fn latest_mark(id: Id, blob: &dyn Blob, from: u64) -> io::Result<u64>
         window.resize(WINDOW.min(usize::try_from(length - at).unwrap_or(WINDOW)), 0);
         let read = blob.read_at(at, &mut window)?;
         window.truncate(read);
-        for place in 0..window.len().saturating_sub(MARK_BYTES - 1) {
-            if window[place..].starts_with(&MARK_LENGTH)
-                && let Ok(record) = record::decode(
-                    &window[place..place + MARK_BYTES],
-                    id.epoch,
-                    id.base + (at - HEAD as u64) + place as u64,
-                )
+        for place in memchr::memchr_iter(MARK_LENGTH[0], &window) {
+            if let Some(mark) = window.get(place..place + MARK_BYTES)
+                && mark.starts_with(&MARK_LENGTH)
+                && let Ok(record) =
+                    record::decode(mark, id.epoch, id.base + (at - HEAD as u64) + place as u64)
                 && let Some(stored) = mark_of(&record)
             {
                 latest = latest.max(stored);

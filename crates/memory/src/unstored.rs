@@ -73,7 +73,8 @@ impl Unstored {
     pub(crate) fn receipt(&mut self, taken: u64, reached: u64, level: Level) -> Receipt {
         let mut sum = Sum::default();
         let mut upto = self.reported;
-        while let Some(mark) = self.marks.pop_front_if(|mark| mark.upto <= reached) {
+        let done = self.marks.partition_point(|mark| mark.upto <= reached);
+        for mark in self.marks.drain(..done) {
             sum.add(mark.sum);
             upto = mark.seq;
         }
