@@ -4,6 +4,7 @@
 //! is none. Texts and bytes have their length in front. What a declaration says comes in fields, each
 //! a tag and bytes, so that more of them may be added.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use posthaste_core::{
     Death, Error, ErrorKind, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
 };
 use posthaste_memory::store::{Change, Kept, time_of};
+
+use crate::record::Record;
 
 /// The kinds of records.
 const DECLARED: u8 = 1;
@@ -20,6 +23,7 @@ const HANDED: u8 = 4;
 const BACK: u8 = 5;
 const GONE: u8 = 6;
 const PURGED: u8 = 7;
+const IDS: u8 = 8;
 
 /// The fields of a declaration.
 mod field {
@@ -36,6 +40,7 @@ mod field {
     pub(super) const CONSUMER_TIMEOUT: u64 = 11;
     pub(super) const EXPIRY: u64 = 12;
     pub(super) const KEYED: u64 = 13;
+    pub(super) const NEXT_POSITION: u64 = 14;
 }
 
 /// The kind of a change's record.
@@ -48,6 +53,7 @@ pub(crate) fn kind(change: &Change<'_>) -> u8 {
         Change::Back { .. } => BACK,
         Change::Gone { .. } => GONE,
         Change::Purged { .. } => PURGED,
+        Change::Ids { .. } => IDS,
         _ => 0,
     }
 }
@@ -55,16 +61,23 @@ pub(crate) fn kind(change: &Change<'_>) -> u8 {
 /// Appends the content of a change's record.
 pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
     match *change {
-        Change::Declared { queue, name, settings, bindings } => {
+        Change::Declared { queue, name, settings, bindings, next_position } => {
             number(into, queue);
-            declaration(into, name, settings, bindings);
+            declaration(into, name, settings, bindings, next_position);
+        }
+        Change::Ids { queue, ids } => {
+            number(into, queue);
+            for (id, came) in ids {
+                text(into, id);
+                time(into, Some(*came));
+            }
         }
         Change::Deleted { queue } => number(into, queue),
         Change::Put { queue, copy, from } => {
             number(into, queue);
             put(into, copy, from);
         }
-        Change::Handed { queue, position } | Change::Gone { queue, position } => {
+        Change::Handed { queue, position } | Change::Gone { queue, position, .. } => {
             number(into, queue);
             number(into, position);
         }
@@ -74,14 +87,7 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
             number(into, attempts.into());
             time(into, due);
             into.push(u8::from(dying));
-            into.push(u8::from(death.is_some()));
-            if let Some(death) = death {
-                text(into, death.queue.as_str());
-                number(into, death.attempts.into());
-                time(into, Some(death.at));
-                number(into, death.reasons.len() as u64);
-                death.reasons.iter().for_each(|reason| text(into, reason));
-            }
+            history(into, death);
         }
         Change::Purged { queue, before, but } => {
             number(into, queue);
@@ -93,7 +99,24 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
     }
 }
 
-fn declaration(into: &mut Vec<u8>, name: &Topic, settings: &QueueSettings, bindings: &[Pattern]) {
+fn history(into: &mut Vec<u8>, death: Option<&Death>) {
+    into.push(u8::from(death.is_some()));
+    if let Some(death) = death {
+        text(into, death.queue.as_str());
+        number(into, death.attempts.into());
+        time(into, Some(death.at));
+        number(into, death.reasons.len() as u64);
+        death.reasons.iter().for_each(|reason| text(into, reason));
+    }
+}
+
+fn declaration(
+    into: &mut Vec<u8>,
+    name: &Topic,
+    settings: &QueueSettings,
+    bindings: &[Pattern],
+    next_position: u64,
+) {
     let mut word = |tag: u64, bytes: &[u8]| {
         number(into, tag);
         number(into, bytes.len() as u64);
@@ -116,6 +139,7 @@ fn declaration(into: &mut Vec<u8>, name: &Topic, settings: &QueueSettings, bindi
         (field::CONSUMER_TIMEOUT, micros(settings.consumer_timeout)),
         (field::EXPIRY, micros(settings.expiry)),
         (field::KEYED, settings.keyed.into()),
+        (field::NEXT_POSITION, next_position),
     ] {
         word(tag, &value.to_le_bytes());
     }
@@ -133,6 +157,10 @@ fn put(into: &mut Vec<u8>, copy: &Kept, from: Option<(u64, u64)>) {
         number(into, queue);
         number(into, position);
     }
+    number(into, copy.attempts.into());
+    into.push(u8::from(copy.dying));
+    into.push(u8::from(copy.out));
+    history(into, copy.death.as_ref());
     into.push(attributes);
     number(into, correlation);
     number(into, count.into());
@@ -146,13 +174,43 @@ fn put(into: &mut Vec<u8>, copy: &Kept, from: Option<(u64, u64)>) {
 /// A change, read.
 #[derive(Debug)]
 pub(crate) enum Read {
-    Declared { queue: u64, name: Topic, settings: QueueSettings, bindings: Vec<Pattern> },
-    Deleted { queue: u64 },
-    Put { queue: u64, copy: Kept, from: Option<(u64, u64)> },
-    Handed { queue: u64, position: u64 },
-    Back { queue: u64, position: u64, back: Back },
-    Gone { queue: u64, position: u64 },
-    Purged { queue: u64, before: u64, but: Vec<u64> },
+    Declared {
+        queue: u64,
+        name: Topic,
+        settings: QueueSettings,
+        bindings: Vec<Pattern>,
+        next_position: u64,
+    },
+    Ids {
+        queue: u64,
+        ids: Vec<(Arc<str>, Duration)>,
+    },
+    Deleted {
+        queue: u64,
+    },
+    Put {
+        queue: u64,
+        copy: Kept,
+        from: Option<(u64, u64)>,
+    },
+    Handed {
+        queue: u64,
+        position: u64,
+    },
+    Back {
+        queue: u64,
+        position: u64,
+        back: Back,
+    },
+    Gone {
+        queue: u64,
+        position: u64,
+    },
+    Purged {
+        queue: u64,
+        before: u64,
+        but: Vec<u64>,
+    },
 }
 
 /// How a copy came back.
@@ -175,13 +233,15 @@ pub(crate) struct Clocks {
 ///
 /// # Errors
 /// `Protocol`: it is of a newer version of this program, or of another one.
-pub(crate) fn decode(kind: u8, content: &[u8], clocks: Clocks) -> Result<Read, Error> {
+pub(crate) fn decode(record: Record<'_>, clocks: Clocks) -> Result<Read, Error> {
+    let Record { kind, content, position: place } = record;
     let mut from = Reader(content);
     let queue = from.number()?;
     let read = match kind {
         DECLARED => from.declaration(queue)?,
         DELETED => Read::Deleted { queue },
-        PUT => from.put(queue, clocks)?,
+        PUT => from.put(queue, place, clocks)?,
+        IDS => from.ids(queue)?,
         HANDED => Read::Handed { queue, position: from.number()? },
         BACK => from.back(queue)?,
         GONE => Read::Gone { queue, position: from.number()? },
@@ -251,7 +311,7 @@ impl<'a> Reader<'a> {
     }
 
     fn declaration(&mut self, queue: u64) -> Result<Read, Error> {
-        let (mut name, mut bindings) = (None, Vec::new());
+        let (mut name, mut bindings, mut next_position) = (None, Vec::new(), 0);
         let mut settings = QueueSettings::default();
         settings.durable = true;
         while !self.0.is_empty() {
@@ -279,13 +339,23 @@ impl<'a> Reader<'a> {
                 field::CONSUMER_TIMEOUT => settings.consumer_timeout = time()?,
                 field::EXPIRY => settings.expiry = time()?,
                 field::KEYED => settings.keyed = value()? == 1,
+                field::NEXT_POSITION => next_position = value()?,
                 _ => return Err(strange()),
             }
         }
-        Ok(Read::Declared { queue, name: name.ok_or_else(strange)?, settings, bindings })
+        let name = name.ok_or_else(strange)?;
+        Ok(Read::Declared { queue, name, settings, bindings, next_position })
     }
 
-    fn put(&mut self, queue: u64, clocks: Clocks) -> Result<Read, Error> {
+    fn ids(&mut self, queue: u64) -> Result<Read, Error> {
+        let mut ids = Vec::new();
+        while !self.0.is_empty() {
+            ids.push((self.text()?.into(), self.time()?.unwrap_or_default()));
+        }
+        Ok(Read::Ids { queue, ids })
+    }
+
+    fn put(&mut self, queue: u64, place: u64, clocks: Clocks) -> Result<Read, Error> {
         let position = self.number()?;
         let came = self.time()?.unwrap_or_default();
         let (due, expires, deadline) = (self.time()?, self.time()?, self.time()?);
@@ -293,6 +363,8 @@ impl<'a> Reader<'a> {
             true => Some((self.number()?, self.number()?)),
             false => None,
         };
+        let attempts = self.small()?;
+        let (dying, out, death) = (self.flag()?, self.flag()?, self.history()?);
         let (attributes, correlation, count) = (self.byte()?, self.number()?, self.small()?);
         let head = Bytes::copy_from_slice(self.bytes()?).into();
         let payload = Bytes::copy_from_slice(std::mem::take(&mut self.0));
@@ -306,37 +378,37 @@ impl<'a> Reader<'a> {
         })?;
         let copy = Kept {
             position,
+            place,
             message,
             came,
-            attempts: 0,
+            attempts,
             due,
             expires,
             deadline,
-            death: None,
-            dying: false,
-            out: false,
+            death,
+            dying,
+            out,
         };
         Ok(Read::Put { queue, copy, from })
     }
 
     fn back(&mut self, queue: u64) -> Result<Read, Error> {
         let (position, attempts, due) = (self.number()?, self.small()?, self.time()?);
-        let dying = self.flag()?;
-        let death = match self.flag()? {
-            true => Some(self.death()?),
-            false => None,
-        };
+        let (dying, death) = (self.flag()?, self.history()?);
         Ok(Read::Back { queue, position, back: Back { attempts, due, death, dying } })
     }
 
-    fn death(&mut self) -> Result<Death, Error> {
+    fn history(&mut self) -> Result<Option<Death>, Error> {
+        if !self.flag()? {
+            return Ok(None);
+        }
         let queue = Topic::new(self.text()?)?;
         let (attempts, at) = (self.small()?, self.time()?.unwrap_or_default());
         let mut death = Death::new(queue, attempts, at);
         for _ in 0..self.number()? {
             death.add_reason(self.text()?);
         }
-        Ok(death)
+        Ok(Some(death))
     }
 }
 

@@ -73,12 +73,11 @@ impl Durable {
         let clocks = Clocks { now: runtime.now(), unix: runtime.unix_time() };
         let opening = blocking(&*runtime, move || {
             let (mut queues, mut strange) = (Queues::default(), None);
-            let opened = Log::open(storage, options, |record| {
-                match change::decode(record.kind, record.content, clocks) {
+            let opened =
+                Log::open(storage, options, |record| match change::decode(record, clocks) {
                     Ok(change) => queues.apply(change),
                     Err(error) => drop(strange.get_or_insert(error)),
-                }
-            });
+                });
             let (log, recovery) = opened.map_err(unusable)?;
             match strange {
                 Some(error) => Err(error),
@@ -86,8 +85,10 @@ impl Durable {
             }
         });
         let (log, recovery, queues) = opening.await?;
-        let journal = Journal::new(runtime.clone(), log);
         let kept = queues.into_kept(clocks.unix);
+        let copies = kept.iter().flat_map(|queue| &queue.copies);
+        let copies = copies.map(|copy| (copy.place, copy.message.size()));
+        let journal = Journal::new(runtime.clone(), log, copies);
         let memory = Memory::with_store(runtime, Arc::clone(&journal) as _, kept)?;
         Ok((Self { memory, journal }, recovery))
     }

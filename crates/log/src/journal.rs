@@ -4,7 +4,7 @@
 //! the buffer as it is, writes it, syncs, and wakes whoever waits for that; meanwhile the next buffer
 //! fills. So one sync serves all queues and all connections, and more the more there is to do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use posthaste_core::task::lock;
 use posthaste_core::{Error, ErrorKind, Level, SharedRuntime};
-use posthaste_memory::store::{Change, Store};
+use posthaste_memory::store::{Change, Host, Store};
 
 use crate::change;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::record;
+use crate::scan::MARK;
+use crate::segment;
 
 /// How much may be noted and not written before senders wait: 16 MiB.
 const UNWRITTEN_MAX: usize = 16 << 20;
@@ -30,10 +33,18 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// What is in front of a change in the buffer: how long its content is, and its kind.
 const FRAME: usize = 5;
 
+/// How much more of the log may be of no use than is of use, in segments, before what is of use is
+/// noted again at its end.
+const WASTE_SEGMENTS: u64 = 3;
+
 /// Notes changes and has them written.
+///
+/// The place of a change is the position of its record in the log, which is known when it is noted:
+/// records follow each other, and when another segment begins is a matter of sizes alone.
 pub(crate) struct Journal {
     this: Weak<Self>,
     runtime: SharedRuntime,
+    segment_bytes: u64,
     noted: AtomicU64,
     written: AtomicU64,
     stored: AtomicU64,
@@ -48,12 +59,28 @@ struct Shared {
     unwritten: Vec<u8>,
     spare: Vec<u8>,
     committing: bool,
+    /// Where the next record will be, which may be a mark.
+    end: u64,
+    /// Where the segments begin, and how much of them is of use.
+    segments: BTreeMap<u64, Use>,
+    /// Up to where everything may be forgotten, once everything up to the other place is stored.
+    forgetting: Option<(u64, u64)>,
+    host: Option<Weak<dyn Host>>,
+    /// The disk has no room for another segment, so this one is for what makes room.
+    cramped: bool,
     /// Why nothing is stored for now, or ever again.
     trouble: Option<Trouble>,
     /// Who waits until the store has come so far.
     waiting: VecDeque<Waiting>,
     /// Who waits for room.
     blocked: Vec<Waker>,
+}
+
+/// How many copies have their places in a segment, and the bytes of their messages.
+#[derive(Debug, Default, Clone, Copy)]
+struct Use {
+    copies: u64,
+    bytes: u64,
 }
 
 #[derive(Clone)]
@@ -69,14 +96,25 @@ struct Waiting {
 }
 
 impl Journal {
-    pub(crate) fn new(runtime: SharedRuntime, log: Log) -> Arc<Self> {
+    /// A journal over a log in which these copies have their places, each with the size of its
+    /// message.
+    pub(crate) fn new(
+        runtime: SharedRuntime,
+        log: Log,
+        copies: impl Iterator<Item = (u64, usize)>,
+    ) -> Arc<Self> {
+        let end = log.end();
+        let mut shared = Shared { end, ..Shared::default() };
+        shared.segments = log.segments().map(|base| (base, Use::default())).collect();
+        copies.for_each(|(place, size)| shared.use_place(place, size));
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
-            noted: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            stored: AtomicU64::new(0),
-            shared: Mutex::default(),
+            segment_bytes: log.options().segment_bytes,
+            noted: AtomicU64::new(end),
+            written: AtomicU64::new(end),
+            stored: AtomicU64::new(end),
+            shared: Mutex::new(shared),
             log: Mutex::new(log),
         })
     }
@@ -87,7 +125,8 @@ impl Journal {
 
     /// Has what was noted written, unless that goes on already.
     fn begin(&self, shared: &mut Shared) {
-        if !shared.committing && !shared.unwritten.is_empty() && shared.trouble.is_none() {
+        let is_due = !shared.unwritten.is_empty() || shared.cramped;
+        if !shared.committing && is_due && shared.trouble.is_none() {
             shared.committing = true;
             if let Some(this) = self.this.upgrade() {
                 self.runtime.spawn_blocking(Box::new(move || this.commit()));
@@ -97,38 +136,52 @@ impl Journal {
 
     /// Writes and syncs until there is nothing more to do. Blocks.
     fn commit(&self) {
+        let _ending = Ending(self);
         let mut log = lock(&self.log);
+        let mut marked = log.stored();
+        // There may be room by now.
+        if lock(&self.shared).cramped
+            && let Err(error) = self.tidy(&mut log)
+        {
+            return self.stop(&error, &[]);
+        }
         loop {
-            let (batch, upto) = {
+            let (batch, has_changes) = {
                 let mut shared = lock(&self.shared);
+                let has_changes = !shared.unwritten.is_empty();
+                if log.stored() > marked {
+                    // What is damaged later was safe once, and is not taken for a torn end.
+                    marked = log.stored();
+                    self.put(&mut shared, MARK, |into| {
+                        into.extend_from_slice(&marked.to_le_bytes());
+                    });
+                }
                 if shared.unwritten.is_empty() {
                     shared.committing = false;
-                    break;
+                    return;
                 }
                 let spare = std::mem::take(&mut shared.spare);
-                let batch = std::mem::replace(&mut shared.unwritten, spare);
-                (batch, self.noted.load(Ordering::SeqCst))
+                (std::mem::replace(&mut shared.unwritten, spare), has_changes)
             };
             self.wake_blocked();
-            if let Err((error, rest)) = self.write(&mut log, &batch, upto) {
+            if let Err((error, rest)) = self.write(&mut log, &batch, has_changes) {
                 return self.stop(&error, &batch[batch.len() - rest..]);
             }
             self.keep(batch);
-        }
-        // Nothing else is to do, so there is time to say that all of it is safe.
-        if let Err(error) = log.mark() {
-            self.stop(&error, &[]);
+            if let Err(error) = self.tidy(&mut log) {
+                return self.stop(&error, &[]);
+            }
         }
     }
 
-    /// Puts the changes of a batch, the last of which ends at `upto`, into the log, and syncs. An
-    /// error comes with how many bytes at the end of it are not in the log.
-    fn write(&self, log: &mut Log, batch: &[u8], upto: u64) -> Result<(), (LogError, usize)> {
+    /// Puts the records of a batch into the log, and syncs if they are more than a mark. An error comes
+    /// with how many bytes at the end of the batch are not in the log.
+    fn write(&self, log: &mut Log, batch: &[u8], sync: bool) -> Result<(), (LogError, usize)> {
         let mut rest = batch;
         let mut places = Vec::new();
         let mut written = Ok(());
         while let Some((kind, content, behind)) = split(rest) {
-            match log.append(kind, content) {
+            match log.put(kind, content) {
                 Ok(place) => places.push((place, rest.len())),
                 Err(error) => {
                     written = Err(error);
@@ -139,20 +192,87 @@ impl Journal {
         }
         let written = written.and_then(|()| log.write());
         if let Err(error) = written {
-            // What was appended since the last write is not there; what was written is.
+            // What was put there since the last write is not there; what was written is.
             let lost = places.iter().find(|(place, _)| *place >= log.end());
             let rest = lost.map_or(rest.len(), |(_, rest)| *rest);
-            let there = upto - rest as u64;
             if log.sync().is_ok() {
-                self.reach(there, &[&self.written, &self.stored]);
+                self.reach(log.end(), &[&self.written, &self.stored]);
             }
             return Err((error, rest));
         }
-        self.reach(upto, &[&self.written]);
-        log.sync().map_err(|error| (error, 0))?;
-        self.reach(upto, &[&self.stored]);
+        self.reach(log.end(), &[&self.written]);
+        if sync {
+            log.sync().map_err(|error| (error, 0))?;
+            self.reach(log.end(), &[&self.stored]);
+        }
         Ok(())
     }
+
+    // ---- room
+
+    /// Sees to it that there is room on the disk: what is needed no more is forgotten, and the next
+    /// segment is made before it is needed.
+    fn tidy(&self, log: &mut Log) -> Result<(), LogError> {
+        let stored = self.stored.load(Ordering::SeqCst);
+        let forget = lock(&self.shared).forgetting.take_if(|(_, after)| *after <= stored);
+        if let Some((before, _)) = forget {
+            log.forget_before(before)?;
+            let start = log.start();
+            lock(&self.shared).segments.retain(|base, _| *base >= start);
+        }
+        let cramped = match log.prepare() {
+            Err(error) if !error.is_full() => return Err(error),
+            prepared => prepared.is_err(),
+        };
+        lock(&self.shared).cramped = cramped;
+        if cramped {
+            self.try_again();
+        }
+        self.begin_forgetting();
+        Ok(())
+    }
+
+    /// Looks whether the log begins with what nobody needs, and has noted again what is needed of it.
+    fn begin_forgetting(&self) {
+        let (before, relocate, host) = {
+            let shared = lock(&self.shared);
+            let Some(host) = shared.host.as_ref().and_then(Weak::upgrade) else { return };
+            if shared.forgetting.is_some() {
+                return;
+            }
+            match shared.needed_from(self.segment_bytes) {
+                Some((before, relocate)) => (before, relocate, host),
+                None => return,
+            }
+        };
+        if relocate {
+            host.relocate(before);
+        }
+        host.renew(before);
+        let mut shared = lock(&self.shared);
+        if shared.is_unused_before(before) {
+            shared.forgetting = Some((before, self.noted.load(Ordering::SeqCst)));
+        }
+    }
+
+    /// Tries to write again in a while, when there may be room on the disk.
+    fn try_again(&self) {
+        let (this, runtime) = (self.this.clone(), self.runtime.clone());
+        self.runtime.spawn(Box::pin(async move {
+            let mut timer = runtime.timer();
+            timer.as_mut().reset(runtime.now() + FULL_RETRY);
+            timer.await;
+            if let Some(this) = this.upgrade() {
+                let mut shared = lock(&this.shared);
+                if let Some(Trouble::Full) = shared.trouble {
+                    shared.trouble = None;
+                }
+                this.begin(&mut shared);
+            }
+        }));
+    }
+
+    // ---- who waits
 
     /// The store has come to `upto`.
     fn reach(&self, upto: u64, levels: &[&AtomicU64]) {
@@ -201,18 +321,25 @@ impl Journal {
         drop(shared);
         wake.into_iter().for_each(Waker::wake);
         if error.is_full() {
-            let (this, runtime) = (self.this.clone(), self.runtime.clone());
-            self.runtime.spawn(Box::pin(async move {
-                let mut timer = runtime.timer();
-                timer.as_mut().reset(runtime.now() + FULL_RETRY);
-                timer.await;
-                if let Some(this) = this.upgrade() {
-                    let mut shared = lock(&this.shared);
-                    shared.trouble = None;
-                    this.begin(&mut shared);
-                }
-            }));
+            self.try_again();
         }
+    }
+
+    /// Appends a record to the buffer, and says at which place it will be.
+    fn put(&self, shared: &mut Shared, kind: u8, content: impl FnOnce(&mut Vec<u8>)) -> u64 {
+        let at = shared.unwritten.len();
+        shared.unwritten.extend_from_slice(&[0; FRAME]);
+        content(&mut shared.unwritten);
+        let length = shared.unwritten.len() - at - FRAME;
+        let frame = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        shared.unwritten[at..at + 4].copy_from_slice(&frame);
+        shared.unwritten[at + 4] = kind;
+        let (place, size) = (shared.end, record::size(length));
+        if !segment::follows(shared.active(), place, size, self.segment_bytes) {
+            shared.segments.insert(place, Use::default());
+        }
+        shared.end += size;
+        place
     }
 
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
@@ -225,21 +352,84 @@ impl Journal {
     }
 }
 
+/// Work that ends by a panic, which is a bug, leaves nobody waiting.
+struct Ending<'a>(&'a Journal);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(&LogError::Broken, &[]);
+        }
+    }
+}
+
+impl Shared {
+    /// Where the segment begins that is written to.
+    fn active(&self) -> u64 {
+        self.segments.last_key_value().map_or(0, |(base, _)| *base)
+    }
+
+    /// A copy has its place there.
+    fn use_place(&mut self, place: u64, size: usize) {
+        if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
+            used.copies += 1;
+            used.bytes += size as u64;
+        }
+    }
+
+    /// A copy has its place there no more.
+    fn release(&mut self, place: u64, size: usize) {
+        if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
+            used.copies = used.copies.saturating_sub(1);
+            used.bytes = used.bytes.saturating_sub(size as u64);
+        }
+    }
+
+    /// Before where nothing is of use, if that is something; or, where too much is of no use, where the
+    /// first segment ends, and that its copies are to be noted again.
+    fn needed_from(&self, segment_bytes: u64) -> Option<(u64, bool)> {
+        let (start, active) = (*self.segments.first_key_value()?.0, self.active());
+        let mut used = self.segments.iter().filter(|(_, used)| used.copies > 0);
+        let first = used.next().map_or(active, |(base, _)| *base);
+        if first > start {
+            return Some((first, false));
+        }
+        let bytes: u64 = self.segments.values().map(|used| used.bytes).sum();
+        let waste = (self.end - start).saturating_sub(bytes);
+        let second = *self.segments.range(start + 1..).next()?.0;
+        (waste > bytes + WASTE_SEGMENTS * segment_bytes).then_some((second, true))
+    }
+
+    fn is_unused_before(&self, before: u64) -> bool {
+        self.segments.range(..before).all(|(_, used)| used.copies == 0)
+    }
+}
+
 impl Store for Journal {
-    fn note(&self, change: &Change<'_>) {
+    fn note(&self, change: &Change<'_>) -> u64 {
         let mut shared = lock(&self.shared);
         if let Some(Trouble::Failed(_)) = shared.trouble {
-            return;
+            return shared.end;
         }
-        let at = shared.unwritten.len();
-        shared.unwritten.extend_from_slice(&[0; FRAME]);
-        change::encode(&mut shared.unwritten, change);
-        let end = shared.unwritten.len();
-        let length = u32::try_from(end - at - FRAME).unwrap_or(u32::MAX);
-        shared.unwritten[at..at + 4].copy_from_slice(&length.to_le_bytes());
-        shared.unwritten[at + 4] = change::kind(change);
-        self.noted.fetch_add((end - at) as u64, Ordering::SeqCst);
+        let kind = change::kind(change);
+        let place = self.put(&mut shared, kind, |into| change::encode(into, change));
+        match change {
+            Change::Put { copy, .. } => shared.use_place(place, copy.message.size()),
+            Change::Gone { released: (place, size), .. } => shared.release(*place, *size),
+            _ => {}
+        }
+        self.noted.store(shared.end, Ordering::SeqCst);
         self.begin(&mut shared);
+        place
+    }
+
+    fn release(&self, copies: &[(u64, usize)]) {
+        let mut shared = lock(&self.shared);
+        copies.iter().for_each(|(place, size)| shared.release(*place, *size));
+    }
+
+    fn attach(&self, host: Weak<dyn Host>) {
+        lock(&self.shared).host = Some(host);
     }
 
     fn noted(&self) -> u64 {
@@ -284,6 +474,7 @@ impl Store for Journal {
         match &shared.trouble {
             Some(Trouble::Failed(error)) => return Poll::Ready(Err(error.clone())),
             Some(Trouble::Full) => return Poll::Ready(Err(full())),
+            None if shared.cramped => return Poll::Ready(Err(full())),
             None => {}
         }
         let unwritten = shared.unwritten.len();

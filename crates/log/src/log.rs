@@ -1,20 +1,20 @@
 //! The log: appended to at its end, synced, read anywhere, and forgotten from its beginning.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::anchor::{self, Anchor};
 use crate::error::{Damage, Flaw, LogError};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
 use crate::scan::{MARK, Scan, latest_mark};
-use crate::segment::Id;
+use crate::segment::{self, Id};
 use crate::storage::{Blob, Storage};
 
 /// How a log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogOptions {
-    /// How large a segment becomes (64 MiB); a record that is larger has one of its own.
+    /// How large a segment becomes (32 MiB); a record that is larger has one of its own.
     pub segment_bytes: u64,
     /// Whether segments are written out before they are used (yes): appending is faster then, and a
     /// disk that is full is noticed in time.
@@ -23,7 +23,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, prewritten: true }
+        Self { segment_bytes: 32 << 20, prewritten: true }
     }
 }
 
@@ -77,13 +77,24 @@ pub struct Log {
     stored: u64,
     marked: u64,
     broken: bool,
+    /// A file that is written out to become the next segment.
+    spare: Option<Arc<dyn Blob>>,
+    /// The segments once more, for those that read.
+    shown: Reader,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Segment {
     id: Id,
-    blob: Box<dyn Blob>,
+    blob: Arc<dyn Blob>,
 }
+
+/// The file that becomes the next segment.
+const SPARE: &str = "spare";
+
+/// Reads what is written, while the log goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reader(Arc<Mutex<Vec<Segment>>>);
 
 impl Log {
     /// Opens a log, makes it if there is none, and shows every record that is there.
@@ -100,6 +111,10 @@ impl Log {
     ) -> Result<(Self, Recovery), LogError> {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         let mut recovery = Recovery::default();
+        // One that no segment became.
+        if storage.names().map_err(LogError::storage(OPENING))?.iter().any(|name| name == SPARE) {
+            storage.remove(SPARE).map_err(LogError::storage(OPENING))?;
+        }
         let mut ids = ids(&*storage)?;
         let mut end = ids.first().map_or(0, |id| id.base);
         let mut segments = Vec::with_capacity(ids.len() + 1);
@@ -141,7 +156,7 @@ impl Log {
                 }
             }
             end = scan.position();
-            segments.push(Segment { id, blob });
+            segments.push(Segment { id, blob: blob.into() });
         }
         if end < anchor.stored {
             let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
@@ -162,6 +177,8 @@ impl Log {
             stored: end,
             marked: end,
             broken: false,
+            spare: None,
+            shown: Reader::default(),
         };
         log.begin_segment(epoch.max(anchor.epoch) + 1, 0)?;
         Ok((log, recovery))
@@ -192,28 +209,80 @@ impl Log {
     /// `TooLarge`; `Broken`; `Storage` if a new segment was needed and could not be made, full or
     /// not: nothing was appended then.
     pub fn append(&mut self, kind: u8, content: &[u8]) -> Result<u64, LogError> {
+        self.make_room(content)?;
+        if self.buffer.is_empty() && self.stored > self.marked {
+            self.marked = self.stored;
+            self.encode(MARK, &self.stored.to_le_bytes());
+        }
+        Ok(self.encode(kind.max(1), content))
+    }
+
+    /// Appends a record of any kind, and nothing else: where it comes is known by
+    /// [`follows`](crate::segment::follows) before.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(crate) fn put(&mut self, kind: u8, content: &[u8]) -> Result<u64, LogError> {
+        self.make_room(content)?;
+        Ok(self.encode(kind, content))
+    }
+
+    /// Begins another segment if this one has no room for the content.
+    fn make_room(&mut self, content: &[u8]) -> Result<(), LogError> {
         self.check()?;
         if content.len() > CONTENT_MAX {
             return Err(LogError::TooLarge(content.len()));
         }
-        let size = (HEADER + content.len()) as u64;
-        let active = self.active();
-        let used = active.id.offset(self.end()) + MARK_SIZE;
-        let is_begun = self.end() > active.id.base;
-        if is_begun && used + size > self.options.segment_bytes {
-            let epoch = active.id.epoch + 1;
+        let (id, size) = (self.active().id, record::size(content.len()));
+        if !segment::follows(id.base, self.end(), size, self.options.segment_bytes) {
             // The next segment says that this one is safe.
             self.sync()?;
-            self.begin_segment(epoch, size)?;
+            self.begin_segment(id.epoch + 1, size)?;
         }
-        let epoch = self.active().id.epoch;
-        if self.buffer.is_empty() && self.stored > self.marked {
-            self.marked = self.stored;
-            record::encode(&mut self.buffer, epoch, self.written, MARK, &self.stored.to_le_bytes());
+        Ok(())
+    }
+
+    fn encode(&mut self, kind: u8, content: &[u8]) -> u64 {
+        let (epoch, position) = (self.active().id.epoch, self.end());
+        record::encode(&mut self.buffer, epoch, position, kind, content);
+        position
+    }
+
+    /// Writes out a file to become the next segment once this one is half full: so a disk that is full
+    /// is noticed while there is still room for what makes some.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+        let used = self.end() - self.active().id.base;
+        if self.spare.is_some() || !self.options.prewritten || used < self.options.segment_bytes / 2
+        {
+            return Ok(());
         }
-        let position = self.end();
-        record::encode(&mut self.buffer, epoch, position, kind.max(1), content);
-        Ok(position)
+        let failed = LogError::storage(MAKING);
+        let blob = self.storage.create(SPARE).map_err(&failed)?;
+        let made = blob.allocate(self.options.segment_bytes).and_then(|()| blob.sync_data());
+        if let Err(source) = made {
+            let _removed = self.storage.remove(SPARE);
+            return Err(failed(source));
+        }
+        self.spare = Some(blob.into());
+        Ok(())
+    }
+
+    /// What reads while the log goes on.
+    pub(crate) fn reader(&self) -> Reader {
+        self.shown.clone()
+    }
+
+    /// Where the segments begin.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u64> {
+        self.segments.iter().map(|segment| segment.id.base)
+    }
+
+    /// The options.
+    pub(crate) fn options(&self) -> &LogOptions {
+        &self.options
     }
 
     /// Writes what was appended: it outlives this process.
@@ -278,8 +347,7 @@ impl Log {
         self.sync()?;
         if self.stored > self.marked {
             self.marked = self.stored;
-            let epoch = self.active().id.epoch;
-            record::encode(&mut self.buffer, epoch, self.written, MARK, &self.stored.to_le_bytes());
+            self.encode(MARK, &self.stored.to_le_bytes());
             self.write()?;
             // A log in which only marks are new has nothing to mark.
             self.marked = self.written;
@@ -312,20 +380,7 @@ impl Log {
             let found = record::decode(bytes, self.active().id.epoch, position).ok();
             return Ok(found.map(|record| (record.kind, record.content.to_vec())));
         }
-        let nth = self.segments.partition_point(|segment| segment.id.base <= position) - 1;
-        let Segment { id, blob } = &self.segments[nth];
-        let mut bytes = vec![0; HEADER];
-        let offset = id.offset(position);
-        blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
-        let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        bytes.resize((HEADER - 1 + length).clamp(HEADER, HEADER + CONTENT_MAX), 0);
-        let read = blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
-        match record::decode(&bytes[..read], id.epoch, position) {
-            Ok(record) => Ok(Some((record.kind, record.content.to_vec()))),
-            Err(flaw) => {
-                Err(LogError::Damaged(Damage { segment: id.name(), offset, position, flaw }))
-            }
-        }
+        self.shown.read(position)
     }
 
     /// Forgets the segments that end before `position`, and says how many those were.
@@ -340,6 +395,7 @@ impl Log {
             // One by one: a later one that is gone while an earlier one is there would be missing.
             self.storage.sync_dir().map_err(LogError::storage(FORGETTING))?;
             self.segments.remove(0);
+            self.shown.show(&self.segments);
             forgotten += 1;
         }
         Ok(forgotten)
@@ -358,7 +414,11 @@ impl Log {
     fn begin_segment(&mut self, epoch: u64, size: u64) -> Result<(), LogError> {
         let id = Id { base: self.written, epoch };
         let failed = LogError::storage(MAKING);
-        let blob = self.storage.create(&id.name()).map_err(&failed)?;
+        let blob = match self.spare.take() {
+            Some(blob) => self.storage.rename(SPARE, &id.name()).map(|()| blob),
+            None => self.storage.create(&id.name()).map(Arc::from),
+        };
+        let blob = blob.map_err(&failed)?;
         let made = (|| {
             blob.write_at(0, &id.head())?;
             if self.options.prewritten {
@@ -378,7 +438,40 @@ impl Log {
             self.storage.remove(&empty.id.name()).map_err(LogError::storage(FORGETTING))?;
         }
         self.segments.push(Segment { id, blob });
+        self.shown.show(&self.segments);
         Ok(())
+    }
+}
+
+impl Reader {
+    fn show(&self, segments: &[Segment]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = segments.to_vec();
+    }
+
+    /// Reads the record at a position of what is written; `None` if there is none any more.
+    ///
+    /// # Errors
+    /// `Damaged` if it is not what it was; `Storage`.
+    pub(crate) fn read(&self, position: u64) -> Result<Option<(u8, Vec<u8>)>, LogError> {
+        let segments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = segments.partition_point(|segment| segment.id.base <= position);
+        let Some(Segment { id, blob }) = behind.checked_sub(1).map(|nth| segments[nth].clone())
+        else {
+            return Ok(None);
+        };
+        drop(segments);
+        let mut bytes = vec![0; HEADER];
+        let offset = id.offset(position);
+        blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+        bytes.resize((HEADER - 1 + length).clamp(HEADER, HEADER + CONTENT_MAX), 0);
+        let read = blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        match record::decode(&bytes[..read], id.epoch, position) {
+            Ok(record) => Ok(Some((record.kind, record.content.to_vec()))),
+            Err(flaw) => {
+                Err(LogError::Damaged(Damage { segment: id.name(), offset, position, flaw }))
+            }
+        }
     }
 }
 
@@ -422,7 +515,7 @@ fn discard_unmade(
         if head.is_ok() || first {
             break;
         }
-        let mark = latest_mark(id, &*blob, crate::segment::HEAD as u64);
+        let mark = latest_mark(id, &*blob, segment::HEAD as u64);
         if mark.map_err(LogError::storage(READING))? > 0 {
             break;
         }
@@ -459,8 +552,6 @@ fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option
     blob.truncate(damage.offset).map_err(&failed)?;
     Ok(torn)
 }
-
-const MARK_SIZE: u64 = (HEADER + 8) as u64;
 
 const OPENING: &str = "opening the log";
 const READING: &str = "reading the log";

@@ -36,6 +36,11 @@ impl Record<'_> {
     }
 }
 
+/// How many bytes of the log a record takes that has so many bytes of content.
+pub(crate) const fn size(content: usize) -> u64 {
+    (HEADER + content) as u64
+}
+
 /// Appends a record that will lie at `position`.
 pub(crate) fn encode(into: &mut Vec<u8>, epoch: u64, position: u64, kind: u8, content: &[u8]) {
     // Whoever appends has looked at the length.

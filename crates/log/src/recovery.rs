@@ -1,6 +1,7 @@
 //! What the queues were like when the process before this one ended, by what it noted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use posthaste_core::{Pattern, QueueSettings, Topic};
@@ -12,36 +13,36 @@ use crate::change::{Back, Read};
 #[derive(Debug, Default)]
 pub(crate) struct Queues(BTreeMap<u64, Queue>);
 
-#[derive(Debug)]
+/// One of them. Its declaration may be behind its copies, because it is noted again when what is before
+/// is forgotten.
+#[derive(Debug, Default)]
 struct Queue {
-    name: Topic,
+    name: Option<Topic>,
     settings: QueueSettings,
     bindings: Vec<Pattern>,
     next_position: u64,
     copies: BTreeMap<u64, Kept>,
-    ids: VecDeque<(String, Duration)>,
+    ids: BTreeMap<Arc<str>, Duration>,
 }
 
 impl Queues {
     /// Makes a change. One of a queue or a copy that is gone changes nothing.
     pub(crate) fn apply(&mut self, change: Read) {
         match change {
-            Read::Declared { queue, name, settings, bindings } => match self.0.get_mut(&queue) {
-                Some(known) => (known.settings, known.bindings) = (settings, bindings),
-                None => {
-                    let (copies, ids) = (BTreeMap::new(), VecDeque::new());
-                    let new = Queue { name, settings, bindings, next_position: 0, copies, ids };
-                    self.0.insert(queue, new);
-                }
-            },
+            Read::Declared { queue, name, settings, bindings, next_position } => {
+                let known = self.0.entry(queue).or_default();
+                (known.name, known.settings, known.bindings) = (Some(name), settings, bindings);
+                known.next_position = known.next_position.max(next_position);
+            }
+            Read::Ids { queue, ids } => {
+                self.0.entry(queue).or_default().ids.extend(ids);
+            }
             Read::Deleted { queue } => drop(self.0.remove(&queue)),
             Read::Put { queue, copy, from } => {
                 if let Some((queue, position)) = from {
                     self.forget(queue, position);
                 }
-                if let Some(queue) = self.0.get_mut(&queue) {
-                    queue.put(copy);
-                }
+                self.0.entry(queue).or_default().put(copy);
             }
             Read::Handed { queue, position } => {
                 if let Some(copy) = self.copy(queue, position) {
@@ -79,14 +80,18 @@ impl Queues {
 
     /// The queues at the end; `unix` is the time now.
     pub(crate) fn into_kept(self, unix: Duration) -> Vec<KeptQueue> {
+        // One that has no declaration was deleted while copies of it were handed out.
         let kept = |(number, queue): (u64, Queue)| {
             let Queue { name, settings, bindings, next_position, copies, mut ids } = queue;
+            let name = name?;
             let window = settings.dedup_window;
-            ids.retain(|(_, came)| *came + window > unix);
-            let (copies, ids) = (copies.into_values().collect(), ids.into());
-            KeptQueue { number, name, settings, bindings, next_position, copies, ids }
+            ids.retain(|_, came| *came + window > unix);
+            let mut ids: Vec<_> = ids.into_iter().collect();
+            ids.sort_by_key(|(_, came)| *came);
+            let copies = copies.into_values().collect();
+            Some(KeptQueue { number, name, settings, bindings, next_position, copies, ids })
         };
-        self.0.into_iter().map(kept).collect()
+        self.0.into_iter().filter_map(kept).collect()
     }
 }
 
@@ -94,11 +99,9 @@ impl Queue {
     fn put(&mut self, copy: Kept) {
         self.next_position = self.next_position.max(copy.position + 1);
         let window = self.settings.dedup_window;
-        if let Some(id) = copy.message.id().filter(|_| !window.is_zero()) {
-            while self.ids.front().is_some_and(|(_, came)| *came + window <= copy.came) {
-                self.ids.pop_front();
-            }
-            self.ids.push_back((id.to_owned(), copy.came));
+        let remembers = self.name.is_none() || !window.is_zero();
+        if let Some(id) = copy.message.id().filter(|_| remembers && !copy.came.is_zero()) {
+            self.ids.insert(id.into(), copy.came);
         }
         self.copies.insert(copy.position, copy);
     }

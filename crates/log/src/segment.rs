@@ -18,6 +18,15 @@ pub(crate) const HEAD: usize = 64;
 const MAGIC: [u8; 8] = *b"PHLOG\0\0\x01";
 const SUFFIX: &str = ".seg";
 
+/// What is left at the end of a segment for a mark.
+const SLACK: u64 = 32;
+
+/// Whether a record of so many bytes follows in the segment that begins at `base` and ends at `end`,
+/// or begins another. One that is larger than segments are has one of its own.
+pub(crate) fn follows(base: u64, end: u64, size: u64, segment_bytes: u64) -> bool {
+    end == base || HEAD as u64 + (end - base) + SLACK + size <= segment_bytes
+}
+
 /// Which segment this is. They are ordered as they follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id {

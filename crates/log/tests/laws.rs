@@ -40,7 +40,7 @@ impl<E: Executor> BrokerSubject for Kept<E> {
             let runtime = runtime.ok_or_else(|| Error::closed("the runtime"))?;
             // Small ones are begun often.
             let mut options = LogOptions::default();
-            options.segment_bytes = 1 << 20;
+            options.segment_bytes = 8 << 10;
             let folder = tempfile::tempdir().map_err(|error| Error::closed(error.to_string()))?;
             let (broker, _) = match disk {
                 Disk::Real => {

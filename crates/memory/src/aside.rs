@@ -80,6 +80,11 @@ impl Aside {
         self.copies.range((from, Bound::Unbounded)).map(|(_, (entry, why))| (entry, *why))
     }
 
+    /// All copies; what is changed of them is not their size.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Entry, &Why)> {
+        self.copies.values_mut().map(|(entry, why)| (entry, &*why))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.copies.len()
     }

@@ -258,6 +258,17 @@ impl Blocks {
         Some((places.get_mut(at)?, bytes))
     }
 
+    /// Shows all copies; what is changed of them is not their size.
+    pub(crate) fn each_mut(&mut self, show: &mut impl FnMut(&mut Entry)) {
+        let blocks = std::iter::once(&mut self.first).chain(&mut self.middle);
+        let slots = blocks.flat_map(|block| &mut block.places).chain(&mut self.last);
+        for slot in slots {
+            if let Slot::Living(entry) = slot {
+                show(entry);
+            }
+        }
+    }
+
     fn places(&self) -> usize {
         self.first.places.len() + self.middle.len() * BLOCK + self.last.len()
     }

@@ -13,6 +13,8 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
     /// Where in the order of arrival; a copy that comes back goes to its old place.
     pub(crate) position: u64,
+    /// Its place in the store of a durable queue.
+    pub(crate) place: u64,
     /// How often it has been handed out.
     pub(crate) attempts: u32,
     /// How many were dropped right before it.
@@ -151,7 +153,7 @@ pub(crate) struct Letter {
 impl Entry {
     #[inline]
     pub(crate) fn new(message: Message, position: u64, missed: u32) -> Self {
-        Self { message, position, attempts: 0, missed, rare: None }
+        Self { message, position, place: 0, attempts: 0, missed, rare: None }
     }
 
     /// When it is of no more use: its own deadline, or an earlier one that its queue gives it.

@@ -174,6 +174,15 @@ impl Lanes {
         })
     }
 
+    /// Shows all copies; what is changed of them is not their size.
+    pub(crate) fn each_mut(&mut self, show: &mut impl FnMut(&mut Entry)) {
+        let urgent = self.urgent.iter_mut().flat_map(|urgent| urgent.iter_mut());
+        for lane in std::iter::once(&mut self.plain).chain(urgent) {
+            lane.stayed.each_mut(show);
+            lane.returned.values_mut().for_each(&mut *show);
+        }
+    }
+
     /// Takes everything out, in the order in which it goes out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry> {
         std::iter::from_fn(|| self.pop())

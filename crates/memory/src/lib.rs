@@ -53,7 +53,7 @@ pub mod store;
 mod unstored;
 mod wait;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,7 +66,7 @@ use posthaste_core::{
 use engine::Engine;
 pub use receiver::MemoryReceiver;
 pub use sender::MemorySender;
-use store::{KeptQueue, Store};
+use store::{Host, KeptQueue, Store};
 
 /// How many replies an inbox holds.
 const INBOX_MESSAGES: usize = 65_536;
@@ -109,10 +109,11 @@ impl Memory {
         kept: Vec<KeptQueue>,
     ) -> Result<Self, Error> {
         let numbers = kept.iter().map(|queue| queue.number + 1).max().unwrap_or(0);
-        let engine = Engine::new(Some(runtime), Some(store), numbers);
+        let engine = Engine::new(Some(runtime), Some(Arc::clone(&store)), numbers);
         for queue in kept {
             engine.restore(queue)?;
         }
+        store.attach(Arc::downgrade(&engine) as Weak<dyn Host>);
         Ok(Self { engine })
     }
 

@@ -14,8 +14,16 @@ const IDS_BYTES_MAX: usize = 128 << 20;
 pub(crate) struct Seen {
     ids: BTreeSet<Arc<str>>,
     /// In the order in which they came.
-    order: VecDeque<(Instant, Arc<str>)>,
+    order: VecDeque<Id>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Id {
+    came: Instant,
+    id: Arc<str>,
+    /// Where a store has it.
+    place: u64,
 }
 
 impl Seen {
@@ -26,13 +34,13 @@ impl Seen {
     }
 
     /// Remembers an id; true if it is the only one now.
-    pub(crate) fn insert(&mut self, id: &str, now: Instant) -> bool {
+    pub(crate) fn insert(&mut self, id: impl Into<Arc<str>>, now: Instant) -> bool {
         let id: Arc<str> = id.into();
         if !self.ids.insert(Arc::clone(&id)) {
             return false;
         }
         self.bytes += id.len();
-        self.order.push_back((now, id));
+        self.order.push_back(Id { came: now, id, place: 0 });
         while self.order.len() > IDS_MAX || self.bytes > IDS_BYTES_MAX {
             self.forget_oldest();
         }
@@ -42,7 +50,7 @@ impl Seen {
     /// Forgets what came longer than `window` before `now`, and says when the oldest of the rest
     /// came.
     pub(crate) fn evict(&mut self, window: Duration, now: Instant) -> Option<Instant> {
-        while let Some((came, _)) = self.order.front() {
+        while let Some(Id { came, .. }) = self.order.front() {
             if now.saturating_duration_since(*came) < window {
                 return Some(*came);
             }
@@ -51,8 +59,31 @@ impl Seen {
         None
     }
 
+    /// Notes where a store has the id that came last.
+    pub(crate) fn note_place(&mut self, place: u64) {
+        if let Some(last) = self.order.back_mut() {
+            last.place = place;
+        }
+    }
+
+    /// The ids that a store has before a place, and when they came; from now on it has them at the
+    /// place that `note` says.
+    pub(crate) fn renew(
+        &mut self,
+        before: u64,
+        note: impl FnOnce(Vec<(Arc<str>, Instant)>) -> u64,
+    ) {
+        let is_old = |id: &Id| id.place < before;
+        let old = self.order.iter().filter(|id| is_old(id));
+        let ids: Vec<_> = old.map(|Id { id, came, .. }| (Arc::clone(id), *came)).collect();
+        if !ids.is_empty() {
+            let place = note(ids);
+            self.order.iter_mut().filter(|id| is_old(id)).for_each(|id| id.place = place);
+        }
+    }
+
     fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
+        if let Some(Id { id, .. }) = self.order.pop_front() {
             self.bytes -= id.len();
             self.ids.remove(&id);
         }

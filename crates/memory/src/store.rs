@@ -2,7 +2,7 @@
 //! one behind the other by somebody else, as `posthaste-log` does on a disk.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,23 @@ use crate::home::later;
 
 /// Notes changes, in order, and says how safe they are.
 ///
-/// What is noted is counted in *bytes of the store*, by which it says up to where everything has
-/// reached a [level](Level): `Held` when it is noted, `Written`, and `Stored`.
+/// Every change that is noted has its *place*, and later ones have later places. By places the store
+/// also says up to where everything has reached a [level](Level): `Held` when it is noted, `Written`,
+/// and `Stored`.
+///
+/// What is before the first place that a copy still needs may be forgotten, and the [`Host`] is asked
+/// to note again what else it needs of that.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Notes a change behind all others. Never waits, and takes no lock of a broker.
-    fn note(&self, change: &Change<'_>);
+    /// Notes a change behind all others, and says at which place. Never waits, and takes no lock of a
+    /// broker.
+    fn note(&self, change: &Change<'_>) -> u64;
+
+    /// Copies are gone: their places are needed no more. With each place comes the size of its
+    /// message.
+    fn release(&self, copies: &[(u64, usize)]);
+
+    /// Whose changes it notes.
+    fn attach(&self, host: Weak<dyn Host>);
 
     /// Up to where changes were noted.
     fn noted(&self) -> u64;
@@ -42,6 +54,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn poll_room(&self, bytes: usize, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
 }
 
+/// Whose changes a store notes: a broker.
+pub trait Host: Send + Sync {
+    /// Notes again what is not about single copies and was noted before this place.
+    fn renew(&self, before: u64);
+
+    /// Notes the copies again whose places are before this one.
+    fn relocate(&self, before: u64);
+}
+
 /// What changes in a durable queue. Times are those of the wall clock, since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -56,13 +77,22 @@ pub enum Change<'a> {
         settings: &'a QueueSettings,
         /// What is copied into it.
         bindings: &'a [Pattern],
+        /// The position of the next copy.
+        next_position: u64,
     },
     /// It is gone.
     Deleted {
         /// Which.
         queue: u64,
     },
-    /// A copy came in.
+    /// It has had messages of these ids, and when.
+    Ids {
+        /// Which.
+        queue: u64,
+        /// The ids, oldest first.
+        ids: &'a [(Arc<str>, Duration)],
+    },
+    /// A copy came in, or has another place from now on.
     Put {
         /// Into which queue.
         queue: u64,
@@ -99,6 +129,8 @@ pub enum Change<'a> {
         queue: u64,
         /// Which copy.
         position: u64,
+        /// Its place, and the size of its message.
+        released: (u64, usize),
     },
     /// All copies before a position are gone, but for a few.
     Purged {
@@ -116,9 +148,11 @@ pub enum Change<'a> {
 pub struct Kept {
     /// Where in the queue.
     pub position: u64,
+    /// Its place in the store.
+    pub place: u64,
     /// The message.
     pub message: Message,
-    /// When it came.
+    /// When it came; zero if it only has another place from now on.
     pub came: Duration,
     /// How often it was handed out.
     pub attempts: u32,
@@ -160,7 +194,7 @@ pub struct KeptQueue {
     /// What is in it, in order.
     pub copies: Vec<Kept>,
     /// The ids that it has had, and when, in that order.
-    pub ids: Vec<(String, Duration)>,
+    pub ids: Vec<(Arc<str>, Duration)>,
 }
 
 /// The store of one queue, as the queue sees it.
@@ -169,11 +203,13 @@ pub(crate) struct Keep {
     pub(crate) store: Arc<dyn Store>,
     /// The queue's number there.
     pub(crate) queue: u64,
+    /// Where its declaration was noted last.
+    pub(crate) declared: u64,
 }
 
 impl Keep {
-    pub(crate) fn gone(&self, position: u64) {
-        self.store.note(&Change::Gone { queue: self.queue, position });
+    pub(crate) fn gone(&self, position: u64, released: (u64, usize)) {
+        self.store.note(&Change::Gone { queue: self.queue, position, released });
     }
 
     pub(crate) fn handed(&self, position: u64) {

@@ -25,7 +25,8 @@ use crate::drain::{self, Drains};
 use crate::home::Home;
 use crate::mailbox::Mailbox;
 use crate::sends::SendBooks;
-use crate::store::Store;
+use crate::state::State;
+use crate::store::{Host, Store};
 use registry::Registry;
 
 const NOBODY: &str = "nobody is there to answer";
@@ -327,6 +328,26 @@ impl Engine {
         if self.is_draining() {
             self.drains.wake();
         }
+    }
+}
+
+impl Host for Engine {
+    fn renew(&self, before: u64) {
+        self.each_durable(|state| state.renew(before));
+    }
+
+    fn relocate(&self, before: u64) {
+        self.each_durable(|state| state.relocate(before));
+    }
+}
+
+impl Engine {
+    fn each_durable(&self, step: impl Fn(&mut State)) {
+        let durable: Vec<_> = {
+            let registry = lock(&self.registry);
+            registry.mailboxes.values().filter(|this| this.is_durable()).cloned().collect()
+        };
+        durable.iter().for_each(|mailbox| mailbox.with(|state, _| step(state)));
     }
 }
 

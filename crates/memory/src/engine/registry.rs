@@ -100,7 +100,9 @@ impl Registry {
         let keep = match (queue.durable, &self.home.store) {
             (Some(true), None) => return Err(Error::unsupported(Capability::Durability, "memory")),
             (Some(false), _) | (None, None) => None,
-            (_, Some(store)) => Some(Keep { store: Arc::clone(store), queue: self.next_kept }),
+            (_, Some(store)) => {
+                Some(Keep { store: Arc::clone(store), queue: self.next_kept, declared: 0 })
+            }
         };
         settings.queue.durable = keep.is_some();
         self.next_kept += u64::from(keep.is_some());
@@ -114,7 +116,8 @@ impl Registry {
     pub(super) fn restore_queue(&mut self, kept: &KeptQueue) -> Result<Arc<Mailbox>, Error> {
         let bindings = kept.bindings.clone();
         let settings = Settings { queue: kept.settings.clone(), bindings, ..Settings::default() };
-        let keep = self.home.store.clone().map(|store| Keep { store, queue: kept.number });
+        let keep =
+            self.home.store.clone().map(|store| Keep { store, queue: kept.number, declared: 0 });
         let mailbox = self.create(Role::Queue, kept.name.clone(), settings, keep)?;
         for binding in &kept.bindings {
             self.routes.add(binding, &mailbox);

@@ -286,7 +286,7 @@ impl State {
         self.next_position += 1;
         let mut entry = Entry::new(message, position, std::mem::take(&mut self.missed));
         entry.set_expiry(self.expiry());
-        self.note_put(&entry, due, origin);
+        entry.place = self.note_put(&entry, due, origin);
         self.mind(&entry);
         self.line_up(entry, due, after);
     }

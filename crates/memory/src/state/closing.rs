@@ -73,6 +73,7 @@ impl State {
             // So that nobody waits for room any more that nobody needs.
             self.errand(Errand::Bury, after);
         }
+        self.note_released(&copies);
         let count = copies.iter().map(|copy| copy.count() as u64).sum();
         self.books.drop_copies(reason, count);
         if count > 0 {

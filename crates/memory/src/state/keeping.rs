@@ -8,20 +8,21 @@ use crate::agenda::Due;
 use crate::aside::Why;
 use crate::books::reason;
 use crate::copies::{Entry, Origin};
-use crate::home::later;
+use crate::home::{Home, later};
 use crate::store::{Change, Kept, KeptQueue};
 
 /// Why an attempt failed.
 const BROKER_ENDED: &str = "the broker ended before it was settled";
 
 impl State {
-    pub(crate) fn note_declared(&self) {
-        let Some(keep) = &self.keep else { return };
-        keep.store.note(&Change::Declared {
+    pub(crate) fn note_declared(&mut self) {
+        let Some(keep) = &mut self.keep else { return };
+        keep.declared = keep.store.note(&Change::Declared {
             queue: keep.queue,
             name: &self.name,
             settings: &self.settings.queue,
             bindings: &self.settings.bindings,
+            next_position: self.next_position,
         });
     }
 
@@ -31,22 +32,15 @@ impl State {
         }
     }
 
-    pub(super) fn note_put(&self, entry: &Entry, due: Option<Instant>, from: Origin) {
-        let Some(keep) = &self.keep else { return };
-        let wall = |at: Option<Instant>| at.map(|at| self.home.wall_time(at));
-        let copy = Kept {
-            position: entry.position,
-            message: entry.message.clone(),
-            came: self.home.unix_time(),
-            attempts: entry.attempts,
-            due: wall(due),
-            expires: wall(entry.own_expiry()),
-            deadline: wall(entry.message.deadline()),
-            death: None,
-            dying: false,
-            out: false,
-        };
-        keep.store.note(&Change::Put { queue: keep.queue, copy: &copy, from });
+    /// Notes a copy that comes in, and says at which place.
+    pub(super) fn note_put(&mut self, entry: &Entry, due: Option<Instant>, from: Origin) -> u64 {
+        let Some(keep) = &self.keep else { return 0 };
+        let copy = kept(&self.home, entry, due, Standing::Waits);
+        let place = keep.store.note(&Change::Put { queue: keep.queue, copy: &copy, from });
+        if let (Some(seen), Some(_)) = (&mut self.seen, entry.message.id()) {
+            seen.note_place(place);
+        }
+        place
     }
 
     pub(super) fn note_handed(&self, position: u64) {
@@ -67,9 +61,18 @@ impl State {
         });
     }
 
-    pub(super) fn note_gone(&self, position: u64) {
+    pub(super) fn note_gone(&self, entry: &Entry) {
         if let Some(keep) = &self.keep {
-            keep.gone(position);
+            keep.gone(entry.position, (entry.place, entry.message.size()));
+        }
+    }
+
+    /// Copies are gone, and that has been noted.
+    pub(super) fn note_released(&self, copies: &[Entry]) {
+        if let Some(keep) = &self.keep {
+            let released: Vec<_> =
+                copies.iter().map(|copy| (copy.place, copy.message.size())).collect();
+            keep.store.release(&released);
         }
     }
 
@@ -83,21 +86,70 @@ impl State {
         keep.purged(self.next_position, &but);
     }
 
+    /// Notes again what is not about single copies and was noted before a place.
+    pub(crate) fn renew(&mut self, before: u64) {
+        if let Ending::Closed(_) = self.ending {
+            return;
+        }
+        if self.keep.as_ref().is_some_and(|keep| keep.declared < before) {
+            self.note_declared();
+        }
+        if let (Some(keep), Some(seen)) = (&self.keep, &mut self.seen) {
+            seen.renew(before, |ids| {
+                let wall = |(id, came)| (id, self.home.wall_time(came));
+                let ids: Vec<_> = ids.into_iter().map(wall).collect();
+                keep.store.note(&Change::Ids { queue: keep.queue, ids: &ids })
+            });
+        }
+    }
+
+    /// Notes the copies again whose places are before another one.
+    pub(crate) fn relocate(&mut self, before: u64) {
+        let Some(keep) = &self.keep else { return };
+        let mut released = Vec::new();
+        let mut note = |entry: &mut Entry, due, standing| {
+            if entry.place >= before {
+                return;
+            }
+            // It is not new: its id came when it did.
+            let copy = Kept { came: Duration::ZERO, ..kept(&self.home, entry, due, standing) };
+            let change = Change::Put { queue: keep.queue, copy: &copy, from: None };
+            let old = std::mem::replace(&mut entry.place, keep.store.note(&change));
+            released.push((old, entry.message.size()));
+        };
+        self.lanes.each_mut(&mut |entry| note(entry, None, Standing::Waits));
+        self.leases.iter_mut().for_each(|lease| note(&mut lease.entry, None, Standing::Out));
+        for (entry, why) in self.aside.iter_mut() {
+            match *why {
+                Why::Delayed(due) => note(entry, Some(due), Standing::Waits),
+                Why::Parked(due) => note(entry, due, Standing::Waits),
+                Why::Dying => note(entry, None, Standing::Dying),
+                // Where it is from now on is about to be noted.
+                Why::Moving => {}
+            }
+        }
+        keep.store.release(&released);
+    }
+
     /// Puts everything back where it was when the process before this one ended.
     pub(crate) fn restore(&mut self, kept: KeptQueue, after: &mut Aftermath) {
         self.next_position = kept.next_position;
+        if let Some(keep) = &mut self.keep {
+            keep.declared = 0;
+        }
         let (now, window) = (self.home.now(), self.settings.queue.dedup_window);
         for (id, came) in kept.ids {
             if let (Some(seen), Some(came)) = (&mut self.seen, self.home.time_of(came))
-                && seen.insert(&id, came)
+                && seen.insert(id, came)
             {
                 self.agenda.add(later(came, window), Due::Forget);
             }
         }
         for copy in kept.copies {
-            let Kept { position, message, attempts, due, expires, death, dying, out, .. } = copy;
+            let Kept { position, place, message, attempts, due, expires, death, .. } = copy;
+            let Kept { dying, out, .. } = copy;
             let mut entry = Entry::new(message, position, 0);
-            entry.attempts = attempts;
+            (entry.place, entry.attempts) = (place, attempts);
             entry.set_expiry(expires.and_then(|at| self.home.time_of(at)));
             if death.is_some() {
                 *entry.death_mut() = death;
@@ -131,5 +183,31 @@ impl State {
             true => self.drop_copy(entry, reason::RESPONDER_LOST, after),
             false => self.give_back(entry, Some((Duration::ZERO, BROKER_ENDED)), after),
         }
+    }
+}
+
+/// What a copy is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Waits,
+    Out,
+    Dying,
+}
+
+/// A copy, as a store notes it.
+fn kept(home: &Home, entry: &Entry, due: Option<Instant>, standing: Standing) -> Kept {
+    let wall = |at: Option<Instant>| at.map(|at| home.wall_time(at));
+    Kept {
+        position: entry.position,
+        place: entry.place,
+        message: entry.message.clone(),
+        came: home.unix_time(),
+        attempts: entry.attempts,
+        due: wall(due),
+        expires: wall(entry.own_expiry()),
+        deadline: wall(entry.message.deadline()),
+        death: entry.death().cloned(),
+        dying: standing == Standing::Dying,
+        out: standing == Standing::Out,
     }
 }

@@ -343,7 +343,7 @@ impl State {
 
     /// A copy that did not wait any longer is gone for good: its key goes on, its room is free.
     fn close_copy(&mut self, entry: &Entry, after: &mut Aftermath) {
-        self.note_gone(entry.position);
+        self.note_gone(entry);
         self.let_key_go_on(entry, after);
         self.room_was_freed(after);
     }

@@ -1,0 +1,211 @@
+//! What a broker finds again after a power cut or a kill, over many seeds: everything that was
+//! confirmed, nothing that was settled for good, in order, and never anything else.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste_core::{
+    BoxReceiver, Broker, Level, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Seq,
+    Subscription, Topic,
+};
+use posthaste_log::storage::Simulated;
+use posthaste_log::{Durable, LogOptions};
+use posthaste_smol::Smol;
+
+/// A generator that needs no more than its seed (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+/// What has to be true of one queue.
+#[derive(Debug, Default)]
+struct Books {
+    sent: u64,
+    /// What was confirmed and not acknowledged.
+    safe: BTreeSet<u64>,
+    /// What was sent and not confirmed, or acknowledged and not settled: it may be there.
+    maybe: BTreeSet<u64>,
+    /// What was retried in this life, and what was before something was settled for good.
+    seen: BTreeSet<u64>,
+    counted: BTreeSet<u64>,
+}
+
+async fn open(disk: &Simulated, random: &mut Random, runtime: Smol) -> Durable {
+    let mut options = LogOptions::default();
+    options.segment_bytes = 512 + random.below(6_000);
+    options.prewritten = random.below(2) == 0;
+    if std::env::var("DBG").is_ok() {
+        use posthaste_log::storage::Storage;
+        eprintln!("disk {:?}", disk.names());
+    }
+    let o = Durable::open(runtime, disk.clone(), options).await.unwrap();
+    if std::env::var("DBG").is_ok() {
+        eprintln!("{:?}", o.1);
+    }
+    o.0
+}
+
+/// The numbers of the messages in a queue, in order.
+async fn held(broker: &Durable, queue: &Topic) -> Vec<u64> {
+    let browsed = broker.browse(queue, None, 1_000).await.unwrap();
+    browsed.iter().map(|this| number(&this.message)).collect()
+}
+
+fn number(message: &Message) -> u64 {
+    let payload = std::str::from_utf8(message.payload()).unwrap();
+    payload.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn message(queue: &Topic, number: u64, random: &mut Random) -> Message {
+    let most = 1 << random.below(11);
+    let size = usize::try_from(random.below(most)).unwrap();
+    let mut draft = Message::builder(queue.clone()).to_queue();
+    draft = draft.payload(format!("{number} {}", "x".repeat(size))).id(format!("id-{number}"));
+    draft.build().unwrap()
+}
+
+/// What is in the queue is what may be.
+fn check(books: &Books, held: &[u64]) {
+    assert!(held.is_sorted(), "the order of {held:?}");
+    let held: BTreeSet<u64> = held.iter().copied().collect();
+    let lost: Vec<_> = books.safe.difference(&held).collect();
+    assert!(lost.is_empty(), "{lost:?} are lost of {books:?}");
+    let may: BTreeSet<u64> = books.safe.union(&books.maybe).copied().collect();
+    let strange: Vec<_> = held.difference(&may).collect();
+    assert!(strange.is_empty(), "{strange:?} should not be there: {books:?}");
+}
+
+async fn live(broker: &Durable, queue: &Topic, books: &mut Books, random: &mut Random) {
+    let window = Duration::from_secs(600);
+    let declared = Queue::new(queue.clone()).dedup_window(window).max_attempts(1_000);
+    broker.declare(declared).await.unwrap();
+    if std::env::var("DBG").is_ok() {
+        eprintln!("LIFE {queue} held {:?} {books:?} {:?}", held(broker, queue).await, broker);
+    }
+    check(books, &held(broker, queue).await);
+    let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+    let subscription = Subscription::queue(queue).unwrap();
+    let mut receiver: BoxReceiver = broker.receiver(subscription.clone()).await.unwrap();
+    books.seen.clear();
+    let (mut taken, mut acked, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for _ in 0..random.below(60) {
+        match random.below(10) {
+            0..=4 => {
+                // Now and then one that came before, which comes in no second time.
+                let again = books.sent > 0 && random.below(8) == 0;
+                let number = if again { random.below(books.sent) } else { books.sent };
+                let known = books.safe.contains(&number) || !again;
+                if again && !known {
+                    continue;
+                }
+                let mut slot = Some(message(queue, number, random));
+                let seq: Seq = sender.send_from(&mut slot).await.unwrap();
+                taken.push((seq, number));
+                if !again {
+                    books.sent += 1;
+                    books.maybe.insert(number);
+                }
+            }
+            5 => {
+                let receipt = sender.flush().await.unwrap();
+                assert_eq!(receipt.returned, 0);
+                if receipt.confirmed > 0 {
+                    assert_eq!(receipt.level, Level::Stored);
+                }
+                for (_, number) in taken.drain(..) {
+                    if !gone.contains(&number) && books.maybe.remove(&number) {
+                        books.safe.insert(number);
+                    }
+                }
+            }
+            6 | 7 => {
+                let Some(delivery) = futures::FutureExt::now_or_never(receiver.next_delivery())
+                else {
+                    continue;
+                };
+                let delivery = delivery.unwrap();
+                let number = number(delivery.message());
+                if books.seen.contains(&number) || books.counted.contains(&number) {
+                    assert!(delivery.attempt() > 1, "{number} was handed out before");
+                }
+                match random.below(4) {
+                    0 => delivery.release(),
+                    1 => {
+                        books.seen.insert(number);
+                        delivery.retry(Duration::ZERO, "again");
+                    }
+                    _ => {
+                        books.safe.remove(&number);
+                        books.maybe.insert(number);
+                        gone.insert(number);
+                        acked.push(number);
+                        delivery.ack();
+                    }
+                }
+            }
+            8 => {
+                receiver.settled().await.unwrap();
+                for number in acked.drain(..) {
+                    books.maybe.remove(&number);
+                }
+                books.counted.append(&mut books.seen);
+            }
+            _ => {
+                // What it settled may be forgotten, unless it has waited for that.
+                drop(receiver);
+                (acked, books.seen) = (Vec::new(), BTreeSet::new());
+                receiver = broker.receiver(subscription.clone()).await.unwrap();
+            }
+        }
+    }
+}
+
+fn lives(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut disk = Simulated::new();
+    let queues = ["orders", "orders.paid"].map(|name| Topic::new(name).unwrap());
+    let mut books = [Books::default(), Books::default()];
+    for _ in 0..5 {
+        let executor = Arc::new(smol::Executor::new());
+        let runtime = Smol::new(Arc::clone(&executor));
+        smol::block_on(executor.run(async {
+            let broker = open(&disk, &mut random, runtime).await;
+            for (queue, books) in queues.iter().zip(&mut books) {
+                live(&broker, queue, books, &mut random).await;
+            }
+            disk = match random.below(3) {
+                0 => disk.kill(),
+                _ => disk.power_cut(&mut || random.next()),
+            };
+        }));
+    }
+}
+
+#[test]
+fn what_was_confirmed_is_there_and_what_was_settled_is_not() {
+    for seed in std::env::var("SEED").map_or(0..300, |s| {
+        let n: u64 = s.parse().unwrap();
+        n..n + 1
+    }) {
+        let lived = std::panic::catch_unwind(|| lives(seed));
+        assert!(lived.is_ok(), "seed {seed}");
+    }
+}
