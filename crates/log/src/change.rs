@@ -229,11 +229,11 @@ pub(crate) struct Clocks {
     pub(crate) unix: Duration,
 }
 
-/// Reads the record of a change.
+/// Reads the record of a change. Without clocks messages have no deadlines.
 ///
 /// # Errors
 /// `Protocol`: it is of a newer version of this program, or of another one.
-pub(crate) fn decode(record: Record<'_>, clocks: Clocks) -> Result<Read, Error> {
+pub(crate) fn decode(record: Record<'_>, clocks: Option<Clocks>) -> Result<Read, Error> {
     let Record { kind, content, position: place } = record;
     let mut from = Reader(content);
     let queue = from.number()?;
@@ -355,7 +355,7 @@ impl<'a> Reader<'a> {
         Ok(Read::Ids { queue, ids })
     }
 
-    fn put(&mut self, queue: u64, place: u64, clocks: Clocks) -> Result<Read, Error> {
+    fn put(&mut self, queue: u64, place: u64, clocks: Option<Clocks>) -> Result<Read, Error> {
         let position = self.number()?;
         let came = self.time()?.unwrap_or_default();
         let (due, expires, deadline) = (self.time()?, self.time()?, self.time()?);
@@ -373,7 +373,7 @@ impl<'a> Reader<'a> {
             payload,
             attributes,
             correlation,
-            deadline: deadline.map(|at| time_of(at, clocks.now, clocks.unix)),
+            deadline: deadline.zip(clocks).map(|(at, clocks)| time_of(at, clocks.now, clocks.unix)),
             count,
         })?;
         let copy = Kept {

@@ -7,15 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use posthaste_core::runtime::blocking;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, ErrorKind,
-    Level, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription,
-    Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, Level,
+    Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
 };
 use posthaste_memory::Memory;
 use posthaste_memory::store::Store;
 
 use crate::change::{self, Clocks};
-use crate::error::LogError;
 use crate::journal::Journal;
 use crate::log::{Log, LogOptions, Recovery};
 use crate::recovery::Queues;
@@ -44,6 +42,7 @@ use crate::storage::Storage;
 ///     assert_eq!(broker.queue(&orders).await?.messages, before);
 ///     let receipt = sender.send(Message::to_queue(orders.clone(), "seven apples")).await?;
 ///     assert_eq!(receipt.level, Level::Stored);
+///     broker.close().await?;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
@@ -74,14 +73,14 @@ impl Durable {
         let opening = blocking(&*runtime, move || {
             let (mut queues, mut strange) = (Queues::default(), None);
             let opened =
-                Log::open(storage, options, |record| match change::decode(record, clocks) {
+                Log::open(storage, options, |record| match change::decode(record, Some(clocks)) {
                     Ok(change) => queues.apply(change),
                     Err(error) => drop(strange.get_or_insert(error)),
                 });
-            let (log, recovery) = opened.map_err(unusable)?;
+            let (log, recovery) = opened?;
             match strange {
                 Some(error) => Err(error),
-                None => Ok((log, recovery, queues)),
+                None => Ok::<_, Error>((log, recovery, queues)),
             }
         });
         let (log, recovery, queues) = opening.await?;
@@ -95,15 +94,39 @@ impl Durable {
 }
 
 impl Durable {
+    /// Waits until everything is on the disk, and lets the storage go, so that it can be opened again.
+    /// What still uses the broker finds its durable queues closed. Dropping the last handle lets the
+    /// storage go as well, a moment later.
+    ///
+    /// # Errors
+    /// `Unknown` if not everything could be stored.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the closing running.
+    pub async fn close(&self) -> Result<(), Error> {
+        let journal = Arc::clone(&self.journal);
+        blocking(&**self.journal.runtime(), move || journal.close()).await
+    }
+
+    /// Notes everything that is in the queues again, one behind the other, and forgets what was before:
+    /// the folder is as small as it can be then. It goes by itself mostly; this is for those who do not
+    /// want to wait for that.
+    ///
+    /// # Errors
+    /// `Unknown` if the storage fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the work running.
+    pub async fn compact(&self) -> Result<(), Error> {
+        let journal = Arc::clone(&self.journal);
+        blocking(&**self.journal.runtime(), move || journal.compact()).await
+    }
+
     /// Waits until everything that has happened is on the disk.
     async fn stored(&self) -> Result<(), Error> {
         let noted = self.journal.noted();
         poll_fn(|cx| self.journal.poll_reached(noted, Level::Stored, cx)).await
     }
-}
-
-fn unusable(error: LogError) -> Error {
-    Error::new(ErrorKind::Internal, error.to_string()).caused_by(error)
 }
 
 #[async_trait]
@@ -162,7 +185,7 @@ impl Broker for Durable {
     async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
         let report = self.memory.drain(within).await?;
         let journal = Arc::clone(&self.journal);
-        blocking(&**self.journal.runtime(), move || journal.close()).await?;
+        blocking(&**self.journal.runtime(), move || journal.settle()).await?;
         Ok(report)
     }
 

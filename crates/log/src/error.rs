@@ -19,6 +19,8 @@ pub enum LogError {
     /// A sync or a write failed before, so it is not known what is on the disk; opening the log again
     /// finds out.
     Broken,
+    /// A record is of a newer version of this program, or of another one.
+    Strange(posthaste_core::Error),
     /// The content of a record is larger than [`CONTENT_MAX`](crate::CONTENT_MAX).
     TooLarge(usize),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for LogError {
             Self::Broken => f.write_str(
                 "the log takes nothing more since a write or a sync failed; open it again",
             ),
+            Self::Strange(error) => error.fmt(f),
             Self::TooLarge(bytes) => write!(
                 f,
                 "a record of {bytes} bytes is too large for the log, which takes {}",

@@ -49,8 +49,8 @@ pub(crate) struct Journal {
     written: AtomicU64,
     stored: AtomicU64,
     shared: Mutex<Shared>,
-    /// Locked for as long as something is written and synced.
-    log: Mutex<Log>,
+    /// Locked for as long as something is written and synced; gone once that is closed.
+    log: Mutex<Option<Log>>,
 }
 
 #[derive(Default)]
@@ -115,7 +115,7 @@ impl Journal {
             written: AtomicU64::new(end),
             stored: AtomicU64::new(end),
             shared: Mutex::new(shared),
-            log: Mutex::new(log),
+            log: Mutex::new(Some(log)),
         })
     }
 
@@ -138,10 +138,11 @@ impl Journal {
     fn commit(&self) {
         let _ending = Ending(self);
         let mut log = lock(&self.log);
+        let Some(log) = &mut *log else { return };
         let mut marked = log.stored();
         // There may be room by now.
         if lock(&self.shared).cramped
-            && let Err(error) = self.tidy(&mut log)
+            && let Err(error) = self.tidy(log)
         {
             return self.stop(&error, &[]);
         }
@@ -164,11 +165,11 @@ impl Journal {
                 (std::mem::replace(&mut shared.unwritten, spare), has_changes)
             };
             self.wake_blocked();
-            if let Err((error, rest)) = self.write(&mut log, &batch, has_changes) {
+            if let Err((error, rest)) = self.write(log, &batch, has_changes) {
                 return self.stop(&error, &batch[batch.len() - rest..]);
             }
             self.keep(batch);
-            if let Err(error) = self.tidy(&mut log) {
+            if let Err(error) = self.tidy(log) {
                 return self.stop(&error, &[]);
             }
         }
@@ -342,13 +343,47 @@ impl Journal {
         place
     }
 
+    /// Has everything noted again that is needed, and forgets what was before. Blocks.
+    pub(crate) fn compact(&self) -> Result<(), Error> {
+        let (before, host) = {
+            let shared = lock(&self.shared);
+            (shared.active(), shared.host.as_ref().and_then(Weak::upgrade))
+        };
+        if let Some(host) = host {
+            host.relocate(before);
+            host.renew(before);
+        }
+        let mut shared = lock(&self.shared);
+        if shared.is_unused_before(before) {
+            shared.forgetting = Some((before, self.noted.load(Ordering::SeqCst)));
+        }
+        drop(shared);
+        self.settle()
+    }
+
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
-    pub(crate) fn close(&self) -> Result<(), Error> {
+    pub(crate) fn settle(&self) -> Result<(), Error> {
         self.commit();
         if let Some(Trouble::Failed(error)) = &lock(&self.shared).trouble {
             return Err(error.clone());
         }
-        lock(&self.log).close().map_err(|error| failed(&error))
+        match &mut *lock(&self.log) {
+            Some(log) => log.close().map_err(|error| failed(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for good: nothing is stored after it, and the storage is let go. Blocks.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        let settled = self.settle();
+        let mut shared = lock(&self.shared);
+        let closed = Trouble::Failed(Error::closed("the store of the broker"));
+        shared.trouble.get_or_insert(closed);
+        let waiting: Vec<_> = shared.waiting.drain(..).collect();
+        drop(shared);
+        waiting.into_iter().for_each(|waiting| waiting.waker.wake());
+        *lock(&self.log) = None;
+        settled
     }
 }
 

@@ -9,6 +9,8 @@ mod anchor;
 mod change;
 mod durable;
 mod error;
+mod examine;
+mod inspect;
 mod journal;
 mod log;
 mod record;
@@ -19,5 +21,6 @@ pub mod storage;
 
 pub use durable::Durable;
 pub use error::{Damage, Flaw, LogError};
+pub use inspect::{Contents, Line, QueueContents};
 pub use log::{Log, LogOptions, Recovery, Torn};
 pub use record::{CONTENT_MAX, Record};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::anchor::{self, Anchor};
-use crate::error::{Damage, Flaw, LogError};
+use crate::anchor::Anchor;
+use crate::error::{Damage, LogError};
+use crate::examine::{Examined, examine, rest_of};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
-use crate::scan::{MARK, Scan, latest_mark};
+use crate::scan::MARK;
 use crate::segment::{self, Id};
 use crate::storage::{Blob, Storage};
 
@@ -79,14 +80,14 @@ pub struct Log {
     broken: bool,
     /// A file that is written out to become the next segment.
     spare: Option<Arc<dyn Blob>>,
-    /// The segments once more, for those that read.
+    /// The segments, as they are read.
     shown: Reader,
 }
 
 #[derive(Debug, Clone)]
-struct Segment {
-    id: Id,
-    blob: Arc<dyn Blob>,
+pub(crate) struct Segment {
+    pub(crate) id: Id,
+    pub(crate) blob: Arc<dyn Blob>,
 }
 
 /// The file that becomes the next segment.
@@ -110,58 +111,18 @@ impl Log {
         mut show: impl FnMut(Record<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        let mut recovery = Recovery::default();
         // One that no segment became.
         if storage.names().map_err(LogError::storage(OPENING))?.iter().any(|name| name == SPARE) {
             storage.remove(SPARE).map_err(LogError::storage(OPENING))?;
         }
-        let mut ids = ids(&*storage)?;
-        let mut end = ids.first().map_or(0, |id| id.base);
-        let mut segments = Vec::with_capacity(ids.len() + 1);
-        let anchor = anchor_of(&*storage, &ids)?;
-        discard_unmade(&*storage, &mut ids, anchor)?;
-        let epoch = ids.iter().map(|id| id.epoch).max().unwrap_or(0);
-        for (nth, id) in ids.iter().enumerate() {
-            let id = *id;
-            let damaged = |offset, position, flaw| {
-                LogError::Damaged(Damage { segment: id.name(), offset, position, flaw })
-            };
-            if id.base != end {
-                return Err(damaged(0, end, Flaw::Missing));
-            }
-            let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
-            if let Err(flaw) = id.check(&*blob).map_err(LogError::storage(READING))? {
-                return Err(damaged(0, id.base, flaw));
-            }
-            let until = ids.get(nth + 1).map(|next| next.base);
-            let mut scan = Scan::new(id, &*blob);
-            while until.is_none_or(|until| scan.position() < until) {
-                match scan.next().map_err(LogError::storage(READING))? {
-                    Ok(record) if record.kind == MARK => {}
-                    Ok(record) => {
-                        recovery.records += 1;
-                        show(record);
-                    }
-                    Err(flaw) => {
-                        let (offset, position) = (scan.offset(), scan.position());
-                        let mark = latest_mark(id, &*blob, offset);
-                        let mark = mark.map_err(LogError::storage(READING))?;
-                        if until.is_some() || mark.max(anchor.stored) > position {
-                            return Err(damaged(offset, position, flaw));
-                        }
-                        let damage = Damage { segment: id.name(), offset, position, flaw };
-                        recovery.torn = cut(&*storage, &*blob, &damage)?;
-                        break;
-                    }
-                }
-            }
-            end = scan.position();
-            segments.push(Segment { id, blob: blob.into() });
+        let examined = examine(&*storage, &mut show, &mut |damage| Err(LogError::Damaged(damage)))?;
+        let Examined { segments, unmade, end, epoch, records, torn } = examined;
+        for id in unmade {
+            storage.remove(&id.name()).map_err(LogError::storage(FORGETTING))?;
         }
-        if end < anchor.stored {
-            let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
-            let (offset, flaw) = (0, Flaw::Missing);
-            return Err(LogError::Damaged(Damage { segment, offset, position: end, flaw }));
+        let mut recovery = Recovery { records, torn: None };
+        if let (Some(damage), Some(last)) = (torn, segments.last()) {
+            recovery.torn = cut(&*storage, &*last.blob, &damage)?;
         }
         if let Some(last) = segments.last() {
             // What a process wrote that was killed may be in the system's memory alone, and what
@@ -180,7 +141,7 @@ impl Log {
             spare: None,
             shown: Reader::default(),
         };
-        log.begin_segment(epoch.max(anchor.epoch) + 1, 0)?;
+        log.begin_segment(epoch + 1, 0)?;
         Ok((log, recovery))
     }
 
@@ -268,11 +229,6 @@ impl Log {
         }
         self.spare = Some(blob.into());
         Ok(())
-    }
-
-    /// What reads while the log goes on.
-    pub(crate) fn reader(&self) -> Reader {
-        self.shown.clone()
     }
 
     /// Where the segments begin.
@@ -479,71 +435,20 @@ fn active_blob(segments: &[Segment]) -> Option<&dyn Blob> {
     segments.last().map(|segment| &*segment.blob)
 }
 
-/// The segments that there are, in order.
-fn ids(storage: &dyn Storage) -> Result<Vec<Id>, LogError> {
-    let names = storage.names().map_err(LogError::storage(OPENING))?;
-    let mut ids: Vec<Id> = names.iter().filter_map(|name| Id::of(name)).collect();
-    ids.sort_unstable();
-    Ok(ids)
-}
-
-/// How far the log was. Where the power went while the first segment was being made there is none.
-fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Anchor, LogError> {
-    match Anchor::read(storage)? {
-        Some(anchor) => Ok(anchor),
-        None if ids.iter().all(|id| id.epoch == 1) => Ok(Anchor::default()),
-        None => Err(LogError::Damaged(Damage {
-            segment: anchor::NAME.to_owned(),
-            offset: 0,
-            position: 0,
-            flaw: Flaw::Missing,
-        })),
-    }
-}
-
-/// Removes the last segments if they were being made when the power went: no anchor knows them, they
-/// have no head, and nothing in them.
-fn discard_unmade(
-    storage: &dyn Storage,
-    ids: &mut Vec<Id>,
-    anchor: Anchor,
-) -> Result<(), LogError> {
-    while let Some(id) = ids.last().copied().filter(|id| id.epoch > anchor.epoch) {
-        let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
-        let head = id.check(&*blob).map_err(LogError::storage(READING))?;
-        let first = Scan::new(id, &*blob).next().map_err(LogError::storage(READING))?.is_ok();
-        if head.is_ok() || first {
-            break;
-        }
-        let mark = latest_mark(id, &*blob, segment::HEAD as u64);
-        if mark.map_err(LogError::storage(READING))? > 0 {
-            break;
-        }
-        storage.remove(&id.name()).map_err(LogError::storage(FORGETTING))?;
-        ids.pop();
-    }
-    Ok(())
-}
-
 /// Cuts the end of a segment off and keeps its bytes beside; `None` if it has only zeros there.
 fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option<Torn>, LogError> {
     let failed = LogError::storage(CUTTING);
-    let length = blob.len().map_err(&failed)?;
-    let rest = usize::try_from(length.saturating_sub(damage.offset)).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; rest];
-    let read = blob.read_at(damage.offset, &mut bytes).map_err(&failed)?;
-    bytes.truncate(read);
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let torn = match used {
-        0 => None,
-        used => {
+    let rest = rest_of(blob, damage.offset).map_err(&failed)?;
+    let torn = match rest.is_empty() {
+        true => None,
+        false => {
             let kept_as = format!("{}.torn-{:x}", damage.segment, damage.offset);
             // One that is there was kept when the log was opened before, and the power went again.
             if storage.names().map_err(&failed)?.contains(&kept_as) {
                 storage.remove(&kept_as).map_err(&failed)?;
             }
             let aside = storage.create(&kept_as).map_err(&failed)?;
-            aside.write_at(0, &bytes[..used]).map_err(&failed)?;
+            aside.write_at(0, &rest).map_err(&failed)?;
             aside.sync_data().map_err(&failed)?;
             storage.sync_dir().map_err(&failed)?;
             Some(Torn { damage: damage.clone(), kept_as })

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use posthaste_core::SharedRuntime;
 use posthaste_core::sync::Mutex;
 use posthaste_core::task::lock;
 
 use crate::aftermath::Aftermath;
-use crate::home::Home;
+use crate::engine::Engine;
 
 /// When the clock has to come to which mailbox.
 #[derive(Debug, Default)]
@@ -80,17 +81,16 @@ enum Next {
     End,
 }
 
-/// Runs until the broker is gone.
-pub(crate) async fn run(home: Arc<Home>) {
-    let Some(runtime) = &home.runtime else { return };
+/// Runs until the broker is gone, of which it keeps nothing alive but the schedule.
+pub(crate) async fn run(runtime: SharedRuntime, schedule: Arc<Schedule>, engine: Weak<Engine>) {
     let mut timer = runtime.timer();
     poll_fn(|cx| {
         loop {
             let now = runtime.now();
-            match home.schedule.next(now, cx) {
+            match schedule.next(now, cx) {
                 Next::End => return Poll::Ready(()),
                 Next::Nothing => return Poll::Pending,
-                Next::Visit(mailbox) => match home.engine() {
+                Next::Visit(mailbox) => match engine.upgrade() {
                     Some(engine) => engine.visit(mailbox, now),
                     None => return Poll::Ready(()),
                 },

@@ -18,7 +18,7 @@ use crate::store::{self, Store};
 pub(crate) struct Home {
     pub(crate) runtime: Option<SharedRuntime>,
     pub(crate) planted: Planted,
-    pub(crate) schedule: Schedule,
+    pub(crate) schedule: Arc<Schedule>,
     pub(crate) spares: Spares,
     /// The largest payload that the broker takes, in bytes.
     pub(crate) payload_limit: AtomicUsize,
@@ -43,7 +43,7 @@ impl Home {
             planted,
             wall: wall.map(|runtime| (runtime.now(), runtime.unix_time())),
             runtime,
-            schedule: Schedule::default(),
+            schedule: Arc::default(),
             spares: Spares::default(),
             payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
             hears_drops: AtomicBool::new(false),

@@ -88,7 +88,7 @@ pub use crate::url::{endpoint, endpoints, transport};
 pub use posthaste_core::*;
 pub use posthaste_link::{Limits, Reconnect, Remote, RemoteOptions, Server, ServerOptions};
 #[cfg(feature = "log")]
-pub use posthaste_log::{Durable, LogOptions, storage::Folder};
+pub use posthaste_log::{self as log, Durable, LogOptions, storage::Folder};
 #[cfg(feature = "memory")]
 pub use posthaste_memory::Memory;
 

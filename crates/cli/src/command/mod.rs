@@ -6,6 +6,7 @@ mod caps;
 mod completions;
 mod conformance;
 mod dlq;
+mod log;
 mod publish;
 mod queue;
 mod recv;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Reply(reply::ReplyArgs),
     Queue(queue::QueueArgs),
     Dlq(dlq::DlqArgs),
+    Log(log::LogArgs),
     Stat(stat::StatArgs),
     Bench(bench::BenchArgs),
     Bridge(bridge::BridgeArgs),
@@ -56,6 +58,7 @@ pub(crate) fn run(command: Command) -> Code {
         Command::Reply(args) => on_this_thread(reply::run(args)),
         Command::Queue(args) => on_this_thread(queue::run(args)),
         Command::Dlq(args) => on_this_thread(dlq::run(args)),
+        Command::Log(args) => on_this_thread(log::run(args)),
         Command::Stat(args) => on_this_thread(stat::run(args)),
         Command::Bench(args) => on_threads(bench::run(args)),
         Command::Bridge(args) => on_this_thread(bridge::run(args)),

@@ -79,7 +79,8 @@ impl Engine {
             }
         });
         if let Some(runtime) = &engine.home.runtime {
-            runtime.spawn(Box::pin(clock::run(Arc::clone(&engine.home))));
+            let (schedule, engine) = (Arc::clone(&engine.home.schedule), Arc::downgrade(&engine));
+            runtime.spawn(Box::pin(clock::run(runtime.clone(), schedule, engine)));
         }
         engine
     }

@@ -1,0 +1,165 @@
+//! Going through a log as it lies there, without changing anything.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::anchor::{self, Anchor};
+use crate::error::{Damage, Flaw, LogError};
+use crate::log::Segment;
+use crate::record::Record;
+use crate::scan::{MARK, Scan, latest_mark};
+use crate::segment::{HEAD, Id};
+use crate::storage::{Blob, Storage};
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// The segments, in order.
+    pub(crate) segments: Vec<Segment>,
+    /// Segments that were being made when the power went.
+    pub(crate) unmade: Vec<Id>,
+    /// Where the next record would be.
+    pub(crate) end: u64,
+    /// The last epoch that was used.
+    pub(crate) epoch: u64,
+    /// How many records were shown.
+    pub(crate) records: u64,
+    /// Where the last segment is torn, if it is.
+    pub(crate) torn: Option<Damage>,
+}
+
+/// Shows every record, and everything that is damaged; after that it goes on with the next segment,
+/// unless `damaged` fails.
+pub(crate) fn examine(
+    storage: &dyn Storage,
+    show: &mut dyn FnMut(Record<'_>),
+    damaged: &mut dyn FnMut(Damage) -> Result<(), LogError>,
+) -> Result<Examined, LogError> {
+    let mut ids = ids(storage)?;
+    let anchor = match anchor_of(storage, &ids)? {
+        Ok(anchor) => anchor,
+        Err(damage) => {
+            damaged(damage)?;
+            Anchor::default()
+        }
+    };
+    let unmade = take_unmade(storage, &mut ids, anchor)?;
+    let mut found = Examined {
+        segments: Vec::with_capacity(ids.len()),
+        unmade,
+        end: ids.first().map_or(0, |id| id.base),
+        epoch: ids.iter().map(|id| id.epoch).max().unwrap_or(0).max(anchor.epoch),
+        records: 0,
+        torn: None,
+    };
+    let mut is_damaged = false;
+    let mut damaged = |damage: Damage| {
+        is_damaged = true;
+        damaged(damage)
+    };
+    for (nth, id) in ids.iter().enumerate() {
+        let id = *id;
+        let damage = |offset, position, flaw| Damage { segment: id.name(), offset, position, flaw };
+        if id.base != found.end {
+            damaged(damage(0, found.end, Flaw::Missing))?;
+        }
+        found.end = id.base;
+        let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
+        if let Err(flaw) = id.check(&*blob).map_err(LogError::storage(READING))? {
+            damaged(damage(0, id.base, flaw))?;
+        }
+        let until = ids.get(nth + 1).map(|next| next.base);
+        let mut scan = Scan::new(id, &*blob);
+        let mut goes_on = None;
+        while until.is_none_or(|until| scan.position() < until) {
+            match scan.next().map_err(LogError::storage(READING))? {
+                Ok(record) if record.kind == MARK => {}
+                Ok(record) => {
+                    found.records += 1;
+                    show(record);
+                }
+                Err(flaw) => {
+                    let (offset, position) = (scan.offset(), scan.position());
+                    let mark =
+                        latest_mark(id, &*blob, offset).map_err(LogError::storage(READING))?;
+                    let damage = damage(offset, position, flaw);
+                    if until.is_some() || mark.max(anchor.stored) > position {
+                        damaged(damage)?;
+                        goes_on = until;
+                    } else {
+                        found.torn = Some(damage);
+                    }
+                    break;
+                }
+            }
+        }
+        found.end = goes_on.unwrap_or(scan.position());
+        found.segments.push(Segment { id, blob: Arc::from(blob) });
+    }
+    if found.end < anchor.stored && !is_damaged {
+        let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
+        damaged(Damage { segment, offset: 0, position: found.end, flaw: Flaw::Missing })?;
+    }
+    Ok(found)
+}
+
+/// What is in a file from byte `from` on, but for the zeros at its end.
+pub(crate) fn rest_of(blob: &dyn Blob, from: u64) -> io::Result<Vec<u8>> {
+    let rest = usize::try_from(blob.len()?.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; rest];
+    let read = blob.read_at(from, &mut bytes)?;
+    let used = bytes[..read].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(used);
+    Ok(bytes)
+}
+
+/// The segments that there are, in order.
+fn ids(storage: &dyn Storage) -> Result<Vec<Id>, LogError> {
+    let names = storage.names().map_err(LogError::storage(OPENING))?;
+    let mut ids: Vec<Id> = names.iter().filter_map(|name| Id::of(name)).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// How far the log was, or what is wrong with the file that says so. Where the power went while the
+/// first segment was being made there is none.
+fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Result<Anchor, Damage>, LogError> {
+    match Anchor::read(storage) {
+        Ok(Some(anchor)) => Ok(Ok(anchor)),
+        Ok(None) if ids.iter().all(|id| id.epoch == 1) => Ok(Ok(Anchor::default())),
+        Ok(None) => {
+            let segment = anchor::NAME.to_owned();
+            Ok(Err(Damage { segment, offset: 0, position: 0, flaw: Flaw::Missing }))
+        }
+        Err(LogError::Damaged(damage)) => Ok(Err(damage)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the last segments off if they were being made when the power went: no anchor knows them, they
+/// have no head, and nothing in them.
+fn take_unmade(
+    storage: &dyn Storage,
+    ids: &mut Vec<Id>,
+    anchor: Anchor,
+) -> Result<Vec<Id>, LogError> {
+    let mut unmade = Vec::new();
+    while let Some(id) = ids.last().copied().filter(|id| id.epoch > anchor.epoch) {
+        let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
+        let head = id.check(&*blob).map_err(LogError::storage(READING))?;
+        let first = Scan::new(id, &*blob).next().map_err(LogError::storage(READING))?.is_ok();
+        if head.is_ok() || first {
+            break;
+        }
+        let mark = latest_mark(id, &*blob, HEAD as u64);
+        if mark.map_err(LogError::storage(READING))? > 0 {
+            break;
+        }
+        unmade.push(id);
+        ids.pop();
+    }
+    Ok(unmade)
+}
+
+const OPENING: &str = "opening the log";
+const READING: &str = "reading the log";
