@@ -1,5 +1,6 @@
 //! Going through a log as it lies there, without changing anything.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -52,9 +53,9 @@ pub(crate) fn examine(
         records: 0,
         torn: None,
     };
-    let mut is_damaged = false;
+    let is_damaged = Cell::new(false);
     let mut damaged = |damage: Damage| {
-        is_damaged = true;
+        is_damaged.set(true);
         damaged(damage)
     };
     for (nth, id) in ids.iter().enumerate() {
@@ -96,7 +97,7 @@ pub(crate) fn examine(
         found.end = goes_on.unwrap_or(scan.position());
         found.segments.push(Segment { id, blob: Arc::from(blob) });
     }
-    if found.end < anchor.stored && !is_damaged {
+    if found.end < anchor.stored && !is_damaged.get() {
         let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
         damaged(Damage { segment, offset: 0, position: found.end, flaw: Flaw::Missing })?;
     }
