@@ -88,7 +88,8 @@ impl Durable {
         let copies = kept.iter().flat_map(|queue| &queue.copies);
         let copies = copies.map(|copy| (copy.place, copy.message.size()));
         let journal = Journal::new(runtime.clone(), log, copies);
-        let memory = Memory::with_store(runtime, Arc::clone(&journal) as _, kept)?;
+        let store: Arc<dyn Store> = Arc::clone(&journal) as _;
+        let memory = Memory::with_store(runtime, &store, kept)?;
         Ok((Self { memory, journal }, recovery))
     }
 }

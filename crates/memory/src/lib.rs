@@ -105,11 +105,11 @@ impl Memory {
     /// `InvalidArgument` if two of the queues have the same name.
     pub fn with_store(
         runtime: SharedRuntime,
-        store: Arc<dyn Store>,
+        store: &Arc<dyn Store>,
         kept: Vec<KeptQueue>,
     ) -> Result<Self, Error> {
         let numbers = kept.iter().map(|queue| queue.number + 1).max().unwrap_or(0);
-        let engine = Engine::new(Some(runtime), Some(Arc::clone(&store)), numbers);
+        let engine = Engine::new(Some(runtime), Some(Arc::clone(store)), numbers);
         for queue in kept {
             engine.restore(queue)?;
         }

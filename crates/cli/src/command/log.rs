@@ -70,9 +70,9 @@ pub(crate) async fn run(args: LogArgs) -> Result<(), Failure> {
             let (from, to) = found.positions;
             let (records, segments) = (found.records, found.segments);
             match found.damage.len() {
-                0 => Ok(print_line(&format!(
+                0 => print_line(&format!(
                     "sound: {records} records in {segments} segments, positions {from} to {to}"
-                ))?),
+                )),
                 count => {
                     let places = if count == 1 { "place" } else { "places" };
                     let text = format!(
@@ -87,8 +87,7 @@ pub(crate) async fn run(args: LogArgs) -> Result<(), Failure> {
         Verb::Dump { dir, json } => look(&dir, |line| dump(&line, json)).map(drop),
         Verb::Stat { dir, json } => {
             let found = look(&dir, |_| Ok(()))?;
-            print_line(&stat(&found, json)?)?;
-            Ok(())
+            print_line(&stat(&found, json)?)
         }
         Verb::Compact { dir } => compact(&dir).await,
     }
@@ -139,7 +138,7 @@ fn dump(line: &Line, as_json: bool) -> Result<(), Failure> {
         true => json(&LineRecord { position: *position, kind, queue: *queue, text: text.trim() })?,
         false => line.to_string(),
     };
-    Ok(print_line(&text)?)
+    print_line(&text)
 }
 
 #[derive(Serialize)]
@@ -222,5 +221,5 @@ async fn compact(dir: &Path) -> Result<(), Failure> {
     let (from, to) = before.positions;
     let after = look(dir, |_| Ok(()))?;
     let (begins, ends) = after.positions;
-    Ok(print_line(&format!("{} bytes of records before, {} now", to - from, ends - begins))?)
+    print_line(&format!("{} bytes of records before, {} now", to - from, ends - begins))
 }

@@ -9,6 +9,7 @@ mod answering;
 mod bridging;
 mod burying;
 mod handling;
+mod keeping;
 mod losing;
 mod managing;
 mod measuring;

@@ -32,6 +32,7 @@ pub(super) struct Plan {
     pub(super) work: Work,
     pub(super) in_flight: usize,
     pub(super) acknowledge: Acknowledge,
+    pub(super) durable: bool,
     /// How many receive each message.
     pub(super) copies: u64,
 }
@@ -193,7 +194,8 @@ impl Target {
         if let (Pattern::Queue, Some(bus)) = (args.pattern, self.senders.first()) {
             // Room for one payload at least, however large.
             let bytes = QUEUE_BYTES.max(args.size.saturating_mul(2));
-            let queue = Queue::new(self.address.clone()).capacity(args.capacity);
+            let mut queue = Queue::new(self.address.clone()).capacity(args.capacity);
+            queue.durable = args.durable.then_some(true);
             bus.declare(queue.capacity_bytes(bytes)).await?;
         }
         Ok(())

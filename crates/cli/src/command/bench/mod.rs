@@ -77,6 +77,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "65536")]
     #[arg(value_parser = parse_capacity)]
     capacity: usize,
+    /// Declare the queue durable, and have every message stored: synced to the broker's disk
+    #[arg(long)]
+    durable: bool,
     /// Who settles the messages of a queue
     #[arg(long, value_enum, default_value = "manual")]
     ack: Acknowledge,
@@ -120,6 +123,10 @@ enum Acknowledge {
 }
 
 pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
+    if args.durable && args.pattern != Pattern::Queue {
+        let text = "only queues are durable; measure --pattern queue, or leave --durable out";
+        return Err(Failure::new(Code::Usage, text));
+    }
     let drawing = args.plot.as_deref().map(Drawing::open).transpose()?;
     let mut signals = Signals::listen()?;
     let mut targets = Vec::with_capacity(args.urls.len());
@@ -184,6 +191,7 @@ impl BenchArgs {
             work,
             in_flight: usize::try_from(self.in_flight).unwrap_or(usize::MAX),
             acknowledge: self.ack,
+            durable: self.durable,
             copies: match self.pattern {
                 Pattern::Pubsub => u64::from(self.receivers),
                 Pattern::Queue | Pattern::Request => 1,

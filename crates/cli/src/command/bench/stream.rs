@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use posthaste::{
-    Ack, BoxReceiver, BoxSender, Delivery, Error, ErrorKind, Message, ReceiverExt, SenderExt,
-    SenderOptions, Seq, Subscription, Topic,
+    Ack, BoxReceiver, BoxSender, Delivery, Error, ErrorKind, Level, Message, ReceiverExt,
+    SenderExt, SenderOptions, Seq, Subscription, Topic,
 };
 use posthaste_measure::{Clock, Latency};
 use tokio::sync::watch;
@@ -82,7 +82,8 @@ fn subscription(target: &Target, plan: &Plan) -> Result<Subscription, Error> {
 
 fn options(target: &Target, plan: &Plan) -> SenderOptions {
     let bytes = plan.size.saturating_mul(plan.in_flight).max(8 << 20);
-    let options = SenderOptions::new().window(plan.in_flight, bytes);
+    let mut options = SenderOptions::new().window(plan.in_flight, bytes);
+    options.confirm = plan.durable.then_some(Level::Stored);
     match plan.pattern {
         Pattern::Queue => options.queue(target.address.clone()),
         Pattern::Pubsub | Pattern::Request => options,

@@ -1,0 +1,154 @@
+//! `serve --data`: queues that outlive the broker, and the folder that they are kept in.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::{Broker, folder, run};
+
+/// A broker that keeps its queues in a folder.
+fn keeping(data: &Path) -> Broker {
+    Broker::start(&["tcp://127.0.0.1:0", "--data", data.to_str().unwrap()])
+}
+
+#[test]
+fn what_was_confirmed_is_there_after_a_kill_and_what_was_settled_is_not() {
+    let (_folder, path) = folder();
+    let data = path.join("data");
+    let broker = keeping(&data);
+    let lines: String = (0..2_000).map(|number| format!("{number}\n")).collect();
+    let sent = broker.run_with(&["send", "jobs", "--lines"], lines.as_bytes()).done();
+    assert_eq!(sent.text(), "sent 2000 level stored\n");
+    let first = broker.run(&["recv", "jobs", "--count", "500"]).done();
+    assert!(lines.starts_with(first.text()));
+    let (url, _) = broker.kill();
+    let broker = Broker::start(&[&url, "--data", data.to_str().unwrap()]);
+    assert_eq!(broker.messages("jobs"), 1_500);
+    let rest = broker.run(&["recv", "jobs", "--count", "1500"]).done();
+    assert_eq!(format!("{}{}", first.text(), rest.text()), lines);
+    broker.signal(Signal::TERM);
+    broker.end().with(0);
+    assert_eq!(keeping(&data).messages("jobs"), 0);
+}
+
+#[test]
+fn what_was_handed_out_when_the_broker_died_comes_again_and_is_counted() {
+    let (_folder, path) = folder();
+    let broker = keeping(&path);
+    broker.run(&["send", "jobs", "x"]).done();
+    let mut consumer = broker.spawn_ready(&["recv", "jobs", "--ack", "never"]);
+    assert_eq!(consumer.line(), "x");
+    // Behind this everything that was noted before is stored.
+    broker.run(&["send", "others", "y"]).done();
+    broker.kill();
+    consumer.kill();
+    let again = keeping(&path).run(&["recv", "jobs", "--count", "1", "--json"]).done().json();
+    assert_eq!((&again["payload"], &again["attempt"]), (&"x".into(), &2.into()));
+}
+
+#[test]
+fn settings_and_remembered_ids_outlive_the_broker() {
+    let (_folder, path) = folder();
+    let broker = keeping(&path);
+    let declare = ["queue", "declare", "jobs", "--durable", "--json", "--dedup-window", "1h"];
+    let declared = broker
+        .run(
+            &[&declare[..], &["--max-attempts", "3", "--dead-letter", "dead", "--bind", "a.*"]]
+                .concat(),
+        )
+        .done()
+        .json();
+    assert_eq!(declared["durable"], true);
+    broker.run(&["send", "jobs", "x", "--id", "1"]).done();
+    broker.run(&["recv", "jobs", "--count", "1"]).done();
+    broker.kill();
+    let broker = keeping(&path);
+    let mut found = broker.run(&["queue", "info", "jobs", "--json"]).done().json();
+    found["ledger"] = declared["ledger"].clone();
+    assert_eq!(found, declared);
+    broker.run(&["send", "jobs", "x", "--id", "1"]).done();
+    assert_eq!(broker.messages("jobs"), 0);
+    broker.run(&["pub", "a.b", "y"]).done();
+    assert_eq!(broker.messages("jobs"), 1);
+}
+
+#[test]
+fn durable_is_refused_where_it_cannot_be_had() {
+    let broker = Broker::tcp();
+    for args in
+        [&["send", "jobs", "x", "--durable"][..], &["queue", "declare", "jobs", "--durable"]]
+    {
+        let refused = broker.run(args).with(1);
+        assert!(refused.stderr.contains("does not support durability"), "{}", refused.stderr);
+    }
+    broker.run(&["send", "jobs", "x"]).done();
+    broker.run(&["send", "jobs", "x", "--durable"]).with(1);
+    assert_eq!(broker.messages("jobs"), 1, "nothing more was sent");
+}
+
+#[test]
+fn a_folder_is_one_brokers_at_a_time() {
+    let (_folder, path) = folder();
+    let broker = keeping(&path);
+    let data = path.to_str().unwrap();
+    for args in [&["serve", "tcp://127.0.0.1:0", "--data", data][..], &["log", "verify", data]] {
+        let refused = run(args).with(1);
+        assert!(refused.stderr.contains("is in use by process"), "{}", refused.stderr);
+    }
+    broker.kill();
+    run(["log", "verify", data]).done();
+}
+
+#[test]
+fn a_folder_can_be_looked_into_and_damage_is_named() {
+    let (_folder, path) = folder();
+    let broker = keeping(&path);
+    let data = path.to_str().unwrap();
+    broker.run(&["send", "jobs", "--count", "3", "seven apples"]).done();
+    broker.run(&["recv", "jobs", "--count", "1"]).done();
+    broker.signal(Signal::TERM);
+    broker.end().with(0);
+
+    assert!(run(["log", "verify", data]).done().text().starts_with("sound: "));
+    let stat = run(["log", "stat", data, "--json"]).done().json();
+    assert_eq!(
+        (&stat["queues"][0]["name"], &stat["queues"][0]["messages"]),
+        (&"jobs".into(), &2.into())
+    );
+    let dumped = run(["log", "dump", data]).done();
+    for kind in ["declared", "put", "handed", "gone"] {
+        assert!(dumped.text().contains(kind), "{kind} in {}", dumped.text());
+    }
+    run(["log", "compact", data]).done();
+    let stat = run(["log", "stat", data, "--json"]).done().json();
+    assert_eq!((&stat["queues"][0]["messages"], &stat["records"]), (&2.into(), &3.into()));
+
+    let is_segment = |path: &std::path::PathBuf| path.extension().is_some_and(|this| this == "seg");
+    let mut files = path.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.find(is_segment).unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 100).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 100).unwrap();
+    let damaged = run(["log", "verify", data]).with(1);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(
+        damaged.text().contains(name) && damaged.text().contains("at byte"),
+        "{}",
+        damaged.text()
+    );
+    let refused = run(["serve", "tcp://127.0.0.1:0", "--data", data]).with(1);
+    assert!(refused.stderr.contains(name), "{}", refused.stderr);
+}
+
+#[test]
+fn a_folder_in_which_no_broker_was_is_none() {
+    let (_folder, path) = folder();
+    for verb in ["verify", "dump", "stat", "compact"] {
+        let refused = run(["log", verb, path.to_str().unwrap()]).with(1);
+        assert!(refused.stderr.contains("no broker has kept anything"), "{}", refused.stderr);
+    }
+    assert_eq!(path.read_dir().unwrap().count(), 0, "and it stays as it is");
+}
