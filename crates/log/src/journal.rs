@@ -37,6 +37,10 @@ const FRAME: usize = 5;
 /// noted again at its end.
 const WASTE_SEGMENTS: u64 = 3;
 
+/// What a record of a copy takes beside the message, at most as a rule: what is of use is rather
+/// taken for more than it is, so that nothing is noted again in vain.
+const RECORD_BYTES: u64 = 64;
+
 /// Notes changes and has them written.
 ///
 /// The place of a change is the position of its record in the log, which is known when it is noted:
@@ -408,7 +412,7 @@ impl Shared {
     fn use_place(&mut self, place: u64, size: usize) {
         if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
             used.copies += 1;
-            used.bytes += size as u64;
+            used.bytes += size as u64 + RECORD_BYTES;
         }
     }
 
@@ -416,7 +420,7 @@ impl Shared {
     fn release(&mut self, place: u64, size: usize) {
         if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
             used.copies = used.copies.saturating_sub(1);
-            used.bytes = used.bytes.saturating_sub(size as u64);
+            used.bytes = used.bytes.saturating_sub(size as u64 + RECORD_BYTES);
         }
     }
 

@@ -195,3 +195,63 @@ fn what_was_confirmed_is_there_and_what_was_settled_is_not() {
         assert!(lived.is_ok(), "seed {seed}");
     }
 }
+
+/// Files of a log, which hold what is in its segments.
+fn segments(disk: &Simulated) -> usize {
+    use posthaste_log::storage::Storage;
+    disk.names().unwrap().iter().filter(|name| name.ends_with(".seg")).count()
+}
+
+#[test]
+fn what_is_needed_is_not_noted_again_and_again() {
+    let disk = Simulated::new();
+    let queue = Topic::new("orders").unwrap();
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    smol::block_on(executor.run(async {
+        let mut options = LogOptions::default();
+        options.segment_bytes = 4_096;
+        let (broker, _) = Durable::open(runtime, disk.clone(), options).await.unwrap();
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        for _ in 0..2_000 {
+            let tiny = Message::to_queue(queue.clone(), "");
+            sender.send_from(&mut Some(tiny)).await.unwrap();
+            sender.flush().await.unwrap();
+        }
+        let before = segments(&disk);
+        for _ in 0..50 {
+            let tiny = Message::to_queue(queue.clone(), "");
+            sender.send_from(&mut Some(tiny)).await.unwrap();
+            sender.flush().await.unwrap();
+        }
+        assert!(segments(&disk) <= before + 2, "{before} segments, and {} now", segments(&disk));
+    }));
+}
+
+#[test]
+fn room_is_made_behind_a_message_that_stays() {
+    let disk = Simulated::new();
+    let (stuck, busy) = (Topic::new("stuck").unwrap(), Topic::new("busy").unwrap());
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    smol::block_on(executor.run(async {
+        let mut options = LogOptions::default();
+        options.segment_bytes = 4_096;
+        let (broker, _) =
+            Durable::open(runtime.clone(), disk.clone(), options.clone()).await.unwrap();
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        sender.send(Message::to_queue(stuck.clone(), "it stays")).await.unwrap();
+        let subscription = Subscription::queue(&busy).unwrap();
+        let mut receiver: BoxReceiver = broker.receiver(subscription).await.unwrap();
+        for _ in 0..1_000 {
+            sender.send(Message::to_queue(busy.clone(), vec![b'x'; 100])).await.unwrap();
+            receiver.next_delivery().await.unwrap().ack();
+        }
+        receiver.settled().await.unwrap();
+        assert!(segments(&disk) < 12, "{} segments for one message", segments(&disk));
+        broker.close().await.unwrap();
+        let (broker, _) = Durable::open(runtime, disk.clone(), options).await.unwrap();
+        let browsed = broker.browse(&stuck, None, 2).await.unwrap();
+        assert_eq!(browsed[0].message.payload(), "it stays");
+    }));
+}
