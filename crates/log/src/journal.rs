@@ -67,17 +67,31 @@ struct Shared {
     end: u64,
     /// Where the segments begin, and how much of them is of use.
     segments: BTreeMap<u64, Use>,
-    /// Up to where everything may be forgotten, once everything up to the other place is stored.
-    forgetting: Option<(u64, u64)>,
+    /// Copies that are gone once everything before the first place here is stored: their places, and the
+    /// sizes of their messages.
+    released: VecDeque<(u64, u64, usize)>,
+    /// Before where nothing is but what single copies need.
+    renewed: u64,
+    /// The same for when everything before the second place is stored.
+    renewing: Option<(u64, u64)>,
     host: Option<Weak<dyn Host>>,
     /// The disk has no room for another segment, so this one is for what makes room.
     cramped: bool,
+    /// Whether that is looked at again in a while.
+    retrying: bool,
     /// Why nothing is stored for now, or ever again.
     trouble: Option<Trouble>,
     /// Who waits until the store has come so far.
     waiting: VecDeque<Waiting>,
     /// Who waits for room.
     blocked: Vec<Waker>,
+}
+
+/// What has to be noted again so that a segment can go.
+struct Chore {
+    before: u64,
+    /// The copies, too.
+    relocate: bool,
 }
 
 /// How many copies have their places in a segment, and the bytes of their messages.
@@ -169,8 +183,14 @@ impl Journal {
                 (std::mem::replace(&mut shared.unwritten, spare), has_changes)
             };
             self.wake_blocked();
-            if let Err((error, rest)) = self.write(log, &batch, has_changes) {
-                return self.stop(&error, &batch[batch.len() - rest..]);
+            let mut rest = &batch[..];
+            while let Err((error, left)) = self.write(log, rest, has_changes) {
+                // What is stored by now may have made room for the rest.
+                let goes_on = error.is_full() && left < rest.len() && self.makes_room(log);
+                rest = &rest[rest.len() - left..];
+                if !goes_on {
+                    return self.stop(&error, rest);
+                }
             }
             self.keep(batch);
             if let Err(error) = self.tidy(log) {
@@ -218,10 +238,8 @@ impl Journal {
     /// Sees to it that there is room on the disk: what is needed no more is forgotten, and the next
     /// segment is made before it is needed.
     fn tidy(&self, log: &mut Log) -> Result<(), LogError> {
-        let stored = self.stored.load(Ordering::SeqCst);
-        let forget = lock(&self.shared).forgetting.take_if(|(_, after)| *after <= stored);
-        if let Some((before, _)) = forget {
-            log.forget_before(before)?;
+        let forget = lock(&self.shared).needed_from(log.stored());
+        if log.forget_before(forget)? > 0 {
             let start = log.start();
             lock(&self.shared).segments.retain(|base, _| *base >= start);
         }
@@ -229,39 +247,35 @@ impl Journal {
             Err(error) if !error.is_full() => return Err(error),
             prepared => prepared.is_err(),
         };
-        lock(&self.shared).cramped = cramped;
-        if cramped {
-            self.try_again();
+        let (chore, host) = {
+            let mut shared = lock(&self.shared);
+            shared.cramped = cramped;
+            if cramped {
+                self.try_again(&mut shared);
+            }
+            (shared.chore(self.segment_bytes), shared.host.as_ref().and_then(Weak::upgrade))
+        };
+        if let (Some(chore), Some(host)) = (chore, host) {
+            if chore.relocate {
+                host.relocate(chore.before);
+            }
+            host.renew(chore.before);
+            let noted = self.noted.load(Ordering::SeqCst);
+            lock(&self.shared).renewing = Some((chore.before, noted));
         }
-        self.begin_forgetting();
         Ok(())
     }
 
-    /// Looks whether the log begins with what nobody needs, and has noted again what is needed of it.
-    fn begin_forgetting(&self) {
-        let (before, relocate, host) = {
-            let shared = lock(&self.shared);
-            let Some(host) = shared.host.as_ref().and_then(Weak::upgrade) else { return };
-            if shared.forgetting.is_some() {
-                return;
-            }
-            match shared.needed_from(self.segment_bytes) {
-                Some((before, relocate)) => (before, relocate, host),
-                None => return,
-            }
-        };
-        if relocate {
-            host.relocate(before);
-        }
-        host.renew(before);
-        let mut shared = lock(&self.shared);
-        if shared.is_unused_before(before) {
-            shared.forgetting = Some((before, self.noted.load(Ordering::SeqCst)));
-        }
+    /// Whether there is room for another segment now.
+    fn makes_room(&self, log: &mut Log) -> bool {
+        self.tidy(log).is_ok() && !lock(&self.shared).cramped
     }
 
     /// Tries to write again in a while, when there may be room on the disk.
-    fn try_again(&self) {
+    fn try_again(&self, shared: &mut Shared) {
+        if std::mem::replace(&mut shared.retrying, true) {
+            return;
+        }
         let (this, runtime) = (self.this.clone(), self.runtime.clone());
         self.runtime.spawn(Box::pin(async move {
             let mut timer = runtime.timer();
@@ -269,6 +283,7 @@ impl Journal {
             timer.await;
             if let Some(this) = this.upgrade() {
                 let mut shared = lock(&this.shared);
+                shared.retrying = false;
                 if let Some(Trouble::Full) = shared.trouble {
                     shared.trouble = None;
                 }
@@ -323,11 +338,11 @@ impl Journal {
             wake.extend(shared.waiting.drain(..).map(|waiting| waiting.waker));
         }
         wake.append(&mut shared.blocked);
+        if error.is_full() {
+            self.try_again(&mut shared);
+        }
         drop(shared);
         wake.into_iter().for_each(Waker::wake);
-        if error.is_full() {
-            self.try_again();
-        }
     }
 
     /// Appends a record to the buffer, and says at which place it will be.
@@ -356,12 +371,9 @@ impl Journal {
         if let Some(host) = host {
             host.relocate(before);
             host.renew(before);
+            let noted = self.noted.load(Ordering::SeqCst);
+            lock(&self.shared).renewing = Some((before, noted));
         }
-        let mut shared = lock(&self.shared);
-        if shared.is_unused_before(before) {
-            shared.forgetting = Some((before, self.noted.load(Ordering::SeqCst)));
-        }
-        drop(shared);
         self.settle()
     }
 
@@ -424,23 +436,40 @@ impl Shared {
         }
     }
 
-    /// Before where nothing is of use, if that is something; or, where too much is of no use, where the
-    /// first segment ends, and that its copies are to be noted again.
-    fn needed_from(&self, segment_bytes: u64) -> Option<(u64, bool)> {
-        let (start, active) = (*self.segments.first_key_value()?.0, self.active());
+    /// Before where nothing is of use, now that so much is stored.
+    fn needed_from(&mut self, stored: u64) -> u64 {
+        let done = self.released.partition_point(|(at, ..)| *at <= stored);
+        for (_, place, size) in self.released.drain(..done).collect::<Vec<_>>() {
+            self.release(place, size);
+        }
+        if let Some((before, _)) = self.renewing.take_if(|(_, after)| *after <= stored) {
+            self.renewed = before;
+        }
+        self.first_used().min(self.renewed)
+    }
+
+    /// Where the first segment begins in which a copy has its place, or else the last one.
+    fn first_used(&self) -> u64 {
         let mut used = self.segments.iter().filter(|(_, used)| used.copies > 0);
-        let first = used.next().map_or(active, |(base, _)| *base);
-        if first > start {
-            return Some((first, false));
+        used.next().map_or(self.active(), |(base, _)| *base)
+    }
+
+    /// What is to be noted again now: where there is little room everything that can be, else what is
+    /// in the way of segments that nobody needs, or in the first one if too much is of no use.
+    fn chore(&self, segment_bytes: u64) -> Option<Chore> {
+        let start = *self.segments.first_key_value()?.0;
+        let before = if self.cramped { self.active() } else { self.first_used() };
+        if self.renewing.is_some() {
+            return None;
+        }
+        if before > self.renewed.max(start) {
+            return Some(Chore { before, relocate: false });
         }
         let bytes: u64 = self.segments.values().map(|used| used.bytes).sum();
         let waste = (self.end - start).saturating_sub(bytes);
         let second = *self.segments.range(start + 1..).next()?.0;
-        (waste > bytes + WASTE_SEGMENTS * segment_bytes).then_some((second, true))
-    }
-
-    fn is_unused_before(&self, before: u64) -> bool {
-        self.segments.range(..before).all(|(_, used)| used.copies == 0)
+        let relocate = !self.cramped && waste > bytes + WASTE_SEGMENTS * segment_bytes;
+        relocate.then_some(Chore { before: second, relocate })
     }
 }
 
@@ -454,7 +483,10 @@ impl Store for Journal {
         let place = self.put(&mut shared, kind, |into| change::encode(into, change));
         match change {
             Change::Put { copy, .. } => shared.use_place(place, copy.message.size()),
-            Change::Gone { released: (place, size), .. } => shared.release(*place, *size),
+            Change::Gone { released: (gone, size), .. } => {
+                let at = shared.end;
+                shared.released.push_back((at, *gone, *size));
+            }
             _ => {}
         }
         self.noted.store(shared.end, Ordering::SeqCst);
@@ -464,7 +496,8 @@ impl Store for Journal {
 
     fn release(&self, copies: &[(u64, usize)]) {
         let mut shared = lock(&self.shared);
-        copies.iter().for_each(|(place, size)| shared.release(*place, *size));
+        let at = shared.end;
+        shared.released.extend(copies.iter().map(|(place, size)| (at, *place, *size)));
     }
 
     fn attach(&self, host: Weak<dyn Host>) {

@@ -255,3 +255,52 @@ fn room_is_made_behind_a_message_that_stays() {
         assert_eq!(browsed[0].message.payload(), "it stays");
     }));
 }
+
+#[test]
+fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
+    let disk = Simulated::new();
+    let queue = Topic::new("orders").unwrap();
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    smol::block_on(executor.run(async {
+        let mut options = LogOptions::default();
+        options.segment_bytes = 4_096;
+        disk.limit(Some(40_000));
+        let (broker, _) = Durable::open(runtime, disk.clone(), options).await.unwrap();
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        let subscription = Subscription::queue(&queue).unwrap();
+        let mut receiver: BoxReceiver = broker.receiver(subscription).await.unwrap();
+        let mut next = 0;
+        for _ in 0..3 {
+            let began = next;
+            let error = loop {
+                let mut slot = Some(Message::to_queue(queue.clone(), next.to_string()));
+                match sender.send_from(&mut slot).await {
+                    Ok(_) => drop(sender.flush().await.unwrap()),
+                    Err(error) => break error,
+                }
+                next += 1;
+                assert!(next < began + 2_000, "it never gets full");
+            };
+            assert_eq!(error.kind(), posthaste_core::ErrorKind::Full, "{error}");
+            assert!(next > began + 100, "{next} messages make it full");
+            for expected in began..next {
+                let delivery = receiver.next_delivery().await.unwrap();
+                assert_eq!(number(delivery.message()), expected);
+                delivery.ack();
+            }
+            receiver.settled().await.unwrap();
+            // It looks for room now and then.
+            let mut slot = Some(Message::to_queue(queue.clone(), next.to_string()));
+            while let Err(error) = sender.send_from(&mut slot).await {
+                assert_eq!(error.kind(), posthaste_core::ErrorKind::Full, "{error}");
+                smol::future::yield_now().await;
+            }
+            sender.flush().await.unwrap();
+            next += 1;
+            let delivery = receiver.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), next - 1);
+            delivery.ack();
+        }
+    }));
+}
