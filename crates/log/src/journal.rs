@@ -168,7 +168,7 @@ impl Journal {
             let (batch, has_changes) = {
                 let mut shared = lock(&self.shared);
                 let has_changes = !shared.unwritten.is_empty();
-                if log.stored() > marked {
+                if log.stored() > marked && !shared.cramped {
                     // What is damaged later was safe once, and is not taken for a torn end.
                     marked = log.stored();
                     self.put(&mut shared, MARK, |into| {
@@ -248,12 +248,9 @@ impl Journal {
             prepared => prepared.is_err(),
         };
         let (chore, host) = {
-            let mut shared = lock(&self.shared);
-            shared.cramped = cramped;
-            if cramped {
-                self.try_again(&mut shared);
-            }
-            (shared.chore(self.segment_bytes), shared.host.as_ref().and_then(Weak::upgrade))
+            let shared = lock(&self.shared);
+            let host = shared.host.as_ref().and_then(Weak::upgrade);
+            (shared.chore(cramped, self.segment_bytes), host)
         };
         if let (Some(chore), Some(host)) = (chore, host) {
             if chore.relocate {
@@ -262,6 +259,12 @@ impl Journal {
             host.renew(chore.before);
             let noted = self.noted.load(Ordering::SeqCst);
             lock(&self.shared).renewing = Some((chore.before, noted));
+        }
+        let mut shared = lock(&self.shared);
+        // Only now, so that what has to be noted for room to be made is in front of what makes it.
+        shared.cramped = cramped;
+        if cramped {
+            self.try_again(&mut shared);
         }
         Ok(())
     }
@@ -284,6 +287,10 @@ impl Journal {
             if let Some(this) = this.upgrade() {
                 let mut shared = lock(&this.shared);
                 shared.retrying = false;
+                if shared.committing {
+                    // It may find the disk full once more when it is about to end.
+                    return this.try_again(&mut shared);
+                }
                 if let Some(Trouble::Full) = shared.trouble {
                     shared.trouble = None;
                 }
@@ -456,9 +463,9 @@ impl Shared {
 
     /// What is to be noted again now: where there is little room everything that can be, else what is
     /// in the way of segments that nobody needs, or in the first one if too much is of no use.
-    fn chore(&self, segment_bytes: u64) -> Option<Chore> {
+    fn chore(&self, cramped: bool, segment_bytes: u64) -> Option<Chore> {
         let start = *self.segments.first_key_value()?.0;
-        let before = if self.cramped { self.active() } else { self.first_used() };
+        let before = if cramped { self.active() } else { self.first_used() };
         if self.renewing.is_some() {
             return None;
         }
@@ -468,7 +475,7 @@ impl Shared {
         let bytes: u64 = self.segments.values().map(|used| used.bytes).sum();
         let waste = (self.end - start).saturating_sub(bytes);
         let second = *self.segments.range(start + 1..).next()?.0;
-        let relocate = !self.cramped && waste > bytes + WASTE_SEGMENTS * segment_bytes;
+        let relocate = !cramped && waste > bytes + WASTE_SEGMENTS * segment_bytes;
         relocate.then_some(Chore { before: second, relocate })
     }
 }

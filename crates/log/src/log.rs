@@ -209,14 +209,15 @@ impl Log {
         position
     }
 
-    /// Writes out a file to become the next segment once this one is half full: so a disk that is full
-    /// is noticed while there is still room for what makes some.
+    /// Writes out a file to become the next segment once a quarter of this one is used: so a disk that is
+    /// full is noticed while there is still room for what makes some, which is that the copies of a
+    /// segment are gone. Those of the smallest messages take less than half a segment to say so.
     ///
     /// # Errors
     /// `Storage`.
     pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
         let used = self.end() - self.active().id.base;
-        if self.spare.is_some() || !self.options.prewritten || used < self.options.segment_bytes / 2
+        if self.spare.is_some() || !self.options.prewritten || used < self.options.segment_bytes / 4
         {
             return Ok(());
         }
