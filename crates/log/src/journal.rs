@@ -484,7 +484,9 @@ impl Store for Journal {
     fn note(&self, change: &Change<'_>) -> u64 {
         let mut shared = lock(&self.shared);
         if let Some(Trouble::Failed(_)) = shared.trouble {
-            return shared.end;
+            // Who waits for this waits for what never comes, and is told.
+            self.noted.store(u64::MAX, Ordering::SeqCst);
+            return u64::MAX;
         }
         let kind = change::kind(change);
         let place = self.put(&mut shared, kind, |into| change::encode(into, change));

@@ -256,6 +256,66 @@ fn room_is_made_behind_a_message_that_stays() {
     }));
 }
 
+/// Sends, settles, and cuts the power, on a disk that fails at some time: what was said to be stored is.
+async fn fail_at(fail: impl FnOnce(&Simulated), runtime: Smol) {
+    let disk = Simulated::new();
+    let queue = Topic::new("orders").unwrap();
+    let options = LogOptions::default();
+    let (broker, _) = Durable::open(runtime.clone(), disk.clone(), options.clone()).await.unwrap();
+    broker.declare(Queue::new(queue.clone())).await.unwrap();
+    let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+    let mut receiver: BoxReceiver =
+        broker.receiver(Subscription::queue(&queue).unwrap()).await.unwrap();
+    fail(&disk);
+    let (mut stored, mut settled, mut failed) = (BTreeSet::new(), BTreeSet::new(), false);
+    for number in 0..6 {
+        let sent = sender.send(Message::to_queue(queue.clone(), number.to_string())).await;
+        match sent {
+            Ok(receipt) => {
+                assert!(!failed, "it goes on after a failure");
+                assert_eq!(receipt.level, Level::Stored);
+                stored.insert(number);
+            }
+            Err(error) => {
+                failed = true;
+                assert_eq!(error.error().kind(), posthaste_core::ErrorKind::Unknown, "{error}");
+            }
+        }
+        let Some(Ok(delivery)) = futures::FutureExt::now_or_never(receiver.next_delivery()) else {
+            continue;
+        };
+        let number = self::number(delivery.message());
+        delivery.ack();
+        stored.remove(&number);
+        match receiver.settled().await {
+            Ok(()) => drop(settled.insert(number)),
+            Err(error) => assert_eq!(error.kind(), posthaste_core::ErrorKind::Unknown, "{error}"),
+        }
+    }
+    let disk = disk.power_cut(&mut || 0);
+    let (broker, _) = Durable::open(runtime, disk, options).await.unwrap();
+    let held: BTreeSet<u64> = held(&broker, &queue).await.into_iter().collect();
+    assert!(held.is_superset(&stored), "{held:?} of {stored:?}");
+    assert!(held.is_disjoint(&settled), "{held:?} and {settled:?}");
+}
+
+#[test]
+fn nothing_is_said_to_be_stored_after_the_disk_failed() {
+    for nth in 0..16 {
+        for syncs in [false, true] {
+            let executor = Arc::new(smol::Executor::new());
+            let runtime = Smol::new(Arc::clone(&executor));
+            smol::block_on(executor.run(fail_at(
+                |disk| match syncs {
+                    true => disk.fail_sync_after(nth),
+                    false => disk.fail_write_after(nth),
+                },
+                runtime,
+            )));
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
     let disk = Simulated::new();
