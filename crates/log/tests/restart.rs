@@ -260,7 +260,8 @@ fn room_is_made_behind_a_message_that_stays() {
 async fn fail_at(fail: impl FnOnce(&Simulated), runtime: Smol) {
     let disk = Simulated::new();
     let queue = Topic::new("orders").unwrap();
-    let options = LogOptions::default();
+    let mut options = LogOptions::default();
+    options.segment_bytes = 4_096;
     let (broker, _) = Durable::open(runtime.clone(), disk.clone(), options.clone()).await.unwrap();
     broker.declare(Queue::new(queue.clone())).await.unwrap();
     let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
