@@ -84,6 +84,11 @@ impl Starting {
         Err(format!("the broker did not start ({status}): {}", said.trim()).into())
     }
 
+    /// Stops it where it is, unless it has ended.
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
+        self.process.stop()
+    }
+
     pub(crate) fn kill(mut self) -> Result<(), Failure> {
         self.process.kill()?;
         Ok(())
@@ -105,10 +110,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// Stops it where it is; once this returns, none of its threads runs.
     pub(crate) fn stop(&self) -> Result<(), Failure> {
-        let pid = self.process.pid();
-        kill_process(pid, Signal::STOP)?;
-        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT)?;
-        Ok(())
+        self.process.stop()
     }
 
     /// Kills it, and says what it had to say.
@@ -136,6 +138,13 @@ struct Process {
 impl Process {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    fn stop(&self) -> Result<(), Failure> {
+        kill_process(self.pid(), Signal::STOP)?;
+        let facts = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.pid()), facts)?;
+        Ok(())
     }
 
     fn kill(&mut self) -> io::Result<()> {

@@ -34,6 +34,9 @@ pub struct Options {
     pub renew: u64,
     /// Where the data is put.
     pub scratch: PathBuf,
+    /// Whether loss is to be found: then a broker that does not start has lost everything, and the run
+    /// goes on.
+    pub expect_loss: bool,
     /// Whether progress is told on stderr.
     pub verbose: bool,
 }
@@ -48,6 +51,7 @@ impl Options {
             seed: 1,
             renew: 40,
             scratch: std::env::temp_dir(),
+            expect_loss: false,
             verbose: false,
         }
     }
@@ -115,7 +119,16 @@ impl Run<'_> {
     /// Starts the broker.
     fn started(&mut self) -> Result<Broker, Failure> {
         self.books.borrow_mut().restarted();
-        let broker = self.start.run(&self.ground.data())?;
+        let broker = match self.start.run(&self.ground.data()) {
+            Err(error) if self.options.expect_loss => {
+                let mut books = self.books.borrow_mut();
+                books.report.fail(error.to_string());
+                books.close();
+                self.ground.renew()?;
+                self.start.run(&self.ground.data())?
+            }
+            broker => broker?,
+        };
         self.recovery = broker.recovery;
         self.books.borrow_mut().report.recovered(broker.recovery);
         Ok(broker)
@@ -127,7 +140,7 @@ impl Run<'_> {
         let starting = self.start.spawn(&self.ground.data())?;
         let most = u64::try_from(self.recovery.as_micros()).unwrap_or(u64::MAX);
         sleep(Duration::from_micros(random.below(most))).await;
-        self.ground.cut_starting(starting).await?;
+        self.ground.cut_starting(starting)?;
         self.books.borrow_mut().report.cut_starting += 1;
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! books: nothing that was confirmed is lost, nothing comes that was not sent or was settled for good,
 //! nothing comes twice or before its time.
 //!
-//! [`kill()`] kills the process.
+//! [`kill()`] kills the process, [`power()`] cuts the power of its disk.
 
 #![cfg(unix)]
 #![expect(
@@ -20,14 +20,17 @@ mod broker;
 mod cycles;
 mod drain;
 mod ground;
+mod image;
 mod kill;
 mod load;
 mod message;
+mod power;
 mod random;
 mod report;
 
 pub use crate::cycles::Options;
 pub use crate::kill::kill;
+pub use crate::power::{FileSystem, Outcome, power};
 pub use crate::report::Report;
 
 /// Why a run could not be made, in words.

@@ -2,11 +2,11 @@
 #![cfg(unix)]
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use posthaste_endurance::{Failure, Options, Report};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use posthaste_endurance::{Failure, FileSystem, Options, Outcome, Report};
 
 /// Break a durable broker, and check the books
 #[derive(Debug, Parser)]
@@ -20,6 +20,34 @@ struct Command {
 enum Mode {
     /// Kill the broker under load at a random instant, over and over
     Kill(Run),
+    /// Cut the power of the broker's disk, over and over; needs root
+    Power {
+        #[command(flatten)]
+        run: Run,
+        /// The file system on the disk
+        #[arg(long, value_enum, default_value_t = Disk::Ext4)]
+        file_system: Disk,
+        /// Succeed if something was lost: for a build that does not sync
+        #[arg(long)]
+        expect_loss: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Disk {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl From<Disk> for FileSystem {
+    fn from(disk: Disk) -> Self {
+        match disk {
+            Disk::Ext4 => Self::Ext4,
+            Disk::Xfs => Self::Xfs,
+            Disk::Btrfs => Self::Btrfs,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +105,33 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
             show(&report, run.json)?;
             Ok(report.holds())
         }
+        Mode::Power { run, file_system, expect_loss } => {
+            let mut options = run.options();
+            options.expect_loss = *expect_loss;
+            // The image has to be somewhere where nothing is written out later.
+            let memory = Path::new("/dev/shm");
+            if run.scratch.is_none() && memory.is_dir() {
+                memory.clone_into(&mut options.scratch);
+            }
+            match posthaste_endurance::power(&options, (*file_system).into())? {
+                Outcome::Ran(report) => {
+                    show(&report, run.json)?;
+                    Ok(if *expect_loss { report.lost > 0 } else { report.holds() })
+                }
+                Outcome::Skipped(why) => skip("power", &why, run.json),
+            }
+        }
     }
+}
+
+/// Says why nothing was done, which is no failure.
+fn skip(mode: &str, why: &str, json: bool) -> Result<bool, Failure> {
+    let mut stdout = io::stdout().lock();
+    match json {
+        true => writeln!(stdout, "{}", serde_json::json!({"mode": mode, "skipped": why}))?,
+        false => writeln!(stdout, "{mode}: skipped: {why}")?,
+    }
+    Ok(true)
 }
 
 fn show(report: &Report, json: bool) -> Result<(), Failure> {
