@@ -19,6 +19,8 @@ pub(crate) struct Books {
     latest: BTreeMap<(usize, usize), usize>,
     /// How often a broker was started.
     life: u32,
+    /// Whether what is refused may be there all the same, since it is not known how much was done.
+    pub(crate) doubtful: bool,
 }
 
 /// What the driver knows of a message.
@@ -69,6 +71,7 @@ impl Books {
             closed: vec![0; publishers],
             latest: BTreeMap::new(),
             life: 0,
+            doubtful: false,
         }
     }
 
@@ -102,7 +105,10 @@ impl Books {
         if sent == Sent::Confirmed {
             self.report.confirmed += 1;
         }
-        entry.sent = sent;
+        entry.sent = match sent {
+            Sent::Refused if self.doubtful => Sent::Unknown,
+            sent => sent,
+        };
     }
 
     /// Whether the message may be there although its publisher was not told so.

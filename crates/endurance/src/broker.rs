@@ -71,17 +71,24 @@ pub(crate) struct Starting {
 
 impl Starting {
     /// Waits until it listens.
-    pub(crate) fn listening(mut self) -> Result<Broker, Failure> {
+    pub(crate) fn listening(self) -> Result<Broker, Failure> {
+        self.outcome()?.map_err(|(status, said)| {
+            format!("the broker did not start ({status}): {}", said.trim()).into()
+        })
+    }
+
+    /// Waits until it listens, or has ended with something to say.
+    pub(crate) fn outcome(mut self) -> Result<Result<Broker, (ExitStatus, String)>, Failure> {
         let line = self.stdout.as_mut().map_or(Ok(String::new()), |out| read_line(out, HANGS))?;
         let recovery = self.began.elapsed();
         if let Some(url) = line.strip_prefix("listening ") {
             let (process, stdout) = (self.process, self.stdout);
-            return Ok(Broker { process, _stdout: stdout, url: url.to_owned(), recovery });
+            let url = url.to_owned();
+            return Ok(Ok(Broker { process, _stdout: stdout, url, recovery }));
         }
         // Its end is near, unless it hangs.
         let status = self.process.end(HANGS)?;
-        let said = self.process.said();
-        Err(format!("the broker did not start ({status}): {}", said.trim()).into())
+        Ok(Err((status, self.process.said())))
     }
 
     /// Stops it where it is, unless it has ended.
@@ -108,6 +115,10 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
     /// Stops it where it is; once this returns, none of its threads runs.
     pub(crate) fn stop(&self) -> Result<(), Failure> {
         self.process.stop()

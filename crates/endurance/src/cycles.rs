@@ -217,7 +217,7 @@ impl Run<'_> {
 }
 
 /// A broker that panicked says so.
-fn panicked(report: &mut Report, said: &str) {
+pub(crate) fn panicked(report: &mut Report, said: &str) {
     if let Some(at) = said.find("panicked at") {
         report.fail(said[at..].chars().take(400).collect::<String>());
     }

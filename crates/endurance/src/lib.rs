@@ -7,7 +7,8 @@
 //! books: nothing that was confirmed is lost, nothing comes that was not sent or was settled for good,
 //! nothing comes twice or before its time.
 //!
-//! [`kill()`] kills the process, [`power()`] cuts the power of its disk.
+//! [`kill()`] kills the process, [`power()`] cuts the power of its disk,
+//! [`eio()`] lets its system calls fail.
 
 #![cfg(unix)]
 #![expect(
@@ -19,6 +20,7 @@ mod books;
 mod broker;
 mod cycles;
 mod drain;
+mod eio;
 mod ground;
 mod image;
 mod kill;
@@ -27,8 +29,10 @@ mod message;
 mod power;
 mod random;
 mod report;
+mod strace;
 
 pub use crate::cycles::Options;
+pub use crate::eio::eio;
 pub use crate::kill::kill;
 pub use crate::power::{FileSystem, Outcome, power};
 pub use crate::report::Report;

@@ -142,6 +142,20 @@ impl<'a> Publisher<'a> {
         self.flush().await
     }
 
+    /// Sends so many messages more, a window of them at a time.
+    pub(crate) async fn send_next(&mut self, count: usize) -> Result<(), Error> {
+        for _ in 0..count {
+            let number = self.books.borrow_mut().next(self.nth);
+            self.send(number).await?;
+            if self.in_flight.len() >= IN_FLIGHT
+                && let Some((oldest, _)) = self.in_flight.front().copied()
+            {
+                self.outcomes(oldest).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, number: Number) -> Result<(), Error> {
         let seed = self.books.borrow().seed;
         let mut slot = Some(number.message(seed)?);

@@ -31,6 +31,8 @@ enum Mode {
         #[arg(long)]
         expect_loss: bool,
     },
+    /// Let the first system calls of each kind fail, one after the other; needs strace
+    Eio(Run),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -121,6 +123,13 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
                 Outcome::Skipped(why) => skip("power", &why, run.json),
             }
         }
+        Mode::Eio(run) => match posthaste_endurance::eio(&run.options())? {
+            Outcome::Ran(report) => {
+                show(&report, run.json)?;
+                Ok(report.holds())
+            }
+            Outcome::Skipped(why) => skip("eio", &why, run.json),
+        },
     }
 }
 

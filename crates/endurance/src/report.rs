@@ -1,5 +1,6 @@
 //! What a run found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -45,6 +46,10 @@ pub struct Report {
     pub unbalanced: u64,
     /// How often the broker did not start, panicked, or did not answer.
     pub failures: u64,
+    /// System calls that were made to fail.
+    pub faults: u64,
+    /// Messages that were confirmed as stored without a sync.
+    pub false_confirms: u64,
     /// Messages that came, were not settled, and never came again, as is allowed for what was not
     /// confirmed.
     pub vanished: u64,
@@ -52,6 +57,8 @@ pub struct Report {
     pub recovery_ms_max: u64,
     /// How long the run took, in milliseconds.
     pub took_ms: u64,
+    /// What the broker said when something was made to fail, and how often.
+    pub said: BTreeMap<String, u64>,
     /// What went wrong, in words, the first few.
     pub findings: Vec<String>,
 }
@@ -79,6 +86,7 @@ impl Report {
             + self.disordered
             + self.miscounted
             + self.unbalanced
+            + self.false_confirms
             + self.failures
     }
 
@@ -118,12 +126,17 @@ impl fmt::Display for Report {
             ("disordered", self.disordered),
             ("miscounted", self.miscounted),
             ("unbalanced", self.unbalanced),
+            ("faults", self.faults),
+            ("confirmed without a sync", self.false_confirms),
             ("failures", self.failures),
             ("longest recovery, ms", self.recovery_ms_max),
             ("took, ms", self.took_ms),
         ];
         for (name, value) in rows {
             writeln!(f, "  {name:26} {value:>10}")?;
+        }
+        for (said, count) in &self.said {
+            writeln!(f, "  {count:>5} x {said}")?;
         }
         for finding in &self.findings {
             writeln!(f, "  ! {finding}")?;
