@@ -8,7 +8,7 @@
 //! nothing comes twice or before its time.
 //!
 //! [`kill()`] kills the process, [`power()`] cuts the power of its disk,
-//! [`eio()`] lets its system calls fail.
+//! [`eio()`] lets its system calls fail, [`full()`] fills its disk.
 
 #![cfg(unix)]
 #![expect(
@@ -21,6 +21,7 @@ mod broker;
 mod cycles;
 mod drain;
 mod eio;
+mod full;
 mod ground;
 mod image;
 mod kill;
@@ -33,6 +34,7 @@ mod strace;
 
 pub use crate::cycles::Options;
 pub use crate::eio::eio;
+pub use crate::full::full;
 pub use crate::kill::kill;
 pub use crate::power::{FileSystem, Outcome, power};
 pub use crate::report::Report;

@@ -33,6 +33,14 @@ enum Mode {
     },
     /// Let the first system calls of each kind fail, one after the other; needs strace
     Eio(Run),
+    /// Fill the broker's disk and make room by consuming, over and over; needs root
+    Full {
+        #[command(flatten)]
+        run: Run,
+        /// How large the disk is
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        mebibytes: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -123,13 +131,22 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
                 Outcome::Skipped(why) => skip("power", &why, run.json),
             }
         }
-        Mode::Eio(run) => match posthaste_endurance::eio(&run.options())? {
-            Outcome::Ran(report) => {
-                show(&report, run.json)?;
-                Ok(report.holds())
-            }
-            Outcome::Skipped(why) => skip("eio", &why, run.json),
-        },
+        Mode::Eio(run) => end("eio", posthaste_endurance::eio(&run.options())?, run.json),
+        Mode::Full { run, mebibytes } => {
+            let outcome = posthaste_endurance::full(&run.options(), mebibytes << 20)?;
+            end("full", outcome, run.json)
+        }
+    }
+}
+
+/// Shows what came of a mode, and says whether everything held.
+fn end(mode: &str, outcome: Outcome, json: bool) -> Result<bool, Failure> {
+    match outcome {
+        Outcome::Ran(report) => {
+            show(&report, json)?;
+            Ok(report.holds())
+        }
+        Outcome::Skipped(why) => skip(mode, &why, json),
     }
 }
 

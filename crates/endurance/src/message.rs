@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use posthaste::{Error, Message, Topic};
 
+use crate::load::PUBLISHERS;
 use crate::random::Random;
 
 /// The queues that are sent to.
@@ -12,6 +13,9 @@ pub(crate) const KNOWN: usize = 1;
 /// Has a dead-letter queue, which is [`DEAD`].
 pub(crate) const MORTAL: usize = 2;
 pub(crate) const DEAD: &str = "endurance.dead";
+
+/// The publisher whose messages are large.
+pub(crate) const BULKY: usize = PUBLISHERS;
 
 /// The number of a message: of which publisher, and its how manieth, from 0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +53,7 @@ impl Number {
         random.next();
         // Most messages are small, a few fill more than a page or more than a frame.
         let length = match random.below(1000) {
+            _ if self.publisher == BULKY => (64 << 10) + random.below(64 << 10),
             0 => random.below(300 << 10),
             1..=50 => random.below(8 << 10),
             _ => random.below(256),
