@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::message::{MORTAL, Number, QUEUES};
+use crate::message::{BULKY, MORTAL, Number, QUEUES};
 use crate::report::Report;
 
 /// What is known of every message of a run.
@@ -63,7 +63,8 @@ pub(crate) enum Word {
 }
 
 impl Books {
-    pub(crate) fn new(report: Report, publishers: usize) -> Self {
+    pub(crate) fn new(report: Report) -> Self {
+        let publishers = BULKY + 1;
         Self {
             seed: report.seed,
             report,
@@ -297,5 +298,124 @@ impl Books {
         for (closed, entries) in self.closed.iter_mut().zip(&self.entries) {
             *closed = entries.len();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Books in which publisher 0 has sent so many messages that were confirmed.
+    fn books(count: usize) -> Books {
+        let mut books = Books::new(Report::new("test", 7));
+        books.restarted();
+        for _ in 0..count {
+            let number = books.next(0);
+            books.sent(number, Sent::Confirmed);
+        }
+        books
+    }
+
+    fn number(nth: usize) -> Number {
+        Number { publisher: 0, nth }
+    }
+
+    /// A message comes out of the queue that it was sent to.
+    fn comes(books: &mut Books, nth: usize, attempt: u32) {
+        let number = number(nth);
+        let queue = number.queue(books.seed);
+        assert_eq!(books.came(Some(queue), &number.payload(books.seed), attempt), Some(number));
+    }
+
+    fn ends(books: &mut Books, nth: usize, word: Word) {
+        books.said(number(nth), word);
+        books.stored(&mut vec![(number(nth), word)]);
+    }
+
+    #[test]
+    fn what_came_and_was_settled_is_in_order() {
+        let mut books = books(50);
+        for nth in 0..50 {
+            comes(&mut books, nth, 1);
+            ends(&mut books, nth, Word::Acked);
+        }
+        books.close();
+        assert!(books.report.holds(), "{}", books.report);
+        assert_eq!((books.report.confirmed, books.report.settled), (50, 50));
+    }
+
+    #[test]
+    fn what_was_confirmed_and_is_not_there_is_lost() {
+        let mut books = books(3);
+        comes(&mut books, 0, 1);
+        ends(&mut books, 0, Word::Acked);
+        comes(&mut books, 1, 1);
+        ends(&mut books, 1, Word::Retried);
+        books.close();
+        assert_eq!(books.report.lost, 2);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_a_phantom() {
+        let mut books = books(1);
+        assert_eq!(books.came(Some(0), b"0-7 x", 1), None);
+        let mut payload = number(0).payload(books.seed).to_vec();
+        payload.push(0);
+        assert_eq!(books.came(Some(0), &payload, 1), None);
+        let refused = books.next(0);
+        books.sent(refused, Sent::Refused);
+        comes(&mut books, refused.nth, 1);
+        assert_eq!(books.report.phantom, 3);
+    }
+
+    #[test]
+    fn what_was_settled_comes_no_more() {
+        let mut books = books(2);
+        comes(&mut books, 0, 1);
+        ends(&mut books, 0, Word::Acked);
+        books.restarted();
+        comes(&mut books, 0, 2);
+        assert_eq!(books.report.redelivered_after_settled, 1);
+        // A settlement that is not known to be stored may be forgotten in between.
+        comes(&mut books, 1, 1);
+        books.said(number(1), Word::Acked);
+        books.restarted();
+        comes(&mut books, 1, 2);
+        assert_eq!(books.report.broken(), 1);
+    }
+
+    #[test]
+    fn what_is_held_or_settled_does_not_come_a_second_time() {
+        let mut books = books(2);
+        comes(&mut books, 0, 1);
+        comes(&mut books, 0, 1);
+        comes(&mut books, 1, 1);
+        books.said(number(1), Word::Acked);
+        comes(&mut books, 1, 2);
+        assert_eq!(books.report.doubled, 2);
+    }
+
+    #[test]
+    fn the_first_deliveries_of_a_queue_are_in_order() {
+        let mut books = books(50);
+        let queue = number(49).queue(books.seed);
+        let before = (0..49).find(|nth| number(*nth).queue(books.seed) == queue);
+        comes(&mut books, 49, 1);
+        comes(&mut books, before.unwrap(), 1);
+        assert_eq!(books.report.disordered, 1);
+    }
+
+    #[test]
+    fn attempts_are_counted() {
+        let mut books = books(3);
+        comes(&mut books, 0, 2);
+        comes(&mut books, 1, 1);
+        books.said(number(1), Word::Retried);
+        comes(&mut books, 1, 1);
+        comes(&mut books, 2, 1);
+        ends(&mut books, 2, Word::Retried);
+        books.restarted();
+        comes(&mut books, 2, 1);
+        assert_eq!(books.report.miscounted, 3);
     }
 }

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
+};
 
 use crate::Failure;
 
@@ -130,10 +132,14 @@ impl Broker {
         Ok(self.process.said())
     }
 
-    /// Asks it to end, waits for that, and says what it had to say.
-    pub(crate) fn terminate(&mut self) -> Result<(ExitStatus, String), Failure> {
+    /// Asks it to end, waits for that, and says what it had to say. Connections to it go on meanwhile:
+    /// it ends sooner when they do.
+    pub(crate) async fn terminate(&mut self) -> Result<(ExitStatus, String), Failure> {
+        let ended = self.process.descriptor()?;
         kill_process(self.process.pid(), Signal::TERM)?;
-        let status = self.process.end(HANGS)?;
+        // One that hangs is killed below.
+        tokio::task::spawn_blocking(move || readable(&ended, HANGS)).await??;
+        let status = self.process.end(Duration::ZERO)?;
         Ok((status, self.process.said()))
     }
 }
@@ -166,13 +172,14 @@ impl Process {
         Ok(())
     }
 
+    /// What becomes readable when it has ended.
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(pidfd_open(self.pid(), PidfdFlags::empty())?)
+    }
+
     /// Waits for its end.
     fn end(&mut self, within: Duration) -> Result<ExitStatus, Failure> {
-        // A process that has ended is seen by its descriptor, so that this waits for no longer than
-        // that takes.
-        let descriptor =
-            rustix::process::pidfd_open(self.pid(), rustix::process::PidfdFlags::empty())?;
-        if !readable(&descriptor, within)? {
+        if !readable(&self.descriptor()?, within)? {
             self.kill()?;
             return Err("the broker did not end, and was killed".into());
         }

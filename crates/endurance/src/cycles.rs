@@ -11,12 +11,16 @@ use crate::books::Books;
 use crate::broker::{Broker, HANGS, Start};
 use crate::drain::drain;
 use crate::ground::Ground;
-use crate::load::{PUBLISHERS, load};
+use crate::load::load;
 use crate::random::Random;
 use crate::report::Report;
 
 /// How long a load goes on at most, in microseconds.
 const LOAD_US_MAX: u64 = 200_000;
+/// How often large messages are among the others, in 1000 cycles, and how much longer the load goes on
+/// then.
+const BULKY_IN_1000: u64 = 120;
+const BULKY_TIMES: u32 = 6;
 /// How long the first start that is cut off goes on at most; a later one as long as the last that was
 /// not.
 const START_MAX: Duration = Duration::from_millis(50);
@@ -69,7 +73,8 @@ pub(crate) fn run(
         start: Start::new(&options.posthaste),
         ground,
         recovery: START_MAX,
-        books: RefCell::new(Books::new(Report::new(mode, options.seed), PUBLISHERS)),
+        bulky: false,
+        books: RefCell::new(Books::new(Report::new(mode, options.seed))),
     };
     let began = Instant::now();
     let mut report = runtime.block_on(run.all());
@@ -83,6 +88,8 @@ struct Run<'a> {
     ground: Ground,
     /// How long the last start took.
     recovery: Duration,
+    /// Whether large messages were among the last load.
+    bulky: bool,
     books: RefCell<Books>,
 }
 
@@ -97,7 +104,8 @@ impl Run<'_> {
     async fn cycles(&mut self) -> Result<(), Failure> {
         for cycle in 0..self.options.cycles {
             let mut random = Random::new(self.options.seed, &[3, cycle]);
-            if cycle > 0 && cycle % self.options.renew == 0 {
+            // The room of large messages is not given back yet.
+            if cycle > 0 && (cycle % self.options.renew == 0 || self.bulky) {
                 self.drained().await?;
                 self.ground.renew()?;
                 self.books.borrow_mut().renewed();
@@ -149,8 +157,12 @@ impl Run<'_> {
     async fn cut_loaded(&mut self, cycle: u64, random: &mut Random) -> Result<(), Failure> {
         let mut broker = self.started()?;
         let url = broker.url.clone();
-        let instant = Duration::from_micros(random.below(LOAD_US_MAX));
-        let load = timeout(HANGS, load(&url, &self.books, cycle)).await??;
+        let mut instant = Duration::from_micros(random.below(LOAD_US_MAX));
+        self.bulky = random.chance(BULKY_IN_1000);
+        if self.bulky {
+            instant *= BULKY_TIMES;
+        }
+        let load = timeout(HANGS, load(&url, &self.books, cycle, self.bulky)).await??;
         let mut load = std::pin::pin!(load);
         let mut odd = Vec::new();
         let mut ended = false;
@@ -192,7 +204,7 @@ impl Run<'_> {
     async fn drained(&mut self) -> Result<(), Failure> {
         let mut broker = self.started()?;
         drain(&broker.url, &self.books).await?;
-        let (status, said) = broker.terminate()?;
+        let (status, said) = broker.terminate().await?;
         let report = &mut self.books.borrow_mut().report;
         if !status.success() {
             report.fail(format!("an orderly end was none ({status}): {}", said.trim()));
@@ -205,8 +217,9 @@ impl Run<'_> {
     fn progress(&self, cycle: u64) {
         let books = self.books.borrow();
         let report = &books.report;
+        let large = if self.bulky { " (large messages)" } else { "" };
         eprintln!(
-            "cycle {cycle}: confirmed {} owed {} deliveries {} broken {} recovery {} ms",
+            "cycle {cycle}{large}: confirmed {} owed {} deliveries {} broken {} recovery {} ms",
             report.confirmed,
             books.owed(),
             report.deliveries,

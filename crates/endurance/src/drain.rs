@@ -6,8 +6,8 @@ use std::time::Duration;
 use posthaste::{Bus, Error, ReceiverExt, Subscription};
 
 use crate::books::{Books, Word};
-use crate::load::{PUBLISHERS, Publisher, connect, declare};
-use crate::message::{DEAD, QUEUES};
+use crate::load::{Publisher, connect, declare};
+use crate::message::{BULKY, DEAD, QUEUES};
 use crate::random::Random;
 
 /// How long a queue that holds something may deliver nothing.
@@ -18,7 +18,7 @@ pub(crate) async fn drain(url: &str, books: &RefCell<Books>) -> Result<(), Error
     let bus = connect(url).await?;
     declare(&bus).await?;
     balance(&bus, books).await?;
-    for nth in 0..PUBLISHERS {
+    for nth in 0..=BULKY {
         let random = Random::new(0, &[]);
         Publisher::open(connect(url).await?, books, nth, random).await?.repeat().await?;
     }

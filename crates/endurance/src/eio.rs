@@ -13,7 +13,7 @@ use crate::books::{Books, Sent, Word};
 use crate::broker::{Broker, Start};
 use crate::cycles::{Options, panicked};
 use crate::drain::drain;
-use crate::load::{PUBLISHERS, Publisher, connect, declare};
+use crate::load::{Publisher, connect, declare};
 use crate::message::QUEUES;
 use crate::power::Outcome;
 use crate::random::Random;
@@ -22,6 +22,8 @@ use crate::strace::{Attached, Fault, Trace, lacks_strace, logged, times};
 
 /// An answer that takes longer does not come.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How many starts are made to fail until it is looked what that did.
+const CHECKED_EVERY: usize = 4;
 /// What may fail while a broker works.
 const WORKING: [&str; 2] = ["fdatasync", "pwrite64"];
 /// What may fail while it starts.
@@ -44,7 +46,7 @@ pub fn eio(options: &Options) -> Result<Outcome, Failure> {
         start: Start::new(&options.posthaste),
         data: folder.path().join("data"),
         log: folder.path().join("strace"),
-        books: RefCell::new(Books::new(Report::new("eio", options.seed), PUBLISHERS)),
+        books: RefCell::new(Books::new(Report::new("eio", options.seed))),
     };
     let began = Instant::now();
     let mut report = runtime.block_on(run.all());
@@ -70,10 +72,12 @@ impl Run<'_> {
 
     async fn cases(&self) -> Result<(), Failure> {
         let cycles = usize::try_from(self.options.cycles).unwrap_or(usize::MAX);
-        for fault in self.faults_of_start(cycles)? {
-            let mut broker = self.checked().await?;
-            self.fill(&broker).await?;
-            broker.kill()?;
+        for (nth, fault) in self.faults_of_start(cycles.div_ceil(2))?.into_iter().enumerate() {
+            if nth.is_multiple_of(CHECKED_EVERY) {
+                let mut broker = self.checked().await?;
+                self.fill(&broker).await?;
+                broker.kill()?;
+            }
             self.starting(fault)?;
             self.books.borrow_mut().report.cycles += 1;
             self.progress("starting", fault);
@@ -93,10 +97,8 @@ impl Run<'_> {
     /// Starts a broker that nothing fails, empties its queues and closes the books.
     async fn checked(&self) -> Result<Broker, Failure> {
         let broker = self.start.run(&self.data)?;
-        let mut books = self.books.borrow_mut();
-        books.restarted();
-        books.report.recovered(broker.recovery);
-        drop(books);
+        self.books.borrow_mut().restarted();
+        self.books.borrow_mut().report.recovered(broker.recovery);
         drain(&broker.url, &self.books).await?;
         Ok(broker)
     }
@@ -189,7 +191,7 @@ impl Run<'_> {
             self.settling(&url, fault).await?;
         }
         let said = if fault.nth.is_multiple_of(3) {
-            let (status, said) = broker.terminate()?;
+            let (status, said) = broker.terminate().await?;
             if failed && status.success() {
                 self.told(&format!("ended with {status} after a failure: {}", said.trim()));
             }

@@ -13,7 +13,7 @@ use crate::broker::{Broker, Start};
 use crate::cycles::{Options, panicked};
 use crate::drain::drain;
 use crate::image::Mounted;
-use crate::load::{PUBLISHERS, Publisher, connect, declare};
+use crate::load::{Publisher, connect, declare};
 use crate::message::BULKY;
 use crate::power::Outcome;
 use crate::random::Random;
@@ -40,7 +40,7 @@ pub fn full(options: &Options, bytes: u64) -> Result<Outcome, Failure> {
         Err(error) => return Ok(Outcome::Skipped(format!("no disk can be mounted here: {error}"))),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let books = RefCell::new(Books::new(Report::new("full", options.seed), PUBLISHERS + 1));
+    let books = RefCell::new(Books::new(Report::new("full", options.seed)));
     let began = Instant::now();
     let data = folder.path().join("data");
     let start = Start::new(&options.posthaste);
@@ -51,10 +51,10 @@ pub fn full(options: &Options, bytes: u64) -> Result<Outcome, Failure> {
             empty(&broker, &books).await?;
             books.borrow_mut().report.cycles += 1;
         }
-        end(&mut broker, &books)?;
+        end(&mut broker, &books).await?;
         let mut broker = started(&start, &data, &books)?;
         empty(&broker, &books).await?;
-        end(&mut broker, &books)
+        end(&mut broker, &books).await
     }) {
         books.borrow_mut().report.fail(error.to_string());
     }
@@ -118,8 +118,8 @@ async fn empty(broker: &Broker, books: &RefCell<Books>) -> Result<(), Failure> {
     }
 }
 
-fn end(broker: &mut Broker, books: &RefCell<Books>) -> Result<(), Failure> {
-    let (status, said) = broker.terminate()?;
+async fn end(broker: &mut Broker, books: &RefCell<Books>) -> Result<(), Failure> {
+    let (status, said) = broker.terminate().await?;
     let report = &mut books.borrow_mut().report;
     panicked(report, &said);
     if !status.success() {

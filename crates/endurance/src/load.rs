@@ -14,13 +14,16 @@ use posthaste::{
 use posthaste_tokio::Tokio;
 
 use crate::books::{Books, Sent, Word};
-use crate::message::{DEAD, KNOWN, MORTAL, Number, QUEUES};
+use crate::message::{BULKY, DEAD, KNOWN, MORTAL, Number, QUEUES};
 use crate::random::Random;
 
 /// How many publishers there are.
 pub(crate) const PUBLISHERS: usize = 4;
 /// How many of a publisher's messages wait for their outcome.
 const IN_FLIGHT: usize = 64;
+/// How many large messages are sent in a cycle, if any are: enough for a second segment of the log, and
+/// not for a third.
+const BULK: usize = 1000;
 /// How many deliveries a consumer holds without ever settling them.
 const LEFT_MAX: usize = 200;
 /// No message is tried so often in a run.
@@ -47,17 +50,18 @@ pub(crate) async fn declare(bus: &Bus) -> Result<(), Error> {
     Ok(())
 }
 
-/// The load on a broker, connected. It resolves when all connections are lost, and answers what is
+/// The load on a broker, connected, with large messages among the others or without. It resolves when all connections are lost, and answers what is
 /// no loss of a connection.
 pub(crate) async fn load<'a>(
     url: &str,
     books: &'a RefCell<Books>,
     cycle: u64,
+    bulky: bool,
 ) -> Result<impl Future<Output = Vec<Error>> + use<'a>, Error> {
     let seed = books.borrow().seed;
     declare(&connect(url).await?).await?;
-    let mut publishers = Vec::with_capacity(PUBLISHERS);
-    for nth in 0..PUBLISHERS {
+    let mut publishers = Vec::with_capacity(PUBLISHERS + 1);
+    for nth in (0..PUBLISHERS).chain(bulky.then_some(BULKY)) {
         let random = Random::new(seed, &[1, cycle, nth as u64]);
         publishers.push(Publisher::open(connect(url).await?, books, nth, random).await?);
     }
@@ -107,7 +111,10 @@ impl<'a> Publisher<'a> {
 
     /// Sends until the connection is lost.
     async fn run(mut self) -> Result<(), Error> {
-        let sent = self.send_on().await;
+        let sent = match self.nth {
+            BULKY => self.send_next(BULK).await,
+            _ => self.send_on().await,
+        };
         let rest = self.flush().await;
         sent.and(rest)
     }
@@ -257,12 +264,9 @@ async fn consume(
             let Some(number) = books.borrow_mut().came(Some(queue), payload, attempt) else {
                 continue;
             };
-            match settle(delivery, queue, &mut random, left.len() < LEFT_MAX) {
-                Ok(word) => {
-                    books.borrow_mut().said(number, word);
-                    unstored.push((number, word));
-                }
-                Err(delivery) => left.push(delivery),
+            if let Some(word) = settle(delivery, queue, &mut random, &mut left) {
+                books.borrow_mut().said(number, word);
+                unstored.push((number, word));
             }
         }
         if random.chance(300) {
@@ -272,27 +276,30 @@ async fn consume(
     }
 }
 
-/// Settles a delivery, or does not.
+/// Settles a delivery, or leaves it.
 fn settle(
     delivery: Delivery,
     queue: usize,
     random: &mut Random,
-    may_leave: bool,
-) -> Result<Word, Delivery> {
+    left: &mut Vec<Delivery>,
+) -> Option<Word> {
     match random.below(100) {
         0..15 => {
             let after = [0, 0, 5, 40][usize::try_from(random.below(4)).unwrap_or(0)];
             delivery.retry(Duration::from_millis(after), "on purpose");
-            Ok(Word::Retried)
+            Some(Word::Retried)
         }
-        15..20 if may_leave => Err(delivery),
+        15..20 if left.len() < LEFT_MAX => {
+            left.push(delivery);
+            None
+        }
         20..24 if queue == MORTAL => {
             delivery.reject("on purpose");
-            Ok(Word::Rejected)
+            Some(Word::Rejected)
         }
         _ => {
             delivery.ack();
-            Ok(Word::Acked)
+            Some(Word::Acked)
         }
     }
 }

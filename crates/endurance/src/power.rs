@@ -25,13 +25,9 @@ impl FileSystem {
         }
     }
 
-    /// How large its image is: the log makes 64 MiB in advance, and newer XFS takes no less than 300.
-    fn bytes(self) -> u64 {
-        match self {
-            Self::Ext4 => 256 << 20,
-            Self::Xfs | Self::Btrfs => 384 << 20,
-        }
-    }
+    /// How large its image is: the log makes segments of 64 MiB in advance, and newer XFS takes no less
+    /// than 300.
+    const BYTES: u64 = 512 << 20;
 }
 
 /// What came of it.
@@ -53,7 +49,7 @@ pub enum Outcome {
 /// # Errors
 /// What kept the run from being made; what it found is in the report.
 pub fn power(options: &Options, file_system: FileSystem) -> Result<Outcome, Failure> {
-    let (name, bytes) = (file_system.name(), file_system.bytes());
+    let (name, bytes) = (file_system.name(), FileSystem::BYTES);
     match Ground::disk(options.scratch.clone(), name, bytes) {
         Ok(ground) => cycles::run("power", options, ground).map(Box::new).map(Outcome::Ran),
         Err(error) if !rustix::process::geteuid().is_root() => {
