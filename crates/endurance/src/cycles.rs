@@ -19,7 +19,7 @@ use crate::report::Report;
 const LOAD_US_MAX: u64 = 200_000;
 /// How often large messages are among the others, in 1000 cycles, and how much longer the load goes on
 /// then.
-const BULKY_IN_1000: u64 = 120;
+const BULKY_IN_1000: u64 = 200;
 const BULKY_TIMES: u32 = 6;
 /// How long the first start that is cut off goes on at most; a later one as long as the last that was
 /// not.
@@ -53,7 +53,7 @@ impl Options {
             posthaste: posthaste.as_ref().to_owned(),
             cycles: 20,
             seed: 1,
-            renew: 40,
+            renew: 100,
             scratch: std::env::temp_dir(),
             expect_loss: false,
             verbose: false,
@@ -104,8 +104,7 @@ impl Run<'_> {
     async fn cycles(&mut self) -> Result<(), Failure> {
         for cycle in 0..self.options.cycles {
             let mut random = Random::new(self.options.seed, &[3, cycle]);
-            // The room of large messages is not given back yet.
-            if cycle > 0 && (cycle % self.options.renew == 0 || self.bulky) {
+            if cycle > 0 && cycle % self.options.renew == 0 {
                 self.drained().await?;
                 self.ground.renew()?;
                 self.books.borrow_mut().renewed();

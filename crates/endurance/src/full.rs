@@ -28,8 +28,6 @@ const MESSAGES_MAX: usize = 1_000_000;
 /// goes on, over and over, without starting the broker again: nothing that was confirmed is lost, and
 /// what is refused is refused with a reason.
 ///
-/// A broker that does not give back the room of what was settled fails in the first cycle.
-///
 /// # Errors
 /// What kept the run from being made; what it found is in the report.
 pub fn full(options: &Options, bytes: u64) -> Result<Outcome, Failure> {

@@ -21,9 +21,8 @@ use crate::random::Random;
 pub(crate) const PUBLISHERS: usize = 4;
 /// How many of a publisher's messages wait for their outcome.
 const IN_FLIGHT: usize = 64;
-/// How many large messages are sent in a cycle, if any are: enough for a second segment of the log, and
-/// not for a third.
-const BULK: usize = 1000;
+/// How many large messages are sent in a cycle, if any are: enough for a few segments of the log.
+const BULK: usize = 1500;
 /// How many deliveries a consumer holds without ever settling them.
 const LEFT_MAX: usize = 200;
 /// No message is tried so often in a run.

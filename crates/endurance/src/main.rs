@@ -72,7 +72,7 @@ struct Run {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// After how many cycles to go on with an empty folder
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     renew: u64,
     /// Where to put the data
     #[arg(long, value_name = "DIR")]
