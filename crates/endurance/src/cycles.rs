@@ -74,6 +74,7 @@ pub(crate) fn run(
         ground,
         recovery: START_MAX,
         bulky: false,
+        told: 0,
         books: RefCell::new(Books::new(Report::new(mode, options.seed))),
     };
     let began = Instant::now();
@@ -90,6 +91,8 @@ struct Run<'a> {
     recovery: Duration,
     /// Whether large messages were among the last load.
     bulky: bool,
+    /// How many findings were told.
+    told: usize,
     books: RefCell<Books>,
 }
 
@@ -213,7 +216,7 @@ impl Run<'_> {
     }
 
     #[expect(clippy::print_stderr, reason = "it was asked for")]
-    fn progress(&self, cycle: u64) {
+    fn progress(&mut self, cycle: u64) {
         let books = self.books.borrow();
         let report = &books.report;
         let large = if self.bulky { " (large messages)" } else { "" };
@@ -223,8 +226,12 @@ impl Run<'_> {
             books.owed(),
             report.deliveries,
             report.broken(),
-            report.recovery_ms_max,
+            self.recovery.as_millis(),
         );
+        for finding in &report.findings[self.told.min(report.findings.len())..] {
+            eprintln!("  ! {finding}");
+        }
+        self.told = report.findings.len();
     }
 }
 

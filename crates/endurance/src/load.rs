@@ -110,16 +110,17 @@ impl<'a> Publisher<'a> {
 
     /// Sends until the connection is lost.
     async fn run(mut self) -> Result<(), Error> {
-        let sent = match self.nth {
-            BULKY => self.send_next(BULK).await,
-            _ => self.send_on().await,
+        // First what went before, so that the order stays what it was.
+        let sent = match self.repeat().await {
+            Ok(()) if self.nth == BULKY => self.send_next(BULK).await,
+            Ok(()) => self.send_on().await,
+            Err(error) => Err(error),
         };
         let rest = self.flush().await;
         sent.and(rest)
     }
 
     async fn send_on(&mut self) -> Result<(), Error> {
-        self.repeat().await?;
         loop {
             while self.in_flight.len() < IN_FLIGHT {
                 let number = self.books.borrow_mut().next(self.nth);
