@@ -41,20 +41,15 @@ impl Start {
             }
             None => Command::new(&self.posthaste),
         };
-        let stderr = tempfile::tempfile()?;
         command
             .args(["serve", "tcp://127.0.0.1:0", "--data"])
             .arg(data)
             .env_remove("POSTHASTE_URL")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr.try_clone()?);
+            .stdout(Stdio::piped());
         let began = Instant::now();
-        let mut child = command
-            .spawn()
-            .map_err(|error| format!("cannot run {}: {error}", self.posthaste.display()))?;
-        let stdout = child.stdout.take();
-        Ok(Starting { process: Process { child, stderr, reaped: None }, stdout, began })
+        let mut process = Process::start(&mut command)?;
+        let stdout = process.child.stdout.take();
+        Ok(Starting { process, stdout, began })
     }
 
     /// Starts a broker on a folder, and waits until it listens.
@@ -146,25 +141,51 @@ impl Broker {
 
 /// A child process, which is killed and reaped when it is dropped.
 #[derive(Debug)]
-struct Process {
+pub(crate) struct Process {
     child: Child,
     stderr: File,
     reaped: Option<ExitStatus>,
 }
 
 impl Process {
+    /// Starts one of which nobody reads what it says, unless it fails.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self, Failure> {
+        Self::start(command.stdout(Stdio::null()))
+    }
+
+    fn start(command: &mut Command) -> Result<Self, Failure> {
+        let stderr = tempfile::tempfile()?;
+        let child = command.stdin(Stdio::null()).stderr(stderr.try_clone()?).spawn();
+        let child = child.map_err(|error| {
+            let name = command.get_program().to_string_lossy();
+            match error.kind() {
+                io::ErrorKind::NotFound => format!("there is no {name} here"),
+                _ => format!("cannot run {name}: {error}"),
+            }
+        })?;
+        Ok(Self { child, stderr, reaped: None })
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
+        if self.reaped.is_none() {
+            self.reaped = self.child.try_wait()?;
+        }
+        Ok(self.reaped.is_some())
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    fn stop(&self) -> Result<(), Failure> {
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
         kill_process(self.pid(), Signal::STOP)?;
         let facts = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(self.pid()), facts)?;
         Ok(())
     }
 
-    fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         if self.reaped.is_none() {
             self.child.kill()?;
             self.reaped = Some(self.child.wait()?);
@@ -189,7 +210,7 @@ impl Process {
     }
 
     /// What it wrote to its stderr.
-    fn said(&mut self) -> String {
+    pub(crate) fn said(&mut self) -> String {
         let mut said = Vec::new();
         let read = io::Seek::rewind(&mut self.stderr)
             .and_then(|()| self.stderr.read_to_end(&mut said).map(drop));

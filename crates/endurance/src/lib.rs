@@ -9,6 +9,7 @@
 //!
 //! [`kill()`] kills the process, [`power()`] cuts the power of its disk,
 //! [`eio()`] lets its system calls fail, [`full()`] fills its disk.
+//! [`compare()`] does the first two to other brokers.
 
 #![cfg(unix)]
 #![expect(
@@ -18,6 +19,7 @@
 
 mod books;
 mod broker;
+mod compare;
 mod cycles;
 mod drain;
 mod eio;
@@ -32,6 +34,7 @@ mod random;
 mod report;
 mod strace;
 
+pub use crate::compare::{Compared, compare, table};
 pub use crate::cycles::Options;
 pub use crate::eio::eio;
 pub use crate::full::full;

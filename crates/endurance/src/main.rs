@@ -41,6 +41,14 @@ enum Mode {
         #[arg(long, value_name = "N", default_value_t = 256)]
         mebibytes: u64,
     },
+    /// Kill other brokers and cut their power, as far as they are installed; needs root
+    Compare {
+        #[command(flatten)]
+        run: Run,
+        /// The NATS server
+        #[arg(long, value_name = "PATH", default_value = "nats-server")]
+        nats: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -118,11 +126,7 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
         Mode::Power { run, file_system, expect_loss } => {
             let mut options = run.options();
             options.expect_loss = *expect_loss;
-            // The image has to be somewhere where nothing is written out later.
-            let memory = Path::new("/dev/shm");
-            if run.scratch.is_none() && memory.is_dir() {
-                memory.clone_into(&mut options.scratch);
-            }
+            in_memory(run, &mut options);
             match posthaste_endurance::power(&options, (*file_system).into())? {
                 Outcome::Ran(report) => {
                     show(&report, run.json)?;
@@ -136,6 +140,25 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
             let outcome = posthaste_endurance::full(&run.options(), mebibytes << 20)?;
             end("full", outcome, run.json)
         }
+        Mode::Compare { run, nats } => {
+            let mut options = run.options();
+            in_memory(run, &mut options);
+            let rows = posthaste_endurance::compare(&options, nats)?;
+            let mut stdout = io::stdout().lock();
+            match run.json {
+                true => writeln!(stdout, "{}", serde_json::to_string(&rows)?)?,
+                false => write!(stdout, "{}", posthaste_endurance::table(&rows))?,
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// Puts an image where nothing is written out later, unless somebody chose a place.
+fn in_memory(run: &Run, options: &mut Options) {
+    let memory = Path::new("/dev/shm");
+    if run.scratch.is_none() && memory.is_dir() {
+        memory.clone_into(&mut options.scratch);
     }
 }
 
