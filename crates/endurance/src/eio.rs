@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use posthaste::{Error, ErrorKind, Level, ReceiverExt, SenderExt, SenderOptions, Subscription};
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::Failure;
 use crate::books::{Books, Sent, Word};
 use crate::broker::{Broker, Start};
 use crate::cycles::{Options, panicked};
 use crate::drain::drain;
-use crate::load::{Publisher, connect, declare};
+use crate::load::{Publisher, connect, declare, load};
 use crate::message::QUEUES;
 use crate::power::Outcome;
 use crate::random::Random;
@@ -26,6 +26,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 const CHECKED_EVERY: usize = 4;
 /// What may fail while a broker works.
 const WORKING: [&str; 2] = ["fdatasync", "pwrite64"];
+/// What may fail while it works for longer, when segments of its log come and go.
+const WORKING_LONG: [&str; 5] = ["openat", "pwrite64", "fsync", "rename", "unlink"];
+/// For how many times of the others it is one of these.
+const LONG_EVERY: usize = 10;
+/// How long that is at most.
+const LONG: Duration = Duration::from_secs(2);
 /// What may fail while it starts.
 const STARTING: [&str; 8] =
     ["openat", "fdatasync", "fsync", "pwrite64", "pread64", "rename", "ftruncate", "unlink"];
@@ -88,6 +94,15 @@ impl Run<'_> {
                 self.working(broker, fault).await?;
                 self.books.borrow_mut().report.cycles += 1;
                 self.progress("working", fault);
+            }
+        }
+        for nth in 1..=cycles / LONG_EVERY {
+            for call in WORKING_LONG {
+                let fault = Fault { call, nth: if call == "pwrite64" { 700 * nth } else { nth } };
+                let broker = self.checked().await?;
+                self.working_long(broker, fault).await?;
+                self.books.borrow_mut().report.cycles += 1;
+                self.progress("working for longer", fault);
             }
         }
         self.checked().await?;
@@ -214,6 +229,42 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Lets a call of a broker fail that has very much to do, and kills it.
+    async fn working_long(&self, mut broker: Broker, fault: Fault) -> Result<(), Failure> {
+        let _ = std::fs::remove_file(&self.log);
+        let url = broker.url.clone();
+        let cycle = 1000 + self.books.borrow().report.cycles;
+        let load = load(&url, &self.books, cycle, true).await?;
+        let attached = Attached::new(broker.pid(), fault, &self.log)?;
+        self.books.borrow_mut().doubtful = true;
+        let mut load = std::pin::pin!(load);
+        let mut odd = Vec::new();
+        let ended = tokio::select! {
+            errors = &mut load => {
+                odd = errors;
+                true
+            }
+            () = sleep(LONG) => false,
+        };
+        let said = broker.kill()?;
+        if !ended {
+            match timeout(ANSWER_MAX, load).await {
+                Ok(errors) => odd = errors,
+                Err(_) => self.fail(format!("{fault}: somebody still waited, long after the end")),
+            }
+        }
+        for error in odd {
+            self.told(&format!("{:?}: {error}", error.kind()));
+        }
+        attached.end()?;
+        let injected = Trace::read(&self.log)?.injected;
+        let mut books = self.books.borrow_mut();
+        books.doubtful = false;
+        books.report.faults += u64::from(injected);
+        panicked(&mut books.report, &said);
+        Ok(())
+    }
+
     /// Sends messages one by one until one is not confirmed; from when to when each one that was took.
     async fn one_by_one(
         &self,
@@ -298,8 +349,9 @@ impl Run<'_> {
     #[expect(clippy::print_stderr, reason = "it was asked for")]
     fn progress(&self, when: &str, fault: Fault) {
         if self.options.verbose {
-            let broken = self.books.borrow().report.broken();
-            eprintln!("{fault} while {when}: broken {broken}");
+            let books = self.books.borrow();
+            let (faults, broken) = (books.report.faults, books.report.broken());
+            eprintln!("{fault} while {when}: faults {faults} broken {broken}");
         }
     }
 }

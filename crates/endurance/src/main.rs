@@ -48,6 +48,9 @@ enum Mode {
         /// The NATS server
         #[arg(long, value_name = "PATH", default_value = "nats-server")]
         nats: PathBuf,
+        /// Only brokers whose names have this in them
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
     },
 }
 
@@ -140,10 +143,10 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
             let outcome = posthaste_endurance::full(&run.options(), mebibytes << 20)?;
             end("full", outcome, run.json)
         }
-        Mode::Compare { run, nats } => {
+        Mode::Compare { run, nats, only } => {
             let mut options = run.options();
             in_memory(run, &mut options);
-            let rows = posthaste_endurance::compare(&options, nats)?;
+            let rows = posthaste_endurance::compare(&options, nats, only.as_deref())?;
             let mut stdout = io::stdout().lock();
             match run.json {
                 true => writeln!(stdout, "{}", serde_json::to_string(&rows)?)?,

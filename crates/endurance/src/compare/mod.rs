@@ -6,6 +6,7 @@
 mod mqtt;
 mod nats;
 mod ours;
+mod rabbitmq;
 mod redis;
 
 use std::fs;
@@ -30,6 +31,9 @@ const COUNTED: u32 = 400;
 const DISK: u64 = 512 << 20;
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
+/// How long it is left alone until it is asked again, and how often what it holds is asked for.
+const PAUSE: Duration = Duration::from_millis(20);
+const ATTEMPTS_MAX: u32 = 3;
 
 /// A broker to be compared.
 trait Peer {
@@ -67,16 +71,23 @@ pub struct Compared {
     pub why: Option<String>,
 }
 
-/// Kills brokers, and cuts their power, right after the last of 400 confirms; so often each.
+/// Kills brokers, and cuts their power, right after the last of 400 confirms; so often each. With `only`
+/// those alone whose names have that in them.
 ///
 /// # Errors
 /// What kept the comparison from being made. A broker that is not here, or that fails, is in the table
 /// with the reason.
-pub fn compare(options: &Options, nats: &Path) -> Result<Vec<Compared>, Failure> {
+pub fn compare(
+    options: &Options,
+    nats: &Path,
+    only: Option<&str>,
+) -> Result<Vec<Compared>, Failure> {
     let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(ours::Ours(options.posthaste.clone()))];
+    peers.extend(rabbitmq::peers());
     peers.extend(redis::peers());
     peers.extend(nats::peers(nats));
     peers.extend(mqtt::peers());
+    peers.retain(|peer| only.is_none_or(|only| peer.name().contains(only)));
     let mut table = Vec::with_capacity(peers.len());
     for peer in peers {
         let (name, confirmed) = (peer.name(), BEFORE + COUNTED);
@@ -160,7 +171,18 @@ fn fill(peer: &dyn Peer, data: &Path, run: &Path) -> Result<Process, Failure> {
 /// Starts a broker again, and counts what is not there.
 fn lost(peer: &dyn Peer, data: &Path, run: &Path) -> Result<u32, Failure> {
     let mut server = Process::spawn(&mut peer.command(data, run)?)?;
-    let found = peer.connect(run, &mut server)?.found()?;
+    let mut attempts = 0;
+    let found = loop {
+        // A server may listen before everything is there again, and say so.
+        match peer.connect(run, &mut server)?.found() {
+            Ok(found) => break found,
+            Err(error) if attempts == ATTEMPTS_MAX => return Err(error),
+            Err(_) => {
+                attempts += 1;
+                std::thread::sleep(PAUSE * 50);
+            }
+        }
+    };
     server.kill()?;
     Ok((BEFORE + COUNTED).saturating_sub(found))
 }
@@ -180,7 +202,8 @@ fn until<T>(
                 let last = said.lines().last().unwrap_or_default().to_owned();
                 return Err(format!("it did not start: {last}").into());
             }
-            Err(_) => std::thread::yield_now(),
+            // The server needs the processor more than whoever asks whether it is there.
+            Err(_) => std::thread::sleep(PAUSE),
         }
     }
 }
