@@ -42,7 +42,7 @@ fn what_was_confirmed_survives_power_cuts() {
 }
 
 #[test]
-#[ignore = "a settlement is called stored after the write of a mark has failed"]
+#[ignore = "what is settled after a failure outside of a batch is called stored"]
 fn what_cannot_be_stored_is_not_confirmed() {
     check_unless_skipped(eio(&options(12)).unwrap());
 }
