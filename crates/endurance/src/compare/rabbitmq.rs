@@ -6,6 +6,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Client, Peer, until};
 use crate::Failure;
@@ -14,6 +15,8 @@ use crate::broker::Process;
 /// What starts a node and becomes it.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const QUEUE: &str = "endurance";
+/// An answer that takes longer does not come.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 pub(super) fn peers() -> Vec<Box<dyn Peer>> {
     let peer = |kind| Box::new(RabbitMq { kind, names: OnceCell::new() }) as Box<dyn Peer>;
@@ -115,6 +118,7 @@ impl Connected {
     fn open(port: u16, kind: &str) -> Result<Self, Failure> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
         let mut this = Self { stream: BufReader::new(stream) };
         this.stream.get_mut().write_all(b"AMQP\0\0\x09\x01")?;
         this.expect(10, 10)?;
