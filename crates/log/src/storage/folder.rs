@@ -33,6 +33,9 @@ pub struct Folder {
 
 const LOCK: &str = "lock";
 
+/// Whether anything is synced: not in the build that `endurance power --expect-loss` has to find out.
+const SYNCS: bool = !cfg!(feature = "planted-no-sync");
+
 impl Folder {
     /// The folder at `path`, which is made if it is not there, with the folders above it.
     ///
@@ -121,7 +124,7 @@ impl Storage for Folder {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        if SYNCS { self.handle.sync_all() } else { Ok(()) }
     }
 }
 
@@ -150,7 +153,7 @@ impl Blob for FileBlob {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        if SYNCS { self.0.sync_data() } else { Ok(()) }
     }
 
     fn len(&self) -> io::Result<u64> {
