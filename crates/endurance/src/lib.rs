@@ -33,6 +33,7 @@ mod power;
 mod random;
 mod report;
 mod strace;
+mod unsynced;
 
 pub use crate::compare::{Compared, compare, table};
 pub use crate::cycles::Options;
@@ -41,6 +42,7 @@ pub use crate::full::full;
 pub use crate::kill::kill;
 pub use crate::power::{FileSystem, Outcome, power};
 pub use crate::report::Report;
+pub use crate::unsynced::serve_unsynced;
 
 /// Why a run could not be made, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -52,6 +52,15 @@ enum Mode {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Serve a folder as posthaste does, but sync nothing: `--posthaste` with this command itself
+    /// shows that `power --expect-loss` finds that out
+    Serve {
+        /// Where to listen
+        url: String,
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -121,6 +130,10 @@ fn main() -> ExitCode {
 
 fn run(mode: &Mode) -> Result<bool, Failure> {
     match mode {
+        Mode::Serve { url, data } => {
+            posthaste_endurance::serve_unsynced(url, data)?;
+            Ok(true)
+        }
         Mode::Kill(run) => {
             let report = posthaste_endurance::kill(&run.options())?;
             show(&report, run.json)?;

@@ -33,9 +33,6 @@ pub struct Folder {
 
 const LOCK: &str = "lock";
 
-/// Whether anything is synced: not in the build that `endurance power --expect-loss` has to find out.
-const SYNCS: bool = !cfg!(feature = "planted-no-sync");
-
 impl Folder {
     /// The folder at `path`, which is made if it is not there, with the folders above it.
     ///
@@ -124,7 +121,7 @@ impl Storage for Folder {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        if SYNCS { self.handle.sync_all() } else { Ok(()) }
+        self.handle.sync_all()
     }
 }
 
@@ -153,7 +150,7 @@ impl Blob for FileBlob {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if SYNCS { self.0.sync_data() } else { Ok(()) }
+        self.0.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
