@@ -164,6 +164,9 @@ pub(super) struct Target {
     pub(super) receivers: Vec<Bus>,
 }
 
+/// How often a queue is deleted until it stays so.
+const DELETES_MAX: usize = 16;
+
 impl Target {
     /// Connects every sender and receiver.
     pub(super) async fn connect(url: &str, args: &BenchArgs) -> Result<Self, Failure> {
@@ -215,12 +218,17 @@ impl Target {
 
     /// Leaves nothing behind.
     pub(super) async fn close(&self) {
-        if let Some(bus) = self.senders.first() {
-            // There is no such queue, unless queues were measured.
-            let _ = bus.delete(&self.address).await;
-        }
-        for bus in self.senders.iter().chain(&self.receivers) {
+        let Some((first, others)) = self.senders.split_first() else { return };
+        for bus in others.iter().chain(&self.receivers) {
             connect::goodbye(bus).await;
         }
+        // There is no such queue, unless queues were measured. After an interruption what a sender had
+        // on its way may declare it once more.
+        for _ in 0..DELETES_MAX {
+            if first.delete(&self.address).await.is_err() {
+                break;
+            }
+        }
+        connect::goodbye(first).await;
     }
 }
