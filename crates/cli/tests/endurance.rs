@@ -3,16 +3,13 @@
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
-use std::path::Path;
-
-use posthaste_endurance::{FileSystem, Options, Outcome, Report, eio, kill, power};
+use posthaste_endurance::{FileSystem, Options, Outcome, Report, eio, kill, memory, power};
 
 /// So many cycles, with the data in memory where there is a place for that.
 fn options(cycles: u64) -> Options {
     let mut options = Options::new(env!("CARGO_BIN_EXE_posthaste"));
     options.cycles = cycles;
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
+    if let Some(memory) = memory() {
         memory.clone_into(&mut options.scratch);
     }
     options

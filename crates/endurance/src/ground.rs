@@ -1,6 +1,6 @@
 //! Where a broker's data is, and how it is cut off there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -78,4 +78,12 @@ impl Ground {
 
 fn alone(image: &mut Arc<Image>) -> Result<&mut Image, Failure> {
     Arc::get_mut(image).ok_or_else(|| "the image is still being copied".into())
+}
+
+/// A folder in memory, where nothing is written out later, if there is one with 1 GiB to spare.
+#[must_use]
+pub fn memory() -> Option<&'static Path> {
+    let memory = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(memory).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+    (free >= 1 << 30).then_some(memory)
 }

@@ -39,6 +39,7 @@ pub use crate::compare::{Compared, compare, table};
 pub use crate::cycles::Options;
 pub use crate::eio::eio;
 pub use crate::full::full;
+pub use crate::ground::memory;
 pub use crate::kill::kill;
 pub use crate::power::{FileSystem, Outcome, power};
 pub use crate::report::Report;

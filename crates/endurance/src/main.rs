@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -172,8 +172,7 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
 
 /// Puts an image where nothing is written out later, unless somebody chose a place.
 fn in_memory(run: &Run, options: &mut Options) {
-    let memory = Path::new("/dev/shm");
-    if run.scratch.is_none() && memory.is_dir() {
+    if let Some(memory) = posthaste_endurance::memory().filter(|_| run.scratch.is_none()) {
         memory.clone_into(&mut options.scratch);
     }
 }
