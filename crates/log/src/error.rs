@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use posthaste_core::{Error, ErrorKind};
+
 /// Why a log does not do what it was asked to.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -20,7 +22,7 @@ pub enum LogError {
     /// finds out.
     Broken,
     /// A record is of a newer version of this program, or of another one.
-    Strange(posthaste_core::Error),
+    Strange(Error),
     /// The content of a record is larger than [`CONTENT_MAX`](crate::CONTENT_MAX).
     TooLarge(usize),
 }
@@ -90,6 +92,12 @@ impl std::error::Error for LogError {
             Self::Storage { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Self {
+        Self::new(ErrorKind::Internal, error.to_string()).caused_by(error)
     }
 }
 

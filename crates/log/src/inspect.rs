@@ -4,7 +4,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use posthaste_core::Error;
 use posthaste_memory::store::KeptQueue;
 
 use crate::change::{self, Read};
@@ -175,10 +174,4 @@ fn line(position: u64, change: &Read) -> Line {
         }
     };
     Line { position, kind, queue: *queue, text }
-}
-
-impl From<LogError> for Error {
-    fn from(error: LogError) -> Self {
-        Self::new(posthaste_core::ErrorKind::Internal, error.to_string()).caused_by(error)
-    }
 }

@@ -253,12 +253,7 @@ impl Journal {
             (shared.chore(cramped, self.segment_bytes), host)
         };
         if let (Some(chore), Some(host)) = (chore, host) {
-            if chore.relocate {
-                host.relocate(chore.before);
-            }
-            host.renew(chore.before);
-            let noted = self.noted.load(Ordering::SeqCst);
-            lock(&self.shared).renewing = Some((chore.before, noted));
+            self.note_again(&chore, &*host);
         }
         let mut shared = lock(&self.shared);
         // Only now, so that what has to be noted for room to be made is in front of what makes it.
@@ -267,6 +262,15 @@ impl Journal {
             self.try_again(&mut shared);
         }
         Ok(())
+    }
+
+    fn note_again(&self, chore: &Chore, host: &dyn Host) {
+        if chore.relocate {
+            host.relocate(chore.before);
+        }
+        host.renew(chore.before);
+        let noted = self.noted.load(Ordering::SeqCst);
+        lock(&self.shared).renewing = Some((chore.before, noted));
     }
 
     /// Whether there is room for another segment now.
@@ -376,10 +380,7 @@ impl Journal {
             (shared.active(), shared.host.as_ref().and_then(Weak::upgrade))
         };
         if let Some(host) = host {
-            host.relocate(before);
-            host.renew(before);
-            let noted = self.noted.load(Ordering::SeqCst);
-            lock(&self.shared).renewing = Some((before, noted));
+            self.note_again(&Chore { before, relocate: true }, &*host);
         }
         self.settle()
     }
@@ -450,7 +451,7 @@ impl Shared {
             self.release(place, size);
         }
         if let Some((before, _)) = self.renewing.take_if(|(_, after)| *after <= stored) {
-            self.renewed = before;
+            self.renewed = self.renewed.max(before);
         }
         self.first_used().min(self.renewed)
     }

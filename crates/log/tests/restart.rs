@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Random;
 use posthaste_core::{
     BoxReceiver, Broker, Level, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Seq,
     Subscription, Topic,
@@ -14,26 +17,6 @@ use posthaste_core::{
 use posthaste_log::storage::Simulated;
 use posthaste_log::{Durable, LogOptions};
 use posthaste_smol::Smol;
-
-/// A generator that needs no more than its seed (xorshift64*, Vigna 2016).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// What has to be true of one queue.
 #[derive(Debug, Default)]
@@ -364,4 +347,39 @@ fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
             delivery.ack();
         }
     }));
+}
+
+#[test]
+fn a_dead_letter_is_in_one_queue_whenever_the_power_goes() {
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let disk = Simulated::new();
+        let [queue, dead] = ["orders", "dead"].map(|name| Topic::new(name).unwrap());
+        let executor = Arc::new(smol::Executor::new());
+        let runtime = Smol::new(Arc::clone(&executor));
+        smol::block_on(executor.run(async {
+            let broker = open(&disk, &mut random, runtime.clone()).await;
+            let declared = Queue::new(queue.clone()).dead_letter(dead.clone());
+            broker.declare(declared).await.unwrap();
+            broker.declare(Queue::new(dead.clone())).await.unwrap();
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            for number in 0..20 {
+                sender.send(message(&queue, number, &mut random)).await.unwrap();
+            }
+            let subscription = Subscription::queue(&queue).unwrap();
+            let mut receiver: BoxReceiver = broker.receiver(subscription).await.unwrap();
+            for _ in 0..random.below(20) {
+                receiver.next_delivery().await.unwrap().reject("not wanted");
+                if random.below(4) == 0 {
+                    receiver.settled().await.unwrap();
+                }
+            }
+            let disk = disk.power_cut(&mut || random.next());
+            let broker = open(&disk, &mut random, runtime).await;
+            let mut found = held(&broker, &queue).await;
+            found.extend(held(&broker, &dead).await);
+            found.sort_unstable();
+            assert_eq!(found, (0..20).collect::<Vec<_>>(), "seed {seed}");
+        }));
+    }
 }

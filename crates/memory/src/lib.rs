@@ -110,9 +110,7 @@ impl Memory {
     ) -> Result<Self, Error> {
         let numbers = kept.iter().map(|queue| queue.number + 1).max().unwrap_or(0);
         let engine = Engine::new(Some(runtime), Some(Arc::clone(store)), numbers);
-        for queue in kept {
-            engine.restore(queue)?;
-        }
+        engine.restore(kept)?;
         store.attach(Arc::downgrade(&engine) as Weak<dyn Host>);
         Ok(Self { engine })
     }

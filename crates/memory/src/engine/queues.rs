@@ -40,13 +40,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts a queue back that was there before this process.
-    pub(crate) fn restore(&self, kept: KeptQueue) -> Result<(), Error> {
+    /// Puts the queues back that were there before this process. What follows from what is in them
+    /// follows once all of them are there: a dead letter may go from one to another.
+    pub(crate) fn restore(&self, kept: Vec<KeptQueue>) -> Result<(), Error> {
+        let mut after = Aftermath::default();
         let mut registry = lock(&self.registry);
-        let mailbox = registry.restore_queue(&kept)?;
+        for queue in kept {
+            let mailbox = registry.restore_queue(&queue)?;
+            mailbox.with_held(&mut after, |state, after| state.restore(queue, after));
+        }
         self.reroute(&registry);
         drop(registry);
-        mailbox.with(|state, after| state.restore(kept, after));
+        after.run();
         Ok(())
     }
 

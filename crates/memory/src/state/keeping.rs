@@ -134,9 +134,6 @@ impl State {
     /// Puts everything back where it was when the process before this one ended.
     pub(crate) fn restore(&mut self, kept: KeptQueue, after: &mut Aftermath) {
         self.next_position = kept.next_position;
-        if let Some(keep) = &mut self.keep {
-            keep.declared = 0;
-        }
         let (now, window) = (self.home.now(), self.settings.queue.dedup_window);
         for (id, came) in kept.ids {
             if let (Some(seen), Some(came)) = (&mut self.seen, self.home.time_of(came))
