@@ -29,6 +29,8 @@ pub const SUBSCRIPTION_BYTES: usize = 8 << 20;
 pub const QUEUE_MESSAGES: usize = 1_000_000;
 /// What a queue holds unless it says otherwise, in bytes (256 MiB).
 pub const QUEUE_BYTES: usize = 256 << 20;
+/// What a durable queue holds unless it says otherwise, in bytes (16 GiB).
+pub const DURABLE_QUEUE_BYTES: u64 = 16 << 30;
 /// How often a queue hands a message out at most, unless it says otherwise.
 pub const QUEUE_ATTEMPTS: u32 = 16;
 /// How long a subscription that blocks its senders may free no room before it is cut off.

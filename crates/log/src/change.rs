@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_core::{
-    Death, Error, ErrorKind, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
+    Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
 };
 use posthaste_memory::store::{Change, Kept, time_of};
 
@@ -173,7 +173,7 @@ fn put(into: &mut Vec<u8>, copy: &Kept, from: Option<(u64, u64)>) {
 
 /// A change, read.
 #[derive(Debug)]
-pub(crate) enum Read {
+pub(crate) enum Read<'a> {
     Declared {
         queue: u64,
         name: Topic,
@@ -190,7 +190,7 @@ pub(crate) enum Read {
     },
     Put {
         queue: u64,
-        copy: Kept,
+        copy: Put<'a>,
         from: Option<(u64, u64)>,
     },
     Handed {
@@ -213,6 +213,62 @@ pub(crate) enum Read {
     },
 }
 
+/// A copy that came in.
+#[derive(Debug)]
+pub(crate) struct Put<'a> {
+    pub(crate) position: u64,
+    pub(crate) place: u64,
+    /// The message without its content.
+    pub(crate) message: Message,
+    payload: &'a [u8],
+    pub(crate) came: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) due: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) death: Option<Death>,
+    pub(crate) dying: bool,
+    pub(crate) out: bool,
+}
+
+impl Put<'_> {
+    /// The size of its message.
+    pub(crate) fn size(&self) -> usize {
+        self.message.size() + self.payload.len()
+    }
+
+    /// How much content its message has.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The copy, whole.
+    ///
+    /// # Errors
+    /// `Protocol`, if it is larger than any is.
+    pub(crate) fn into_kept(self, clocks: Clocks) -> Result<Kept, Error> {
+        let Self { position, place, message, payload, came, attempts, due, expires, .. } = self;
+        let Self { deadline, death, dying, out, .. } = self;
+        let mut parts = message.into_parts();
+        parts.payload = Bytes::copy_from_slice(payload);
+        parts.deadline = deadline.map(|at| time_of(at, clocks.now, clocks.unix));
+        let message = Message::from_parts(parts)?;
+        Ok(Kept {
+            position,
+            place,
+            message,
+            came,
+            attempts,
+            due,
+            expires,
+            deadline,
+            death,
+            dying,
+            out,
+        })
+    }
+}
+
 /// How a copy came back.
 #[derive(Debug)]
 pub(crate) struct Back {
@@ -229,18 +285,18 @@ pub(crate) struct Clocks {
     pub(crate) unix: Duration,
 }
 
-/// Reads the record of a change. Without clocks messages have no deadlines.
+/// Reads the record of a change; `heads` knows the head of the message in the one before.
 ///
 /// # Errors
 /// `Protocol`: it is of a newer version of this program, or of another one.
-pub(crate) fn decode(record: Record<'_>, clocks: Option<Clocks>) -> Result<Read, Error> {
+pub(crate) fn decode<'a>(record: Record<'a>, heads: &mut Heads) -> Result<Read<'a>, Error> {
     let Record { kind, content, position: place } = record;
     let mut from = Reader(content);
     let queue = from.number()?;
     let read = match kind {
         DECLARED => from.declaration(queue)?,
         DELETED => Read::Deleted { queue },
-        PUT => from.put(queue, place, clocks)?,
+        PUT => from.put(queue, place, heads)?,
         IDS => from.ids(queue)?,
         HANDED => Read::Handed { queue, position: from.number()? },
         BACK => from.back(queue)?,
@@ -255,7 +311,7 @@ pub(crate) fn decode(record: Record<'_>, clocks: Option<Clocks>) -> Result<Read,
     if from.0.is_empty() { Ok(read) } else { Err(strange()) }
 }
 
-fn strange() -> Error {
+pub(crate) fn strange() -> Error {
     let text = "the log has a record that this version does not know; open it with the version that \
                 wrote it, or a newer one";
     Error::new(ErrorKind::Protocol, text)
@@ -310,7 +366,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| strange())
     }
 
-    fn declaration(&mut self, queue: u64) -> Result<Read, Error> {
+    fn declaration(&mut self, queue: u64) -> Result<Read<'a>, Error> {
         let (mut name, mut bindings, mut next_position) = (None, Vec::new(), 0);
         let mut settings = QueueSettings::default();
         settings.durable = true;
@@ -347,7 +403,7 @@ impl<'a> Reader<'a> {
         Ok(Read::Declared { queue, name, settings, bindings, next_position })
     }
 
-    fn ids(&mut self, queue: u64) -> Result<Read, Error> {
+    fn ids(&mut self, queue: u64) -> Result<Read<'a>, Error> {
         let mut ids = Vec::new();
         while !self.0.is_empty() {
             ids.push((self.text()?.into(), self.time()?.unwrap_or_default()));
@@ -355,7 +411,7 @@ impl<'a> Reader<'a> {
         Ok(Read::Ids { queue, ids })
     }
 
-    fn put(&mut self, queue: u64, place: u64, clocks: Option<Clocks>) -> Result<Read, Error> {
+    fn put(&mut self, queue: u64, place: u64, heads: &mut Heads) -> Result<Read<'a>, Error> {
         let position = self.number()?;
         let came = self.time()?.unwrap_or_default();
         let (due, expires, deadline) = (self.time()?, self.time()?, self.time()?);
@@ -366,20 +422,16 @@ impl<'a> Reader<'a> {
         let attempts = self.small()?;
         let (dying, out, death) = (self.flag()?, self.flag()?, self.history()?);
         let (attributes, correlation, count) = (self.byte()?, self.number()?, self.small()?);
-        let head = Bytes::copy_from_slice(self.bytes()?).into();
-        let payload = Bytes::copy_from_slice(std::mem::take(&mut self.0));
-        let message = Message::from_parts(Parts {
-            head,
-            payload,
-            attributes,
-            correlation,
-            deadline: deadline.zip(clocks).map(|(at, clocks)| time_of(at, clocks.now, clocks.unix)),
-            count,
-        })?;
-        let copy = Kept {
+        let head = self.bytes()?.into();
+        let parts =
+            Parts { head, payload: Bytes::new(), attributes, correlation, deadline: None, count };
+        let message = Message::from_parts_after(parts, heads)?;
+        let payload = std::mem::take(&mut self.0);
+        let copy = Put {
             position,
             place,
             message,
+            payload,
             came,
             attempts,
             due,
@@ -392,7 +444,7 @@ impl<'a> Reader<'a> {
         Ok(Read::Put { queue, copy, from })
     }
 
-    fn back(&mut self, queue: u64) -> Result<Read, Error> {
+    fn back(&mut self, queue: u64) -> Result<Read<'a>, Error> {
         let (position, attempts, due) = (self.number()?, self.small()?, self.time()?);
         let (dying, death) = (self.flag()?, self.history()?);
         Ok(Read::Back { queue, position, back: Back { attempts, due, death, dying } })

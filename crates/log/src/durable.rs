@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use posthaste_core::runtime::blocking;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, Level,
-    Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error, Heads,
+    Level, Queue, QueueInfo, Replayed, SenderOptions, Sends, SharedRuntime, Stats, Subscription,
+    Topic,
 };
 use posthaste_memory::Memory;
 use posthaste_memory::store::Store;
@@ -71,22 +72,26 @@ impl Durable {
         let runtime = runtime.into();
         let clocks = Clocks { now: runtime.now(), unix: runtime.unix_time() };
         let opening = blocking(&*runtime, move || {
-            let (mut queues, mut strange) = (Queues::default(), None);
+            let (mut queues, mut strange) = (Queues::new(clocks.unix), None);
+            let mut heads = Heads::default();
             let opened =
-                Log::open(storage, options, |record| match change::decode(record, Some(clocks)) {
+                Log::open(storage, options, |record| match change::decode(record, &mut heads) {
                     Ok(change) => queues.apply(change),
                     Err(error) => drop(strange.get_or_insert(error)),
                 });
             let (log, recovery) = opened?;
-            match strange {
-                Some(error) => Err(error),
-                None => Ok::<_, Error>((log, recovery, queues)),
+            if let Some(error) = strange {
+                return Err(error);
             }
+            let reader = log.reader();
+            let kept = queues.into_kept(|copies| reader.copies(copies, clocks))?;
+            Ok::<_, Error>((log, recovery, kept))
         });
-        let (log, recovery, queues) = opening.await?;
-        let kept = queues.into_kept(clocks.unix);
-        let copies = kept.iter().flat_map(|queue| &queue.copies);
-        let copies = copies.map(|copy| (copy.place, copy.message.size()));
+        let (log, recovery, kept) = opening.await?;
+        let in_memory = kept.iter().flat_map(|queue| &queue.copies);
+        let in_memory = in_memory.map(|copy| (copy.place, copy.message.size()));
+        let paged = kept.iter().flat_map(|queue| queue.pages.after(None));
+        let copies = in_memory.chain(paged.map(|copy| (copy.place, copy.size)));
         let journal = Journal::new(runtime.clone(), log, copies);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;
         let memory = Memory::with_store(runtime, &store, kept)?;

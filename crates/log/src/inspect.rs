@@ -4,13 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use posthaste_memory::store::KeptQueue;
+use posthaste_core::Heads;
 
 use crate::change::{self, Read};
 use crate::error::{Damage, LogError};
 use crate::examine::{examine, rest_of};
 use crate::record::Record;
-use crate::recovery::Queues;
+use crate::recovery::{Queue, Queues};
 use crate::storage::Storage;
 
 /// What a folder has in it.
@@ -95,8 +95,9 @@ impl Contents {
     /// # Errors
     /// `Storage`, if it cannot be read. Damage is none.
     pub fn of(storage: &dyn Storage, mut show: impl FnMut(Line)) -> Result<Self, LogError> {
-        let (mut queues, mut damage, mut strange) = (Queues::default(), Vec::new(), Vec::new());
-        let mut look = |record: Record<'_>| match change::decode(record, None) {
+        let mut queues = Queues::new(Duration::ZERO);
+        let (mut damage, mut strange, mut heads) = (Vec::new(), Vec::new(), Heads::default());
+        let mut look = |record: Record<'_>| match change::decode(record, &mut heads) {
             Ok(change) => {
                 show(line(record.position, &change));
                 queues.apply(change);
@@ -126,31 +127,30 @@ impl Contents {
             }
             _ => None,
         };
-        let kept = queues.into_kept(Duration::ZERO);
         Ok(Self {
             segments: found.segments.len(),
             records: found.records,
             positions: (start.unwrap_or(found.end), found.end),
             damage,
             torn,
-            queues: kept.iter().map(contents).collect(),
+            queues: queues.iter().map(contents).collect(),
         })
     }
 }
 
 const READING: &str = "reading the log";
 
-fn contents(queue: &KeptQueue) -> QueueContents {
+fn contents(queue: &Queue) -> QueueContents {
     QueueContents {
-        name: queue.name.to_string(),
-        messages: queue.copies.len() as u64,
-        bytes: queue.copies.iter().map(|copy| copy.message.size() as u64).sum(),
-        unsettled: queue.copies.iter().filter(|copy| copy.out).count() as u64,
-        needs_from: queue.copies.iter().map(|copy| copy.place).min(),
+        name: queue.name().map(ToString::to_string).unwrap_or_default(),
+        messages: queue.copies().count() as u64,
+        bytes: queue.copies().map(|copy| copy.size as u64).sum(),
+        unsettled: queue.unsettled() as u64,
+        needs_from: queue.copies().map(|copy| copy.place).min(),
     }
 }
 
-fn line(position: u64, change: &Read) -> Line {
+fn line(position: u64, change: &Read<'_>) -> Line {
     let (kind, queue, text) = match change {
         Read::Declared { queue, name, .. } => ("declared", queue, format!(": {name}")),
         Read::Deleted { queue } => ("deleted", queue, String::new()),
@@ -159,7 +159,7 @@ fn line(position: u64, change: &Read) -> Line {
             let from = from.map_or_else(String::new, |(queue, position)| {
                 format!(", from queue {queue} message {position}")
             });
-            let (topic, bytes) = (copy.message.topic(), copy.message.payload().len());
+            let (topic, bytes) = (copy.message.topic(), copy.payload_bytes());
             let text = format!(" message {}: {topic}, {bytes} bytes{from}", copy.position);
             ("put", queue, text)
         }

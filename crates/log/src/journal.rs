@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use posthaste_core::task::lock;
 use posthaste_core::{Error, ErrorKind, Level, SharedRuntime};
-use posthaste_memory::store::{Change, Host, Store};
+use posthaste_memory::store::{Change, Host, Kept, Paged, Store};
 
-use crate::change;
+use crate::change::{self, Clocks};
 use crate::error::LogError;
-use crate::log::Log;
+use crate::log::{Log, Reader};
 use crate::record;
 use crate::scan::MARK;
 use crate::segment;
@@ -49,6 +49,8 @@ pub(crate) struct Journal {
     this: Weak<Self>,
     runtime: SharedRuntime,
     segment_bytes: u64,
+    memory_bytes: usize,
+    reader: Reader,
     noted: AtomicU64,
     written: AtomicU64,
     stored: AtomicU64,
@@ -67,9 +69,9 @@ struct Shared {
     end: u64,
     /// Where the segments begin, and how much of them is of use.
     segments: BTreeMap<u64, Use>,
-    /// Copies that are gone once everything before the first place here is stored: their places, and the
-    /// sizes of their messages.
-    released: VecDeque<(u64, u64, usize)>,
+    /// What segments hold no more once everything before some place is stored, in the order of these
+    /// places.
+    released: VecDeque<Released>,
     /// Before where nothing is but what single copies need.
     renewed: u64,
     /// The same for when everything before the second place is stored.
@@ -101,6 +103,15 @@ struct Use {
     bytes: u64,
 }
 
+/// Copies that a segment holds no more.
+struct Released {
+    /// Once everything before here is stored.
+    at: u64,
+    /// Where the segment begins.
+    segment: u64,
+    was: Use,
+}
+
 #[derive(Clone)]
 enum Trouble {
     Full,
@@ -129,6 +140,8 @@ impl Journal {
             this: this.clone(),
             runtime,
             segment_bytes: log.options().segment_bytes,
+            memory_bytes: log.options().memory_bytes,
+            reader: log.reader(),
             noted: AtomicU64::new(end),
             written: AtomicU64::new(end),
             stored: AtomicU64::new(end),
@@ -407,6 +420,7 @@ impl Journal {
         drop(shared);
         waiting.into_iter().for_each(|waiting| waiting.waker.wake());
         *lock(&self.log) = None;
+        self.reader.close();
         settled
     }
 }
@@ -436,19 +450,31 @@ impl Shared {
         }
     }
 
-    /// A copy has its place there no more.
+    /// A copy will have its place there no more.
     fn release(&mut self, place: u64, size: usize) {
-        if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
-            used.copies = used.copies.saturating_sub(1);
-            used.bytes = used.bytes.saturating_sub(size as u64 + RECORD_BYTES);
-        }
+        let Some((segment, _)) = self.segments.range(..=place).next_back() else { return };
+        let (at, segment) = (self.end, *segment);
+        let last = self.released.back_mut().filter(|last| (last.at, last.segment) == (at, segment));
+        let was = match last {
+            Some(last) => &mut last.was,
+            None => {
+                self.released.push_back(Released { at, segment, was: Use::default() });
+                let last = self.released.len() - 1;
+                &mut self.released[last].was
+            }
+        };
+        was.copies += 1;
+        was.bytes += size as u64 + RECORD_BYTES;
     }
 
     /// Before where nothing is of use, now that so much is stored.
     fn needed_from(&mut self, stored: u64) -> u64 {
-        let done = self.released.partition_point(|(at, ..)| *at <= stored);
-        for (_, place, size) in self.released.drain(..done).collect::<Vec<_>>() {
-            self.release(place, size);
+        let done = self.released.partition_point(|released| released.at <= stored);
+        for Released { segment, was, .. } in self.released.drain(..done) {
+            if let Some(used) = self.segments.get_mut(&segment) {
+                used.copies = used.copies.saturating_sub(was.copies);
+                used.bytes = used.bytes.saturating_sub(was.bytes);
+            }
         }
         if let Some((before, _)) = self.renewing.take_if(|(_, after)| *after <= stored) {
             self.renewed = self.renewed.max(before);
@@ -493,10 +519,7 @@ impl Store for Journal {
         let place = self.put(&mut shared, kind, |into| change::encode(into, change));
         match change {
             Change::Put { copy, .. } => shared.use_place(place, copy.message.size()),
-            Change::Gone { released: (gone, size), .. } => {
-                let at = shared.end;
-                shared.released.push_back((at, *gone, *size));
-            }
+            Change::Gone { released: (gone, size), .. } => shared.release(*gone, *size),
             _ => {}
         }
         self.noted.store(shared.end, Ordering::SeqCst);
@@ -506,8 +529,16 @@ impl Store for Journal {
 
     fn release(&self, copies: &[(u64, usize)]) {
         let mut shared = lock(&self.shared);
-        let at = shared.end;
-        shared.released.extend(copies.iter().map(|(place, size)| (at, *place, *size)));
+        copies.iter().for_each(|(place, size)| shared.release(*place, *size));
+    }
+
+    fn read(&self, copies: &[Paged]) -> Result<Vec<Kept>, Error> {
+        let clocks = Clocks { now: self.runtime.now(), unix: self.runtime.unix_time() };
+        self.reader.copies(copies, clocks)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     fn attach(&self, host: Weak<dyn Host>) {

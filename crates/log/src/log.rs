@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::anchor::Anchor;
-use crate::error::{Damage, LogError};
+use crate::error::{Damage, Flaw, LogError};
 use crate::examine::{Examined, examine, rest_of};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
 use crate::scan::MARK;
@@ -20,11 +20,16 @@ pub struct LogOptions {
     /// Whether segments are written out before they are used (yes): appending is faster then, and a
     /// disk that is full is noticed in time.
     pub prewritten: bool,
+    /// How many bytes of messages that wait in durable queues are in memory at most (128 MiB), what
+    /// each message takes beside its content included; what is more is read back from the disk. Each
+    /// queue may have half a megabyte whatever the others have. What is handed out, waits for a time
+    /// or for another of its key, has a priority or is a request is in memory beside that.
+    pub memory_bytes: usize,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 32 << 20, prewritten: true }
+        Self { segment_bytes: 32 << 20, prewritten: true, memory_bytes: 128 << 20 }
     }
 }
 
@@ -237,6 +242,11 @@ impl Log {
         self.segments.iter().map(|segment| segment.id.base)
     }
 
+    /// Reads what is written, while this goes on.
+    pub(crate) fn reader(&self) -> Reader {
+        self.shown.clone()
+    }
+
     /// The options.
     pub(crate) fn options(&self) -> &LogOptions {
         &self.options
@@ -405,32 +415,106 @@ impl Reader {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = segments.to_vec();
     }
 
+    /// The segment in which a position is, and where the next one begins.
+    fn segment(&self, position: u64) -> Option<(Segment, u64)> {
+        let segments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = segments.partition_point(|segment| segment.id.base <= position);
+        let next = segments.get(behind).map_or(u64::MAX, |next| next.id.base);
+        behind.checked_sub(1).map(|nth| (segments[nth].clone(), next))
+    }
+
+    /// Lets go of the segments.
+    pub(crate) fn close(&self) {
+        self.show(&[]);
+    }
+
+    /// Whether it has let go of them.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Reads the record at a position of what is written; `None` if there is none any more.
     ///
     /// # Errors
     /// `Damaged` if it is not what it was; `Storage`.
     pub(crate) fn read(&self, position: u64) -> Result<Option<(u8, Vec<u8>)>, LogError> {
-        let segments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = segments.partition_point(|segment| segment.id.base <= position);
-        let Some(Segment { id, blob }) = behind.checked_sub(1).map(|nth| segments[nth].clone())
-        else {
-            return Ok(None);
-        };
-        drop(segments);
+        let Some((segment, _)) = self.segment(position) else { return Ok(None) };
         let mut bytes = vec![0; HEADER];
-        let offset = id.offset(position);
-        blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        let offset = segment.id.offset(position);
+        segment.blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
         let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
         bytes.resize((HEADER - 1 + length).clamp(HEADER, HEADER + CONTENT_MAX), 0);
-        let read = blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
-        match record::decode(&bytes[..read], id.epoch, position) {
-            Ok(record) => Ok(Some((record.kind, record.content.to_vec()))),
-            Err(flaw) => {
-                Err(LogError::Damaged(Damage { segment: id.name(), offset, position, flaw }))
+        let read = segment.blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
+        let record = segment.decode(&bytes[..read], position)?;
+        Ok(Some((record.kind, record.content.to_vec())))
+    }
+
+    /// Shows the records at some positions of what is written, in that order; with each position comes
+    /// about how many bytes its record has. Those that lie side by side are read together.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), or what `show` says; `Missing` if there is none any more.
+    pub(crate) fn read_all<E: From<LogError>>(
+        &self,
+        positions: &[(u64, usize)],
+        mut show: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut window, mut rest) = (Vec::new(), positions);
+        while let Some((first, _)) = rest.first().copied() {
+            let Some((segment, next)) = self.segment(first) else {
+                let segment = crate::anchor::NAME.to_owned();
+                let damage = Damage { segment, offset: 0, position: first, flaw: Flaw::Missing };
+                return Err(LogError::Damaged(damage).into());
+            };
+            let (mut count, mut end) = (0, first);
+            for (position, size) in rest {
+                let is_near = (end..=end + APART).contains(position)
+                    && position - first <= TOGETHER
+                    && *position < next;
+                if count > 0 && !is_near {
+                    break;
+                }
+                (count, end) = (count + 1, position + *size as u64);
             }
+            end += SLACK;
+            window.resize(usize::try_from(end - first).unwrap_or(usize::MAX), 0);
+            let read = segment.blob.read_at(segment.id.offset(first), &mut window);
+            let read = read.map_err(LogError::storage(READING))?;
+            for (position, _) in &rest[..count] {
+                let at = usize::try_from(position - first).unwrap_or(usize::MAX);
+                let bytes = window[..read].get(at..).unwrap_or_default();
+                match segment.decode(bytes, *position) {
+                    Ok(record) => show(record)?,
+                    // It may be larger than it was said to be.
+                    Err(error) => match self.read(*position)? {
+                        Some((kind, content)) => {
+                            show(Record { kind, position: *position, content: &content })?;
+                        }
+                        None => return Err(error.into()),
+                    },
+                }
+            }
+            rest = &rest[count..];
         }
+        Ok(())
     }
 }
+
+impl Segment {
+    /// The record at a position, of bytes that begin there.
+    fn decode<'a>(&self, bytes: &'a [u8], position: u64) -> Result<Record<'a>, LogError> {
+        record::decode(bytes, self.id.epoch, position).map_err(|flaw| {
+            let (segment, offset) = (self.id.name(), self.id.offset(position));
+            LogError::Damaged(Damage { segment, offset, position, flaw })
+        })
+    }
+}
+
+/// How far apart records may be that are read together, and how far the last one from the first.
+const APART: u64 = 16 << 10;
+const TOGETHER: u64 = 1 << 20;
+/// How much larger than it was said to be a record may be without being read anew.
+const SLACK: u64 = 512;
 
 fn active_blob(segments: &[Segment]) -> Option<&dyn Blob> {
     segments.last().map(|segment| &*segment.blob)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use posthaste_core::{Event, Message};
+use posthaste_core::{Event, Message, Topic};
 
 use crate::copies::{Entry, Unanswered};
 use crate::home::Home;
@@ -46,6 +46,8 @@ struct Errands {
 pub(crate) enum Errand {
     /// The clock is to come by then.
     Visit(Instant),
+    /// Copies are to be read back that are in the store alone.
+    ReadBack,
     /// Copies have died and are to go to the dead-letter queue.
     Bury,
     /// It was cut off: nothing leads there any more.
@@ -61,6 +63,8 @@ pub(crate) enum Errand {
 #[derive(Debug)]
 pub(crate) struct Leftovers {
     pub(crate) copies: Vec<Entry>,
+    /// How many more were in the store alone, and of what queue.
+    pub(crate) unread: (usize, Topic),
     pub(crate) subscriber: Option<String>,
     pub(crate) reason: &'static str,
 }

@@ -10,6 +10,8 @@ pub(crate) enum Due {
     Ready(u64),
     /// The copy at this position has outlived its time.
     Expired(u64),
+    /// One of the copies that are in the store alone has outlived its time.
+    PageExpired,
     /// The consumer that has this lease has taken too long.
     TimedOut(u64),
     /// A sender waits, and no room was freed.
@@ -70,7 +72,7 @@ impl Agenda {
 
     /// Forgets all copies that wait.
     pub(crate) fn clear_waiting(&mut self) {
-        let stays = |due: &Due| !matches!(due, Due::Ready(_) | Due::Expired(_));
+        let stays = |due: &Due| !matches!(due, Due::Ready(_) | Due::Expired(_) | Due::PageExpired);
         self.others.retain(|(_, due)| stays(due));
         self.retain(stays);
     }

@@ -105,7 +105,7 @@ pub(crate) struct Taking {
 }
 
 /// What a consumer got.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Taken {
     /// This many.
     Some(usize),
@@ -117,6 +117,8 @@ pub(crate) enum Taken {
     End,
     /// None ever again, because it was too slow.
     CutOff,
+    /// None any more, because the next one cannot be read.
+    Unreadable(Error),
 }
 
 impl Taken {
@@ -125,6 +127,7 @@ impl Taken {
             Self::Some(count) => Poll::Ready(Ok(count)),
             Self::End => Poll::Ready(Ok(0)),
             Self::Wait(_) | Self::Stalled => Poll::Pending,
+            Self::Unreadable(error) => Poll::Ready(Err(error)),
             Self::CutOff => Poll::Ready(Err(Error::new(
                 ErrorKind::SlowConsumer,
                 "the subscription was cut off: it did not take its messages in time",
@@ -197,6 +200,16 @@ impl Entry {
         rare.is_none()
             && message.priority() == 0
             && message.deadline().is_none()
+            && message.kind() != Kind::Request
+            && message.count() == 1
+    }
+
+    /// Whether it may be in the store alone: nobody looks for it before its turn.
+    pub(crate) fn may_be_paged(&self) -> bool {
+        let Self { message, attempts, .. } = self;
+        *attempts == 0
+            && self.death().is_none()
+            && message.priority() == 0
             && message.kind() != Kind::Request
             && message.count() == 1
     }

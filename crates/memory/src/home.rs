@@ -26,6 +26,8 @@ pub(crate) struct Home {
     pub(crate) hears_drops: AtomicBool,
     /// Where durable queues are kept, if anywhere.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// What durable queues have in memory.
+    pub(crate) memory: InMemory,
     engine: Weak<Engine>,
     /// Where the clocks stood when the broker was made, should it run on the wrong one.
     wall: Option<(Instant, Duration)>,
@@ -47,6 +49,7 @@ impl Home {
             spares: Spares::default(),
             payload_limit: AtomicUsize::new(PAYLOAD_BYTES_MAX),
             hears_drops: AtomicBool::new(false),
+            memory: InMemory::new(store.as_ref().map_or(0, |store| store.memory_bytes())),
             store,
             engine,
         })
@@ -98,6 +101,49 @@ impl Home {
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Home").field("planted", &self.planted).finish_non_exhaustive()
+    }
+}
+
+/// How many bytes of what waits in durable queues are in memory, and may be.
+#[derive(Debug)]
+pub(crate) struct InMemory {
+    most: usize,
+    used: AtomicUsize,
+}
+
+/// What each queue may have in any case: so much is handed out while more is read.
+const SHARE: usize = 512 << 10;
+/// How much is read back at a time.
+const AT_ONCE: usize = 1 << 20;
+
+impl InMemory {
+    fn new(most: usize) -> Self {
+        Self { most, used: AtomicUsize::new(0) }
+    }
+
+    /// Whether a queue that has `used` bytes may have so many more.
+    pub(crate) fn has_room(&self, used: usize, more: usize) -> bool {
+        let all = self.used.load(Ordering::Relaxed);
+        used.saturating_add(more) <= SHARE.min(self.most) || all.saturating_add(more) <= self.most
+    }
+
+    /// Whether a queue that has `used` bytes is to read more.
+    pub(crate) fn runs_out(&self, used: usize) -> bool {
+        used < SHARE.min(self.most).max(1)
+    }
+
+    /// How much a queue reads.
+    pub(crate) fn at_once(&self) -> usize {
+        AT_ONCE.min(self.most).max(1)
+    }
+
+    /// A queue had `before` bytes and has `now`.
+    pub(crate) fn count(&self, before: usize, now: usize) {
+        match now >= before {
+            true if now == before => {}
+            true => drop(self.used.fetch_add(now - before, Ordering::Relaxed)),
+            false => drop(self.used.fetch_sub(before - now, Ordering::Relaxed)),
+        }
     }
 }
 

@@ -1,14 +1,20 @@
 //! Copies that are ready to be handed out: a lane for each priority, each in the order of positions.
+//! Of a durable queue some may be in the store alone; those in memory behind them wait for their turn.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use posthaste_core::Message;
 
 use crate::blocks::{BLOCK, Blocks};
 use crate::copies::Entry;
 use crate::home::Home;
+use crate::store::{Paged, Pages};
+
+/// What a message takes in memory beside its content, by and large.
+const OVERHEAD: usize = 256;
 
 /// The lanes, and the bytes in them.
 #[derive(Debug)]
@@ -17,7 +23,9 @@ pub(crate) struct Lanes {
     plain: Lane,
     /// By priority from 1 on, where there are such; the last one goes first.
     urgent: Option<Box<[Lane; 3]>>,
-    /// How many messages there are.
+    /// Those of no priority that are in the store alone.
+    pages: Pages,
+    /// How many messages there are, those in the store alone included.
     len: usize,
     /// How many of them have a priority.
     in_haste: usize,
@@ -40,6 +48,7 @@ impl Lanes {
             home,
             plain: Lane::default(),
             urgent: None,
+            pages: Pages::default(),
             len: 0,
             in_haste: 0,
             special: 0,
@@ -53,6 +62,8 @@ impl Lanes {
         self.bytes += entry.message.size();
         self.special += usize::from(!entry.is_ordinary());
         match usize::from(entry.message.priority()) {
+            // It would be in the way of those that are read back.
+            0 if entry.position > self.pages.begin() => self.plain.put_aside(entry),
             0 => self.plain.put(entry, &self.home),
             priority => {
                 self.in_haste += 1;
@@ -70,10 +81,11 @@ impl Lanes {
         self.plain.stayed.push(entry, size, &self.home.spares);
     }
 
-    /// The next copy: the oldest of the highest priority.
+    /// The next copy: the oldest of the highest priority. There is none as long as that is in the
+    /// store alone.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        if self.len == 0 {
+        if self.len == self.pages.len() || !self.pages.is_empty() && !self.has_next() {
             return None;
         }
         let entry = match &mut self.urgent {
@@ -86,8 +98,16 @@ impl Lanes {
         Some(entry)
     }
 
-    /// The copy that goes out next.
+    /// Whether of those without a priority one goes out next that is in the store alone.
+    fn is_page_next(&self) -> bool {
+        self.plain.first_position().is_none_or(|first| self.pages.begin() < first)
+    }
+
+    /// The copy that goes out next, if it is in memory.
     pub(crate) fn next_mut(&mut self) -> Option<&mut Entry> {
+        if !self.has_next() {
+            return None;
+        }
         let urgent = self.urgent.iter_mut().flat_map(|urgent| urgent.iter_mut().rev());
         urgent.chain([&mut self.plain]).find_map(Lane::first_mut)
     }
@@ -110,9 +130,67 @@ impl Lanes {
         Some(gone)
     }
 
-    /// Where the copy with the lowest position is that lies behind `after`.
+    /// Where the copy with the lowest position is that lies behind `after`, of those in memory.
     pub(crate) fn position_after(&self, after: Option<u64>) -> Option<u64> {
         self.lanes().filter_map(|lane| lane.position_after(after)).min()
+    }
+
+    // ---- copies that are in the store alone
+
+    /// Counts a copy that stays in the store alone.
+    pub(crate) fn page(&mut self, copy: Paged) {
+        self.len += 1;
+        self.bytes += copy.size;
+        self.pages.push(copy);
+    }
+
+    /// Counts all copies that are in the store alone, where there were none.
+    pub(crate) fn set_pages(&mut self, pages: Pages) {
+        self.len += pages.len();
+        self.bytes += pages.bytes();
+        self.pages = pages;
+    }
+
+    /// A copy is in the store alone no more.
+    pub(crate) fn unpage(&mut self, position: u64) -> Option<Paged> {
+        let copy = self.pages.remove(position)?;
+        self.len -= 1;
+        self.bytes -= copy.size;
+        Some(copy)
+    }
+
+    /// Takes out what has outlived its time.
+    pub(crate) fn expire_pages(&mut self, now: Duration) -> Vec<Paged> {
+        let copies = self.pages.expire(now);
+        self.len -= copies.len();
+        self.bytes -= copies.iter().map(|copy| copy.size).sum::<usize>();
+        copies
+    }
+
+    /// Takes out all of them.
+    pub(crate) fn take_pages(&mut self) -> Pages {
+        self.len -= self.pages.len();
+        self.bytes -= self.pages.bytes();
+        std::mem::take(&mut self.pages)
+    }
+
+    /// Those that are in the store alone.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(crate) fn replace_pages(&mut self, copies: &[Paged]) {
+        self.pages.replace(copies);
+    }
+
+    /// How many bytes the others take in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        self.bytes - self.pages.bytes() + OVERHEAD * (self.len - self.pages.len())
+    }
+
+    /// How many bytes copies take once they are in memory.
+    pub(crate) fn footprint(copies: usize, bytes: usize) -> usize {
+        bytes.saturating_add(copies.saturating_mul(OVERHEAD))
     }
 
     /// Moves everything into `blocks`, which are empty, in the order in which it goes out; says how
@@ -203,8 +281,15 @@ impl Lanes {
         self.len
     }
 
+    /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether there is one to be handed out now.
+    pub(crate) fn has_next(&self) -> bool {
+        self.len > self.pages.len()
+            && (self.pages.is_empty() || self.in_haste > 0 || !self.is_page_next())
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -218,8 +303,18 @@ impl Lane {
             let size = entry.message.size();
             self.stayed.push(entry, size, &home.spares);
         } else {
-            self.returned.insert(entry.position, entry);
+            self.put_aside(entry);
         }
+    }
+
+    /// Puts a copy beside those that come in order.
+    fn put_aside(&mut self, entry: Entry) {
+        self.returned.insert(entry.position, entry);
+    }
+
+    fn first_position(&self) -> Option<u64> {
+        let returned = self.returned.first_key_value().map(|(position, _)| *position);
+        self.stayed.first_position().into_iter().chain(returned).min()
     }
 
     /// Whether the copy that goes out next is one that came back.

@@ -195,11 +195,11 @@ impl Broker for Memory {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Browsed>, Error> {
-        self.engine.browse(queue, after, limit)
+        self.engine.browse(queue, after, limit).await
     }
 
     async fn replay(&self, queue: &Topic, limit: u64) -> Result<Replayed, Error> {
-        self.engine.replay(queue, limit)
+        self.engine.replay(queue, limit).await
     }
 
     async fn stats(&self) -> Result<Stats, Error> {

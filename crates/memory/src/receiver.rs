@@ -385,7 +385,7 @@ impl Registered {
         match taken {
             Taken::Wait(ticket) => Self::Idle(*ticket),
             Taken::Stalled => Self::Stalled,
-            Taken::Some(_) | Taken::End | Taken::CutOff => Self::Nowhere,
+            Taken::Some(_) | Taken::End | Taken::CutOff | Taken::Unreadable(_) => Self::Nowhere,
         }
     }
 

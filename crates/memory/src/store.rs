@@ -10,6 +10,10 @@ use posthaste_core::{Death, Error, Level, Message, Pattern, QueueSettings, Topic
 
 use crate::home::later;
 
+mod pages;
+
+pub use pages::{Paged, Pages};
+
 /// Notes changes, in order, and says how safe they are.
 ///
 /// Every change that is noted has its *place*, and later ones have later places. By places the store
@@ -26,6 +30,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Copies are gone: their places are needed no more. With each place comes the size of its
     /// message.
     fn release(&self, copies: &[(u64, usize)]);
+
+    /// Reads copies back, in the order in which they are named. They are [written](Level::Written).
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `Internal` if one of them is not what it was, or cannot be read: the text says where.
+    fn read(&self, copies: &[Paged]) -> Result<Vec<Kept>, Error>;
+
+    /// How many bytes of messages that wait in queues, what each takes beside its content included,
+    /// are to be in memory: what is more is read back when it is needed.
+    fn memory_bytes(&self) -> usize;
 
     /// Whose changes it notes.
     fn attach(&self, host: Weak<dyn Host>);
@@ -191,8 +206,10 @@ pub struct KeptQueue {
     pub bindings: Vec<Pattern>,
     /// The position of the next copy.
     pub next_position: u64,
-    /// What is in it, in order.
+    /// What is in it that did not simply come and wait, in order.
     pub copies: Vec<Kept>,
+    /// The rest of what is in it.
+    pub pages: Pages,
     /// The ids that it has had, and when, in that order.
     pub ids: Vec<(Arc<str>, Duration)>,
 }

@@ -1,6 +1,7 @@
 //! The broker itself: mailboxes by name, the routes to them, the books, and draining.
 
 mod burial;
+mod paging;
 mod queues;
 mod registry;
 mod subscribing;
@@ -25,7 +26,6 @@ use crate::drain::{self, Drains};
 use crate::home::Home;
 use crate::mailbox::Mailbox;
 use crate::sends::SendBooks;
-use crate::state::State;
 use crate::store::{Host, Store};
 use registry::Registry;
 
@@ -248,6 +248,7 @@ impl Engine {
         match errand {
             // The schedule has it already.
             Errand::Visit(_) => {}
+            Errand::ReadBack => self.begin_reading(&mailbox),
             Errand::Bury => self.bury(&mailbox),
             Errand::CutOff => self.cut_off(&mailbox),
             Errand::Retire => self.retire(&mailbox),
@@ -265,7 +266,11 @@ impl Engine {
 
     /// Of copies that were dropped together, tells of each, and answers the requests.
     pub(crate) fn look_through(&self, leftovers: Leftovers) {
-        let Leftovers { copies, subscriber, reason } = leftovers;
+        let Leftovers { copies, unread: (unread, queue), subscriber, reason } = leftovers;
+        if let Some(subscriber) = subscriber.clone() {
+            let dropped = Event::Dropped { subscriber, topic: queue, reason: reason.to_owned() };
+            (0..unread).for_each(|_| self.publish(&dropped));
+        }
         for copy in copies {
             if let Some(subscriber) = subscriber.clone() {
                 let (topic, reason) = (copy.message.topic(), reason.to_owned());
@@ -334,21 +339,23 @@ impl Engine {
 
 impl Host for Engine {
     fn renew(&self, before: u64) {
-        self.each_durable(|state| state.renew(before));
+        for mailbox in self.durable() {
+            mailbox.with(|state, _| state.renew(before));
+        }
     }
 
     fn relocate(&self, before: u64) {
-        self.each_durable(|state| state.relocate(before));
+        for mailbox in self.durable() {
+            mailbox.with(|state, _| state.relocate(before));
+            self.relocate_pages(&mailbox, before);
+        }
     }
 }
 
 impl Engine {
-    fn each_durable(&self, step: impl Fn(&mut State)) {
-        let durable: Vec<_> = {
-            let registry = lock(&self.registry);
-            registry.mailboxes.values().filter(|this| this.is_durable()).cloned().collect()
-        };
-        durable.iter().for_each(|mailbox| mailbox.with(|state, _| step(state)));
+    fn durable(&self) -> Vec<Arc<Mailbox>> {
+        let registry = lock(&self.registry);
+        registry.mailboxes.values().filter(|this| this.is_durable()).cloned().collect()
     }
 }
 

@@ -8,12 +8,13 @@ use posthaste_core::{
 };
 
 use super::Engine;
+use super::paging::Copies;
 use crate::aftermath::Aftermath;
 use crate::books::reason;
 use crate::copies::{Admission, Entrance, Origin};
 use crate::mailbox::Mailbox;
-use crate::state::State;
-use crate::store::KeptQueue;
+use crate::state::{Content, Looked, NextReplay, State};
+use crate::store::{KeptQueue, Paged};
 
 /// The most messages that are shown at a time.
 const BROWSE_MAX: usize = 1_000;
@@ -89,36 +90,47 @@ impl Engine {
         Ok(self.find_queue(name)?.purge())
     }
 
-    pub(crate) fn browse(
+    pub(crate) async fn browse(
         &self,
         name: &Topic,
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Browsed>, Error> {
-        let looked =
-            self.find_queue(name)?.with(|state, _| state.browse(after, limit.min(BROWSE_MAX)));
+        let mailbox = self.find_queue(name)?;
+        let look = || mailbox.with(|state, _| state.browse(after, limit.min(BROWSE_MAX)));
+        let (looked, read) = self.read(look).await?;
+        let mut read = read.into_iter();
         let browsed = looked.into_iter().map(|this| {
+            let message = match this.content {
+                Content::Here(message) => Some(message),
+                Content::InStore(_) => read.next().map(|copy| copy.message),
+            };
+            let message = message.ok_or_else(|| not_found(name))?;
             Ok(Browsed {
                 position: this.position,
                 attempts: this.attempts,
                 unsettled: this.unsettled,
-                payload_bytes: this.message.payload().len() as u64,
-                message: cut(this.message)?,
+                payload_bytes: message.payload().len() as u64,
+                message: cut(message)?,
             })
         });
         browsed.collect()
     }
 
     /// Moves one letter at a time, each in the one queue until it is in the other.
-    pub(crate) fn replay(&self, name: &Topic, limit: u64) -> Result<Replayed, Error> {
+    pub(crate) async fn replay(&self, name: &Topic, limit: u64) -> Result<Replayed, Error> {
         let source = self.find_queue(name)?;
         let end = source.with(|state, _| state.next_position());
         let mut report = Replayed::default();
         let mut behind = None;
         while report.moved < limit {
-            let next = source.with(|state, _| state.next_replay(behind));
-            let Some(replay) = next.filter(|replay| replay.position < end) else {
-                break;
+            let replay = match source.with(|state, _| state.next_replay(behind)) {
+                NextReplay::Copy(replay) if replay.position < end => replay,
+                NextReplay::Copy(_) | NextReplay::Nothing => break,
+                NextReplay::InStore => {
+                    self.read_back(&source).await?;
+                    continue;
+                }
             };
             let why = self.put_back_where_it_died(&replay.message, replay.origin);
             source.with(|state, after| state.replayed(&replay, why.is_none(), after));
@@ -150,6 +162,16 @@ impl Engine {
 
     fn find_queue(&self, name: &Topic) -> Result<Arc<Mailbox>, Error> {
         lock(&self.registry).queues.get(name).cloned().ok_or_else(|| not_found(name))
+    }
+}
+
+impl Copies for Vec<Looked> {
+    fn copies(&self) -> Vec<Paged> {
+        let in_store = |this: &Looked| match this.content {
+            Content::InStore(copy) => Some(copy),
+            Content::Here(_) => None,
+        };
+        self.iter().filter_map(in_store).collect()
     }
 }
 

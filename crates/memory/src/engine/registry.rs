@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use posthaste_core::limits::DURABLE_QUEUE_BYTES;
 use posthaste_core::{
     Capability, Error, ErrorKind, Ledger, Pattern, Queue, QueueSettings, Subscription, Topic,
 };
@@ -105,6 +106,11 @@ impl Registry {
             }
         };
         settings.queue.durable = keep.is_some();
+        if keep.is_some() && queue.capacity_bytes.is_none() {
+            // A disk holds more than memory does.
+            let bytes = usize::try_from(DURABLE_QUEUE_BYTES).unwrap_or(usize::MAX);
+            settings.queue.capacity_bytes = bytes;
+        }
         self.next_kept += u64::from(keep.is_some());
         let mailbox = self.create(Role::Queue, queue.name.clone(), settings, keep)?;
         mailbox.note_declared();

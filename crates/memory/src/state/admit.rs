@@ -287,6 +287,9 @@ impl State {
         let mut entry = Entry::new(message, position, std::mem::take(&mut self.missed));
         entry.set_expiry(self.expiry());
         entry.place = self.note_put(&entry, due, origin);
+        if self.stays_in_store(&entry, due) {
+            return self.page_out(entry, after);
+        }
         self.mind(&entry);
         self.line_up(entry, due, after);
     }

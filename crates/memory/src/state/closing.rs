@@ -66,6 +66,7 @@ impl State {
     }
 
     fn drop_waiting(&mut self, reason: &'static str, after: &mut Aftermath) -> u64 {
+        let unread = self.release_pages();
         let copies: Vec<_> = self.lanes.drain().chain(self.aside.take_all()).collect();
         self.agenda.clear_waiting();
         self.burial.dying.clear();
@@ -74,11 +75,12 @@ impl State {
             self.errand(Errand::Bury, after);
         }
         self.note_released(&copies);
-        let count = copies.iter().map(|copy| copy.count() as u64).sum();
+        let count = copies.iter().map(|copy| copy.count() as u64).sum::<u64>() + unread as u64;
         self.books.drop_copies(reason, count);
         if count > 0 {
             let subscriber = self.reports_drops();
-            after.leftovers(&self.home, Leftovers { copies, subscriber, reason });
+            let unread = (unread, self.name.clone());
+            after.leftovers(&self.home, Leftovers { copies, unread, subscriber, reason });
         }
         count
     }

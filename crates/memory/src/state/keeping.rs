@@ -142,6 +142,8 @@ impl State {
                 self.agenda.add(later(came, window), Due::Forget);
             }
         }
+        self.books.accepted += kept.pages.len() as u64;
+        self.lanes.set_pages(kept.pages);
         for copy in kept.copies {
             let Kept { position, place, message, attempts, due, expires, death, .. } = copy;
             let Kept { dying, out, .. } = copy;

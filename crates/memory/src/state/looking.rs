@@ -6,13 +6,20 @@ use super::{Settings, State};
 use crate::copies::Entry;
 use crate::drain::Outstanding;
 use crate::mailbox::Role;
+use crate::store::Paged;
 
 /// A copy that was looked at.
 pub(crate) struct Looked {
     pub(crate) position: u64,
     pub(crate) attempts: u32,
     pub(crate) unsettled: bool,
-    pub(crate) message: Message,
+    pub(crate) content: Content,
+}
+
+/// The message of a copy, or where it is.
+pub(crate) enum Content {
+    Here(Message),
+    InStore(Paged),
 }
 
 impl State {
@@ -27,21 +34,31 @@ impl State {
 
     /// The copies behind `after` in the order of their positions, `limit` at most.
     pub(crate) fn browse(&self, after: Option<u64>, limit: usize) -> Vec<Looked> {
-        let mut found: Vec<(&Entry, bool)> = Vec::new();
-        for run in self.lanes.runs(after) {
-            found.extend(run.take(limit).map(|entry| (entry, false)));
-        }
-        found.extend(self.aside.behind(after).take(limit).map(|(entry, _)| (entry, false)));
-        let leased = self.leases.iter().map(|lease| (&lease.entry, true));
-        found.extend(leased.filter(|(entry, _)| after.is_none_or(|after| entry.position > after)));
-        found.sort_unstable_by_key(|(entry, _)| entry.position);
-        let looked = |(entry, unsettled): (&Entry, bool)| Looked {
+        let mut found: Vec<Looked> = Vec::new();
+        let looked = |entry: &Entry, unsettled| Looked {
             position: entry.position,
             attempts: entry.attempts,
             unsettled,
-            message: entry.message.clone(),
+            content: Content::Here(entry.message.clone()),
         };
-        found.into_iter().take(limit).map(looked).collect()
+        for run in self.lanes.runs(after) {
+            found.extend(run.take(limit).map(|entry| looked(entry, false)));
+        }
+        let paged = |copy: Paged| Looked {
+            position: copy.position,
+            attempts: 0,
+            unsettled: false,
+            content: Content::InStore(copy),
+        };
+        found.extend(self.lanes.pages().after(after).take(limit).map(paged));
+        let aside = self.aside.behind(after).take(limit);
+        found.extend(aside.map(|(entry, _)| looked(entry, false)));
+        let is_behind = |entry: &&Entry| after.is_none_or(|after| entry.position > after);
+        let leased = self.leases.iter().map(|lease| &lease.entry).filter(is_behind);
+        found.extend(leased.map(|entry| looked(entry, true)));
+        found.sort_unstable_by_key(|this| this.position);
+        found.truncate(limit);
+        found
     }
 
     /// Copies that are here, with those in the batch of an exclusive automatic receiver that has

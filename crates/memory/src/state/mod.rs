@@ -6,12 +6,15 @@ mod keeping;
 mod looking;
 mod moving;
 mod overflow;
+mod paging;
 mod runs;
 mod settle;
 mod take;
 mod time;
 
-pub(crate) use moving::Moved;
+pub(crate) use looking::{Content, Looked};
+pub(crate) use moving::{Moved, NextReplay};
+use paging::Paging;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -99,6 +102,7 @@ pub(crate) struct State {
     blocked: WaitList,
     consumers: Consumers,
     books: Books,
+    paging: Paging,
     ending: Ending,
 }
 
@@ -188,6 +192,7 @@ impl State {
             blocked: WaitList::default(),
             consumers: Consumers::default(),
             books: Books::default(),
+            paging: Paging::default(),
             ending: Ending::Open,
         };
         state.furnish();
@@ -277,7 +282,10 @@ impl State {
             latest.insert(&entry.message, entry.position);
         }
         self.lanes.put(entry);
-        self.idle.notify_one(after);
+        // What has to wait until another copy is read back wakes nobody.
+        if self.lanes.has_next() {
+            self.idle.notify_one(after);
+        }
     }
 
     /// Takes out a copy that waits, wherever it does.
@@ -351,10 +359,16 @@ impl State {
     /// Counts a copy that was dropped, and says so to whoever wants to hear of it.
     fn count_drop(&mut self, message: &Message, reason: &'static str, after: &mut Aftermath) {
         self.books.drop_copies(reason, u64::from(message.count()));
+        if self.home.hears_drops() {
+            self.report_drops(message.count(), &message.topic(), reason, after);
+        }
+    }
+
+    fn report_drops(&self, count: u32, topic: &Topic, reason: &'static str, after: &mut Aftermath) {
         if let Some(subscriber) = self.reports_drops() {
-            let (topic, reason) = (message.topic(), reason.to_owned());
+            let (topic, reason) = (topic.clone(), reason.to_owned());
             let dropped = Event::Dropped { subscriber, topic, reason };
-            (0..message.count()).for_each(|_| after.event(&self.home, dropped.clone()));
+            (0..count).for_each(|_| after.event(&self.home, dropped.clone()));
         }
     }
 
@@ -389,6 +403,9 @@ impl State {
 
     /// What was dropped before a copy that is gone was dropped before the next one.
     fn pass_on_missed(&mut self, count: u32) {
+        if !self.lanes.has_next() && !self.lanes.pages().is_empty() {
+            return self.miss_before_page(count);
+        }
         let missed = match self.lanes.next_mut() {
             Some(next) => &mut next.missed,
             None => &mut self.missed,
@@ -434,7 +451,7 @@ impl State {
     }
 
     fn wake_idle(&mut self, after: &mut Aftermath) {
-        if !self.lanes.is_empty() {
+        if self.lanes.has_next() {
             self.idle.notify_one(after);
         }
     }

@@ -31,6 +31,14 @@ pub(crate) struct Replay {
     due: Option<Instant>,
 }
 
+/// What may be replayed next.
+pub(crate) enum NextReplay {
+    Copy(Replay),
+    /// It has to be read back first.
+    InStore,
+    Nothing,
+}
+
 impl State {
     // ---- burials
 
@@ -93,12 +101,23 @@ impl State {
 
     // ---- replays
 
-    /// The next copy behind `behind` that is not handed out.
-    pub(crate) fn next_replay(&mut self, behind: Option<u64>) -> Option<Replay> {
+    /// The next copy behind `behind` that is not handed out, if it is in memory.
+    pub(crate) fn next_replay(&mut self, behind: Option<u64>) -> NextReplay {
+        let found = self.take_replay(behind);
+        match found {
+            None if !self.lanes.pages().is_empty() => NextReplay::InStore,
+            found => found.map_or(NextReplay::Nothing, NextReplay::Copy),
+        }
+    }
+
+    fn take_replay(&mut self, behind: Option<u64>) -> Option<Replay> {
         let delayed = self.aside.behind(behind).find(|(_, why)| matches!(why, Why::Delayed(_)));
         let delayed = delayed.map(|(entry, _)| entry.position);
         let ready = self.lanes.position_after(behind);
         let position = ready.into_iter().chain(delayed).min()?;
+        if position > self.lanes.pages().begin() {
+            return None;
+        }
         let due = match self.aside.get(position) {
             Some((_, Why::Delayed(due))) => Some(*due),
             _ => None,

@@ -160,10 +160,12 @@ impl State {
             self.take_next()
         } else {
             let oldest = [self.lanes.position_after(None), self.aside.waiting_after(None)];
-            oldest.into_iter().flatten().min().and_then(|position| self.take_out(position))
+            let oldest = oldest.into_iter().flatten().min();
+            let oldest = oldest.filter(|position| *position < self.lanes.pages().begin());
+            oldest.and_then(|position| self.take_out(position))
         };
         let Some(entry) = entry else {
-            return false;
+            return self.drop_page(after);
         };
         let missed = entry.missed.saturating_add(1);
         self.drop_copy(entry, reason::FULL, after);

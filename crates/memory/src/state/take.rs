@@ -95,6 +95,7 @@ impl State {
             }
         };
         let taken = match taken {
+            Taken::Some(0) if self.reading_failed().is_some() => self.end_unread(),
             Taken::Some(0) if taking.waits && self.is_over() => self.end(),
             Taken::Some(0) if taking.waits => Taken::Wait(self.idle.wait(cx.waker(), 0)),
             Taken::Stalled if taking.waits => {
@@ -235,6 +236,10 @@ impl State {
         if self.idle.share(ticket) {
             self.wake_idle(after);
         }
+    }
+
+    fn end_unread(&self) -> Taken {
+        self.reading_failed().map_or(Taken::End, |error| Taken::Unreadable(error.clone()))
     }
 
     fn end(&self) -> Taken {

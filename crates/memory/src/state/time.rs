@@ -27,6 +27,7 @@ impl State {
                         self.expire(entry, after);
                     }
                 }
+                Due::PageExpired => self.expire_pages(after),
                 Due::TimedOut(tag) => self.time_out(tag, after),
                 Due::Stalled => self.stall_is_over(after),
                 Due::Forget => self.forget_ids(now),
@@ -42,6 +43,9 @@ impl State {
     pub(crate) fn plan(&mut self, after: &mut Aftermath) {
         if !self.settings.queue.expiry.is_zero() {
             self.plan_expiry();
+        }
+        if self.keep.is_some() {
+            self.plan_paging(after);
         }
         if let Some(at) = self.agenda.news() {
             self.errand(Errand::Visit(at), after);

@@ -1,0 +1,108 @@
+//! How copies come back that are in the store alone.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use posthaste_core::runtime::blocking;
+use posthaste_core::{Error, Level, SharedRuntime};
+
+use super::Engine;
+use crate::mailbox::Mailbox;
+use crate::store::{Kept, Paged, Store};
+
+impl Engine {
+    /// Has a queue's next copies read back.
+    pub(super) fn begin_reading(&self, mailbox: &Arc<Mailbox>) {
+        let (Some(store), Some(runtime)) = (self.store().cloned(), self.home.runtime.clone())
+        else {
+            return;
+        };
+        let (mailbox, spawner) = (Arc::downgrade(mailbox), runtime.clone());
+        spawner.spawn(Box::pin(async move {
+            let next = || match mailbox.upgrade() {
+                Some(mailbox) => mailbox.with(|state, _| state.next_pages()),
+                None => Vec::new(),
+            };
+            let copies = read(&store, &runtime, next).await;
+            if let Some(mailbox) = mailbox.upgrade() {
+                mailbox.with(|state, after| {
+                    state.read_back(copies.map(|(_, copies)| copies), after);
+                });
+            }
+        }));
+    }
+
+    /// Reads a queue's next copies back.
+    pub(super) async fn read_back(&self, mailbox: &Mailbox) -> Result<(), Error> {
+        let next = || mailbox.with(|state, _| state.next_pages());
+        let (_, copies) = self.read(next).await?;
+        mailbox.with(|state, after| state.read_back(Ok(copies), after));
+        Ok(())
+    }
+
+    /// Reads what `named` names, which stays where it is; asks again if that has changed meanwhile.
+    pub(super) async fn read<T: Copies>(
+        &self,
+        named: impl Fn() -> T,
+    ) -> Result<(T, Vec<Kept>), Error> {
+        match (self.store(), &self.home.runtime) {
+            (Some(store), Some(runtime)) => read(store, runtime, named).await,
+            _ => Ok((named(), Vec::new())),
+        }
+    }
+
+    /// Has the copies of a queue noted again that are in the store alone, and whose places are before
+    /// this one. Blocks.
+    pub(super) fn relocate_pages(&self, mailbox: &Mailbox, before: u64) {
+        let Some(store) = self.store() else { return };
+        loop {
+            let copies = mailbox.with(|state, _| state.pages_before(before));
+            if copies.is_empty() {
+                return;
+            }
+            match store.read(&copies) {
+                Ok(copies) => mailbox.with(|state, _| state.relocate_pages(copies, before)),
+                // Who takes them is told; until then nothing is lost if they stay where they are.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What names copies that are to be read.
+pub(super) trait Copies {
+    fn copies(&self) -> Vec<Paged>;
+}
+
+impl Copies for Vec<Paged> {
+    fn copies(&self) -> Vec<Paged> {
+        self.clone()
+    }
+}
+
+async fn read<T: Copies>(
+    store: &Arc<dyn Store>,
+    runtime: &SharedRuntime,
+    named: impl Fn() -> T,
+) -> Result<(T, Vec<Kept>), Error> {
+    let mut names = named();
+    loop {
+        let copies = names.copies();
+        if copies.is_empty() {
+            return Ok((names, Vec::new()));
+        }
+        let upto = copies.iter().map(|copy| copy.place.saturating_add(1)).max().unwrap_or(0);
+        poll_fn(|cx| store.poll_reached(upto, Level::Written, cx)).await?;
+        let (reader, read) = (Arc::clone(store), copies.clone());
+        match blocking(&**runtime, move || reader.read(&read)).await {
+            Ok(read) => return Ok((names, read)),
+            // Those that have moved or gone since are not where they were.
+            Err(error) => {
+                names = named();
+                if names.copies() == copies {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Copies of a durable queue that are in its store alone, and how they come back into memory.
+//!
+//! As long as there is room in memory a copy that comes in stays there, too. Beyond that only its
+//! place is kept, and so is that of all that come behind it, until those before were read back: what
+//! is in memory is what goes out next, and some more is read before the last of it is handed out.
+
+use std::time::{Duration, Instant};
+
+use posthaste_core::Error;
+
+use super::{Ending, State};
+use crate::aftermath::{Aftermath, Errand};
+use crate::agenda::Due;
+use crate::books::reason;
+use crate::copies::Entry;
+use crate::lanes::Lanes;
+use crate::store::{Change, Kept, Paged};
+
+/// How a queue stands with its store.
+#[derive(Debug, Default)]
+pub(super) struct Paging {
+    /// Copies are being read back.
+    reads: bool,
+    /// Why none can be any more.
+    failed: Option<Error>,
+    /// When the first one expires, as the agenda knows it.
+    expires: Option<(Duration, Instant)>,
+    /// As what the copies in memory were counted.
+    counted: usize,
+    /// How many were dropped before the one that is read back next.
+    missed: u32,
+}
+
+impl State {
+    /// Whether a copy that comes in now is to be in the store alone.
+    pub(super) fn stays_in_store(&self, entry: &Entry, due: Option<Instant>) -> bool {
+        if self.keep.is_none() || entry.place == u64::MAX || !entry.may_be_paged() {
+            return false;
+        }
+        if !self.lanes.pages().is_empty() {
+            // Of a key none may come before another.
+            return due.is_none() || self.keys.is_some();
+        }
+        let size = Lanes::footprint(1, entry.message.size());
+        due.is_none() && !self.home.memory.has_room(self.lanes.in_memory(), size)
+    }
+
+    /// Keeps only the place of a copy in mind.
+    pub(super) fn page_out(&mut self, entry: Entry, after: &mut Aftermath) {
+        let Entry { position, place, missed, .. } = entry;
+        let expires = entry.expires().map(|at| self.home.wall_time(at));
+        let size = entry.message.size();
+        self.lanes.page(Paged { position, place, size, expires, missed });
+        after.forget(entry.message);
+    }
+
+    /// What is to be read back next.
+    pub(crate) fn next_pages(&self) -> Vec<Paged> {
+        self.lanes.pages().first(self.home.memory.at_once())
+    }
+
+    /// Copies were read back, or cannot be.
+    pub(crate) fn read_back(&mut self, copies: Result<Vec<Kept>, Error>, after: &mut Aftermath) {
+        self.paging.reads = false;
+        match copies {
+            Ok(copies) => copies.into_iter().for_each(|copy| self.take_in(copy, after)),
+            Err(error) => {
+                self.paging.failed = Some(error);
+                self.idle.notify_all(after);
+            }
+        }
+    }
+
+    /// Puts a copy that was read back where it waits, unless it is not wanted any more.
+    fn take_in(&mut self, copy: Kept, after: &mut Aftermath) {
+        let Kept { position, message, due, expires, .. } = copy;
+        let Some(paged) = self.lanes.unpage(position) else { return };
+        let missed = paged.missed.saturating_add(std::mem::take(&mut self.paging.missed));
+        let mut entry = Entry::new(message, position, missed);
+        // It may have another place by now.
+        entry.place = paged.place;
+        entry.set_expiry(expires.and_then(|at| self.home.time_of(at)));
+        let (due, now) = (due.and_then(|due| self.home.time_of(due)), self.home.now());
+        self.mind(&entry);
+        self.line_up(entry, due.filter(|due| now.is_some_and(|now| *due > now)), after);
+    }
+
+    /// Why nothing more can be handed out, if something should.
+    pub(super) fn reading_failed(&self) -> Option<&Error> {
+        self.paging.failed.as_ref().filter(|_| !self.lanes.has_next())
+    }
+
+    /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
+    /// nothing stays that has outlived its time.
+    pub(super) fn plan_paging(&mut self, after: &mut Aftermath) {
+        let in_memory = self.lanes.in_memory();
+        let counted = std::mem::replace(&mut self.paging.counted, in_memory);
+        self.home.memory.count(counted, in_memory);
+        let pages = self.lanes.pages();
+        if pages.is_empty() && self.paging.expires.is_none() {
+            return;
+        }
+        let goes_on = self.ending == Ending::Open && self.paging.failed.is_none();
+        let runs_out = !pages.is_empty() && self.home.memory.runs_out(in_memory);
+        if goes_on && runs_out && !std::mem::replace(&mut self.paging.reads, true) {
+            self.errand(Errand::ReadBack, after);
+        }
+        let expires = self.lanes.pages().expires();
+        if expires != self.paging.expires.map(|(wall, _)| wall) {
+            if let Some((_, at)) = self.paging.expires.take() {
+                self.agenda.remove(at, Due::PageExpired);
+            }
+            if let Some(at) = expires.and_then(|wall| self.home.time_of(wall)) {
+                self.agenda.add(at, Due::PageExpired);
+                self.paging.expires = expires.map(|wall| (wall, at));
+            }
+        }
+    }
+
+    /// Drops what has outlived its time.
+    pub(super) fn expire_pages(&mut self, after: &mut Aftermath) {
+        self.paging.expires = None;
+        let expired = self.lanes.expire_pages(self.home.unix_time());
+        for copy in &expired {
+            self.books.expired += 1;
+            self.note_page_gone(copy);
+        }
+        if !expired.is_empty() {
+            self.room_was_freed(after);
+        }
+    }
+
+    /// Drops the first copy of those that are in the store alone, of which nobody knows the topic;
+    /// false if there is none.
+    pub(super) fn drop_page(&mut self, after: &mut Aftermath) -> bool {
+        let Some(copy) = self.lanes.pages().after(None).next() else { return false };
+        self.lanes.unpage(copy.position);
+        self.books.drop_copies(reason::FULL, 1);
+        self.report_drops(1, &self.name.clone(), reason::FULL, after);
+        self.note_page_gone(&copy);
+        self.room_was_freed(after);
+        self.miss_before_page(copy.missed.saturating_add(1));
+        true
+    }
+
+    /// So many were dropped before the copy that is read back next.
+    pub(super) fn miss_before_page(&mut self, count: u32) {
+        self.paging.missed = self.paging.missed.saturating_add(count);
+    }
+
+    /// Of the copies that are in the store alone, some whose places are before this one.
+    pub(crate) fn pages_before(&self, place: u64) -> Vec<Paged> {
+        match self.ending {
+            Ending::Closed(_) => Vec::new(),
+            Ending::Open | Ending::Draining => self.lanes.pages().placed_before(place),
+        }
+    }
+
+    /// Notes copies again that are in the store alone, and whose places are before another one.
+    pub(crate) fn relocate_pages(&mut self, copies: Vec<Kept>, before: u64) {
+        let Some(keep) = &self.keep else { return };
+        let mut there = self.lanes.pages().placed_before(before).into_iter().peekable();
+        let (mut moved, mut released) = (Vec::new(), Vec::new());
+        for copy in copies {
+            while there.next_if(|paged| paged.position < copy.position).is_some() {}
+            let Some(paged) = there.next_if(|paged| paged.position == copy.position) else {
+                continue;
+            };
+            // It is not new: its id came when it did.
+            let copy = Kept { came: Duration::ZERO, ..copy };
+            let change = Change::Put { queue: keep.queue, copy: &copy, from: None };
+            moved.push(Paged { place: keep.store.note(&change), ..paged });
+            released.push((paged.place, paged.size));
+        }
+        keep.store.release(&released);
+        self.lanes.replace_pages(&moved);
+    }
+
+    /// Forgets all copies that are in the store alone, and says how many those were.
+    pub(super) fn release_pages(&mut self) -> usize {
+        let pages = self.lanes.take_pages();
+        if let Some(keep) = &self.keep {
+            let mut released = Vec::new();
+            for copy in pages.after(None) {
+                released.push((copy.place, copy.size));
+                if released.len() == RELEASED {
+                    keep.store.release(&std::mem::take(&mut released));
+                }
+            }
+            keep.store.release(&released);
+        }
+        pages.len()
+    }
+
+    fn note_page_gone(&self, copy: &Paged) {
+        if let Some(keep) = &self.keep {
+            keep.gone(copy.position, (copy.place, copy.size));
+        }
+    }
+}
+
+/// How many places are released at a time.
+const RELEASED: usize = 1_024;

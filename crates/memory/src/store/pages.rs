@@ -1,0 +1,529 @@
+//! Which copies of a queue are in its store alone: where each of them is, in a few bytes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The most copies of a page.
+const COPIES: usize = 1_024;
+/// The most bytes that the messages of a page have, unless it is a single one.
+const BYTES: usize = 1 << 20;
+const GONE_WORDS: usize = COPIES / 64;
+
+/// A copy whose message is in the store alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Paged {
+    /// Where in its queue.
+    pub position: u64,
+    /// Its place in the store.
+    pub place: u64,
+    /// The size of its message.
+    pub size: usize,
+    /// When its queue, or anybody, has no more use for it, by the wall clock in whole microseconds
+    /// since the Unix epoch.
+    pub expires: Option<Duration>,
+    /// How many were dropped right before it.
+    pub missed: u32,
+}
+
+impl Paged {
+    /// A copy that does not expire.
+    #[must_use]
+    pub fn new(position: u64, place: u64, size: usize) -> Self {
+        Self { position, place, size, expires: None, missed: 0 }
+    }
+}
+
+/// The copies of a queue whose messages are in the store alone, in the order of their positions.
+///
+/// Of copies that follow each other in the store, each takes about five bytes.
+///
+/// ```
+/// use posthaste_memory::store::{Paged, Pages};
+///
+/// let mut pages = Pages::default();
+/// for nth in 0..10_000 {
+///     pages.push(Paged::new(nth, 1_000 + 140 * nth, 100));
+/// }
+/// assert_eq!(pages.remove(7).map(|copy| copy.place), Some(1_980));
+/// assert_eq!((pages.len(), pages.bytes()), (9_999, 999_900));
+/// assert_eq!(pages.after(Some(6)).next().map(|copy| copy.position), Some(8));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Pages {
+    pages: VecDeque<Page>,
+    copies: usize,
+    bytes: usize,
+    /// Before when none of them expires.
+    expires: Option<Duration>,
+    /// Where the last one was found: its page, by the first position, and how far that was gone
+    /// through.
+    found: Option<(u64, Cursor)>,
+}
+
+/// Some copies that follow each other.
+#[derive(Debug, Clone)]
+struct Page {
+    /// The first position, and the copy that came last; both may be gone.
+    first: u64,
+    last: Paged,
+    /// How many of the first are gone, and before which position none is there.
+    leading: usize,
+    from: u64,
+    /// How many came, how many of them are there, and the bytes of their messages.
+    came: usize,
+    copies: usize,
+    bytes: usize,
+    /// Before which place none of them is, and before when none expires.
+    lowest: u64,
+    expires: Option<Duration>,
+    /// Each as what it has more than the one before.
+    entries: Vec<u8>,
+    /// Which are gone, once one is, by the order in which they came.
+    gone: Option<Box<[u64; GONE_WORDS]>>,
+}
+
+/// How far a page was gone through.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    /// The copy before.
+    last: Paged,
+    /// How many were before, and how many bytes they take.
+    nth: usize,
+    at: usize,
+}
+
+impl Pages {
+    /// Puts a copy behind all others, which have lower positions.
+    pub fn push(&mut self, copy: Paged) {
+        self.copies += 1;
+        self.bytes += copy.size;
+        self.expires = earlier(self.expires, copy.expires);
+        match self.pages.back_mut().filter(|page| page.has_room(copy.size)) {
+            Some(page) => page.push(copy),
+            None => {
+                if let Some(full) = self.pages.back_mut() {
+                    full.entries.shrink_to_fit();
+                }
+                self.pages.push_back(Page::of(copy));
+            }
+        }
+    }
+
+    /// Takes a copy out.
+    pub fn remove(&mut self, position: u64) -> Option<Paged> {
+        let nth = self.page_of(position)?;
+        let page = &mut self.pages[nth];
+        // Most are taken out in order: it goes on where the last one was found.
+        let known = self.found.take().filter(|(first, cursor)| {
+            *first == page.first && (cursor.nth == 0 || cursor.last.position < position)
+        });
+        let mut cursor = known.map_or_else(|| page.begin(), |(_, cursor)| cursor);
+        let (mut before, mut found) = (cursor, None);
+        while let Some(copy) = page.next(&mut cursor) {
+            if copy.position >= position {
+                found = Some(copy).filter(|copy| copy.position == position);
+                break;
+            }
+            before = cursor;
+        }
+        let copy = found.filter(|_| page.take_out(before.nth))?;
+        if page.leading == before.nth {
+            page.from = position + 1;
+            while page.is_gone(page.leading) {
+                page.leading += 1;
+            }
+        }
+        page.copies -= 1;
+        page.bytes -= copy.size;
+        self.copies -= 1;
+        self.bytes -= copy.size;
+        self.found = Some((page.first, cursor));
+        if page.copies == 0 {
+            self.pages.remove(nth);
+        }
+        if self.copies == 0 {
+            self.expires = None;
+        }
+        Some(copy)
+    }
+
+    /// The first copies, whole pages of them, which have at least so many bytes, if there are.
+    #[must_use]
+    pub fn first(&self, bytes: usize) -> Vec<Paged> {
+        let mut sum = 0;
+        let enough = |page: &&Page| {
+            let goes_on = sum < bytes;
+            sum += page.bytes;
+            goes_on
+        };
+        self.pages.iter().take_while(enough).flat_map(Page::iter).collect()
+    }
+
+    /// Before which position no copy is; the first one is there as a rule, or soon behind.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.pages.front().map_or(u64::MAX, |page| page.from)
+    }
+
+    /// The copies behind `after`, or all of them.
+    pub fn after(&self, after: Option<u64>) -> impl Iterator<Item = Paged> + '_ {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let first = self.pages.partition_point(|page| page.last.position < from);
+        let copies = self.pages.range(first..).flat_map(Page::iter);
+        copies.skip_while(move |copy| copy.position < from)
+    }
+
+    /// Of the first page that has such, the copies whose places are before this one.
+    #[must_use]
+    pub fn placed_before(&self, place: u64) -> Vec<Paged> {
+        let pages = self.pages.iter().filter(|page| page.lowest < place);
+        let copies = |page: &Page| page.iter().filter(|copy| copy.place < place).collect();
+        pages.map(copies).find(|copies: &Vec<_>| !copies.is_empty()).unwrap_or_default()
+    }
+
+    /// Gives copies other places, as far as they are there: those of one page, in the order of their
+    /// positions.
+    pub fn replace(&mut self, copies: &[Paged]) {
+        let Some(nth) = copies.first().and_then(|copy| self.page_of(copy.position)) else { return };
+        let mut moved = copies.iter().peekable();
+        let mut remade: Option<Page> = None;
+        for mut copy in self.pages[nth].iter() {
+            while moved.next_if(|moved| moved.position < copy.position).is_some() {}
+            if let Some(moved) = moved.next_if(|moved| moved.position == copy.position) {
+                copy.place = moved.place;
+            }
+            match &mut remade {
+                Some(page) => page.push(copy),
+                None => remade = Some(Page::of(copy)),
+            }
+        }
+        self.found = None;
+        if let Some(page) = remade {
+            self.pages[nth] = page;
+        }
+    }
+
+    /// Takes out what expires at `now` or before.
+    pub fn expire(&mut self, now: Duration) -> Vec<Paged> {
+        let is_over = |expires: Option<Duration>| expires.is_some_and(|at| at <= now);
+        let mut over: Vec<Paged> = Vec::new();
+        for page in self.pages.iter_mut().filter(|page| is_over(page.expires)) {
+            over.extend(page.iter().filter(|copy| is_over(copy.expires)));
+            let left = page.iter().filter_map(|copy| copy.expires);
+            page.expires = left.filter(|at| *at > now).min();
+        }
+        for copy in &over {
+            self.remove(copy.position);
+        }
+        self.expires = self.pages.iter().filter_map(|page| page.expires).min();
+        over
+    }
+
+    /// Before when none of them expires; `None` if none ever does.
+    #[must_use]
+    pub fn expires(&self) -> Option<Duration> {
+        self.expires
+    }
+
+    /// How many copies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.copies
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.copies == 0
+    }
+
+    /// How many bytes their messages have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The page in which a position is, if there is one.
+    fn page_of(&self, position: u64) -> Option<usize> {
+        let holds = |page: &Page| page.first <= position && position <= page.last.position;
+        if self.pages.front().is_some_and(holds) {
+            return Some(0);
+        }
+        let nth = self.pages.partition_point(|page| page.last.position < position);
+        self.pages.get(nth).filter(|page| holds(page)).map(|_| nth)
+    }
+}
+
+impl Extend<Paged> for Pages {
+    fn extend<T: IntoIterator<Item = Paged>>(&mut self, copies: T) {
+        copies.into_iter().for_each(|copy| self.push(copy));
+    }
+}
+
+impl Page {
+    fn of(copy: Paged) -> Self {
+        let mut page = Self {
+            first: copy.position,
+            leading: 0,
+            from: copy.position,
+            last: Paged { position: copy.position, place: copy.place, ..Paged::default() },
+            came: 0,
+            copies: 0,
+            bytes: 0,
+            lowest: u64::MAX,
+            expires: None,
+            entries: Vec::new(),
+            gone: None,
+        };
+        number(&mut page.entries, copy.place);
+        page.push(copy);
+        page
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.came < COPIES && self.bytes + size <= BYTES
+    }
+
+    fn push(&mut self, copy: Paged) {
+        let Paged { position, place, size, expires, missed } = copy;
+        let into = &mut self.entries;
+        number(into, position - self.last.position);
+        let rare = u64::from(expires.is_some()) | u64::from(missed > 0) << 1;
+        number(into, (size as u64) << 2 | rare);
+        // Records follow each other, and are somewhat larger than their messages.
+        number(into, folded(place, self.last.place.wrapping_add(self.last.size as u64)));
+        if let Some(at) = expires {
+            number(into, folded(micros(at), self.last.expires.map_or(0, micros)));
+        }
+        if missed > 0 {
+            number(into, missed.into());
+        }
+        self.last = Paged { expires: expires.or(self.last.expires), ..copy };
+        self.lowest = self.lowest.min(place);
+        self.expires = earlier(self.expires, expires);
+        (self.came, self.copies, self.bytes) = (self.came + 1, self.copies + 1, self.bytes + size);
+    }
+
+    /// Before the first one.
+    fn begin(&self) -> Cursor {
+        let mut at = 0;
+        let place = read(&self.entries, &mut at).unwrap_or(0);
+        Cursor { last: Paged::new(self.first, place, 0), nth: 0, at }
+    }
+
+    /// The next one of those that came.
+    fn next(&self, cursor: &mut Cursor) -> Option<Paged> {
+        let mut at = cursor.at;
+        let mut next = || read(&self.entries, &mut at);
+        let last = cursor.last;
+        let position = last.position + next()?;
+        let sized = next()?;
+        let place = unfolded(next()?, last.place.wrapping_add(last.size as u64));
+        let expires = match sized & 1 {
+            0 => None,
+            _ => Some(Duration::from_micros(unfolded(next()?, last.expires.map_or(0, micros)))),
+        };
+        let missed = if sized & 2 == 0 { 0 } else { u32::try_from(next()?).unwrap_or(u32::MAX) };
+        let size = usize::try_from(sized >> 2).unwrap_or(usize::MAX);
+        let copy = Paged { position, place, size, expires, missed };
+        let last = Paged { expires: expires.or(last.expires), ..copy };
+        *cursor = Cursor { last, nth: cursor.nth + 1, at };
+        Some(copy)
+    }
+
+    /// Those that are there.
+    fn iter(&self) -> impl Iterator<Item = Paged> + '_ {
+        let mut cursor = self.begin();
+        std::iter::from_fn(move || {
+            let nth = cursor.nth;
+            self.next(&mut cursor).map(|copy| (nth, copy))
+        })
+        .filter(|(nth, _)| !self.is_gone(*nth))
+        .map(|(_, copy)| copy)
+    }
+
+    fn is_gone(&self, nth: usize) -> bool {
+        let word = self.gone.as_ref().and_then(|gone| gone.get(nth / 64));
+        word.is_some_and(|word| word >> (nth % 64) & 1 == 1)
+    }
+
+    /// Marks one as gone; false if it is already.
+    fn take_out(&mut self, nth: usize) -> bool {
+        let there = !self.is_gone(nth);
+        self.gone.get_or_insert_default()[nth / 64] |= 1 << (nth % 64);
+        there
+    }
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How far `value` is from where it was expected, in few bits if that is not far.
+fn folded(value: u64, expected: u64) -> u64 {
+    let apart = value.wrapping_sub(expected).cast_signed();
+    (apart << 1 ^ apart >> 63).cast_unsigned()
+}
+
+fn unfolded(folded: u64, expected: u64) -> u64 {
+    let apart = folded >> 1 ^ (folded & 1).wrapping_neg();
+    expected.wrapping_add(apart)
+}
+
+/// LEB128, 7 bits to a byte.
+fn number(into: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
+}
+
+fn read(from: &[u8], at: &mut usize) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *from.get(*at)?;
+        *at += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push { apart: u64, place: u64, size: usize, expires: Option<u64>, missed: u32 },
+        Remove(usize),
+        RemoveFirst(usize),
+        Move { before: u64, to: u64 },
+        Expire(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let rare =
+            (proptest::option::of(0..1_000_u64), prop_oneof![4 => Just(0), 1 => any::<u32>()]);
+        let push = (1..4_u64, 0..1_u64 << 40, 0..300_000_usize, rare).prop_map(
+            |(apart, place, size, (expires, missed))| Step::Push {
+                apart,
+                place,
+                size,
+                expires,
+                missed,
+            },
+        );
+        let step = prop_oneof![
+            20 => push,
+            4 => any::<usize>().prop_map(Step::Remove),
+            4 => (0..40_usize).prop_map(Step::RemoveFirst),
+            1 => (0..1_u64 << 40, 0..1_u64 << 41).prop_map(|(before, to)| Step::Move { before, to }),
+            1 => (0..1_000_u64).prop_map(Step::Expire),
+        ];
+        proptest::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        #[test]
+        fn they_are_a_map_by_position(steps in steps()) {
+            let (mut pages, mut model) = (Pages::default(), BTreeMap::new());
+            let mut position = 0;
+            for step in steps {
+                match step {
+                    Step::Push { apart, place, size, expires, missed } => {
+                        position += apart;
+                        let expires = expires.map(Duration::from_micros);
+                        let copy = Paged { position, place, size, expires, missed };
+                        pages.push(copy);
+                        model.insert(position, copy);
+                    }
+                    Step::Remove(any) => {
+                        let position = any as u64 % (position + 2);
+                        prop_assert_eq!(pages.remove(position), model.remove(&position));
+                    }
+                    Step::RemoveFirst(most) => {
+                        for _ in 0..most {
+                            let first = model.pop_first();
+                            let Some((at, copy)) = first else { break };
+                            prop_assert!(pages.begin() <= at);
+                            prop_assert_eq!(pages.remove(at), Some(copy));
+                        }
+                    }
+                    Step::Move { before, to } => {
+                        let mut rounds = 0;
+                        loop {
+                            let mut copies = pages.placed_before(before);
+                            if copies.is_empty() {
+                                break;
+                            }
+                            for copy in &mut copies {
+                                copy.place = before + to;
+                                model.insert(copy.position, *copy);
+                            }
+                            pages.replace(&copies);
+                            rounds += 1;
+                            prop_assert!(rounds <= 400);
+                        }
+                        prop_assert!(model.values().all(|copy| copy.place >= before));
+                    }
+                    Step::Expire(now) => {
+                        let now = Duration::from_micros(now);
+                        let over = |copy: &Paged| copy.expires.is_some_and(|at| at <= now);
+                        let expected: Vec<_> =
+                            model.values().copied().filter(|copy| over(copy)).collect();
+                        model.retain(|_, copy| !over(copy));
+                        prop_assert_eq!(pages.expire(now), expected);
+                        let next = model.values().filter_map(|copy| copy.expires).min();
+                        let bound = pages.expires();
+                        prop_assert!(next.is_none_or(|next| bound.is_some_and(|at| at <= next)));
+                    }
+                }
+                prop_assert_eq!(pages.len(), model.len());
+                prop_assert_eq!(pages.bytes(), model.values().map(|copy| copy.size).sum::<usize>());
+            }
+            prop_assert_eq!(pages.after(None).collect::<Vec<_>>(), model.values().copied().collect::<Vec<_>>());
+            let from = position / 2;
+            let behind: Vec<_> = model.range(from + 1..).map(|(_, copy)| *copy).collect();
+            prop_assert_eq!(pages.after(Some(from)).collect::<Vec<_>>(), behind);
+        }
+    }
+
+    #[test]
+    fn ten_million_copies_take_fifty_megabytes() {
+        let mut pages = Pages::default();
+        // The same for a tenth, with records that are 40 bytes larger than their messages.
+        for nth in 0..1_000_000 {
+            pages.push(Paged::new(nth, (1 << 40) + 1_064 * nth, 1_024));
+        }
+        let held: usize = pages.pages.iter().map(|page| page.entries.capacity()).sum();
+        let pages = pages.pages.len() * size_of::<Page>();
+        assert!(held + pages < 5_300_000, "{held} and {pages} bytes");
+    }
+
+    #[test]
+    fn what_goes_out_in_order_is_found_at_once() {
+        let mut pages = Pages::default();
+        (0..200_000).for_each(|nth| pages.push(Paged::new(nth, 100 * nth, 64)));
+        for nth in 0..200_000 {
+            assert_eq!(pages.begin(), nth);
+            assert_eq!(pages.remove(nth), Some(Paged::new(nth, 100 * nth, 64)));
+            // The page and the place in it are known, so nothing is gone through again.
+            let (_, cursor) = pages.found.expect("it is remembered");
+            assert_eq!(cursor.nth, usize::try_from(nth).expect("small") % COPIES + 1);
+        }
+        assert!(pages.is_empty());
+    }
+}
