@@ -1,12 +1,13 @@
 //! The anchor: a file beside the segments that says how far the log was, at least.
 //!
 //! ```text
-//!  0         8       16       24
-//!  | magic   | epoch | stored | CRC-32C |
+//!  0         8       16       24     32
+//!  | magic   | epoch | stored | from | CRC-32C |
 //! ```
 //!
 //! A segment says what is in it, and nothing says so of the last one if that is gone, or if its end
-//! is. The anchor is written whenever a segment was begun, and when the log is closed.
+//! is. The anchor is written whenever a segment was begun, when the log is closed, and when what is in
+//! it needs to be gone through from a later position only.
 
 use crate::error::{Damage, Flaw, LogError};
 use crate::storage::Storage;
@@ -18,12 +19,14 @@ pub(crate) struct Anchor {
     pub(crate) epoch: u64,
     /// Up to where everything was on the disk.
     pub(crate) stored: u64,
+    /// Where whoever opens the log begins to go through it.
+    pub(crate) from: u64,
 }
 
 pub(crate) const NAME: &str = "anchor";
 const NEW: &str = "anchor.new";
-const MAGIC: [u8; 8] = *b"PHANCHR\x01";
-const BYTES: usize = 28;
+const MAGIC: [u8; 8] = *b"PHANCHR\x02";
+const BYTES: usize = 36;
 
 impl Anchor {
     /// Reads it; `None` if there is none.
@@ -39,7 +42,7 @@ impl Anchor {
         let number = |at: usize| {
             bytes[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
         };
-        let anchor = Self { epoch: number(8), stored: number(16) };
+        let anchor = Self { epoch: number(8), stored: number(16), from: number(24) };
         if read == BYTES && bytes[..BYTES] == anchor.encode() {
             return Ok(Some(anchor));
         }
@@ -65,8 +68,9 @@ impl Anchor {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.stored.to_le_bytes());
-        let sum = crc32c::crc32c(&bytes[..24]);
-        bytes[24..].copy_from_slice(&sum.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.from.to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[..32]);
+        bytes[32..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 }

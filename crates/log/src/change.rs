@@ -11,7 +11,7 @@ use bytes::Bytes;
 use posthaste_core::{
     Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
 };
-use posthaste_memory::store::{Change, Kept, time_of};
+use posthaste_memory::store::{Change, Kept, Paged, Pages, Standing, time_of};
 
 use crate::record::Record;
 
@@ -24,6 +24,7 @@ const BACK: u8 = 5;
 const GONE: u8 = 6;
 const PURGED: u8 = 7;
 const IDS: u8 = 8;
+const SNAPSHOT: u8 = 9;
 
 /// The fields of a declaration.
 mod field {
@@ -54,6 +55,7 @@ pub(crate) fn kind(change: &Change<'_>) -> u8 {
         Change::Gone { .. } => GONE,
         Change::Purged { .. } => PURGED,
         Change::Ids { .. } => IDS,
+        Change::Snapshot { .. } => SNAPSHOT,
         _ => 0,
     }
 }
@@ -64,6 +66,15 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
         Change::Declared { queue, name, settings, bindings, next_position } => {
             number(into, queue);
             declaration(into, name, settings, bindings, next_position);
+        }
+        Change::Snapshot { queue, name, settings, bindings, next_position, waiting, others } => {
+            number(into, queue);
+            let mut declared = Vec::new();
+            declaration(&mut declared, name, settings, bindings, next_position);
+            number(into, declared.len() as u64);
+            into.extend_from_slice(&declared);
+            waiting.iter().for_each(|pages| pages.encode(into));
+            others.iter().for_each(|copy| standing(into, copy));
         }
         Change::Ids { queue, ids } => {
             number(into, queue);
@@ -97,6 +108,18 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
         }
         _ => {}
     }
+}
+
+fn standing(into: &mut Vec<u8>, copy: &Standing) {
+    let Standing { paged, may_be_paged, attempts, due, death, dying, out } = copy;
+    let Paged { position, place, size, expires, missed, .. } = *paged;
+    for value in [position, place, size as u64, missed.into(), (*attempts).into()] {
+        number(into, value);
+    }
+    time(into, expires);
+    time(into, *due);
+    [may_be_paged, dying, out].iter().for_each(|flag| into.push(u8::from(**flag)));
+    history(into, death.as_ref());
 }
 
 fn history(into: &mut Vec<u8>, death: Option<&Death>) {
@@ -181,6 +204,10 @@ pub(crate) enum Read<'a> {
         bindings: Vec<Pattern>,
         next_position: u64,
     },
+    Snapshot {
+        queue: u64,
+        snapshot: Box<Snapshot>,
+    },
     Ids {
         queue: u64,
         ids: Vec<(Arc<str>, Duration)>,
@@ -211,6 +238,24 @@ pub(crate) enum Read<'a> {
         before: u64,
         but: Vec<u64>,
     },
+}
+
+/// A queue, whole but for the ids that it has had.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) name: Topic,
+    pub(crate) settings: QueueSettings,
+    pub(crate) bindings: Vec<Pattern>,
+    pub(crate) next_position: u64,
+    pub(crate) waiting: [Pages; 2],
+    pub(crate) others: Vec<Standing>,
+}
+
+impl Snapshot {
+    /// How many copies are in it.
+    pub(crate) fn copies(&self) -> usize {
+        self.waiting.iter().map(Pages::len).sum::<usize>() + self.others.len()
+    }
 }
 
 /// A copy that came in.
@@ -298,6 +343,7 @@ pub(crate) fn decode<'a>(record: Record<'a>, heads: &mut Heads) -> Result<Read<'
         DELETED => Read::Deleted { queue },
         PUT => from.put(queue, place, heads)?,
         IDS => from.ids(queue)?,
+        SNAPSHOT => from.snapshot(queue)?,
         HANDED => Read::Handed { queue, position: from.number()? },
         BACK => from.back(queue)?,
         GONE => Read::Gone { queue, position: from.number()? },
@@ -401,6 +447,33 @@ impl<'a> Reader<'a> {
         }
         let name = name.ok_or_else(strange)?;
         Ok(Read::Declared { queue, name, settings, bindings, next_position })
+    }
+
+    fn snapshot(&mut self, queue: u64) -> Result<Read<'a>, Error> {
+        let declared = Reader(self.bytes()?).declaration(queue)?;
+        let Read::Declared { name, settings, bindings, next_position, .. } = declared else {
+            return Err(strange());
+        };
+        let mut pages = || Pages::decode(&mut self.0).ok_or_else(strange);
+        let waiting = [pages()?, pages()?];
+        let mut others = Vec::new();
+        while !self.0.is_empty() {
+            others.push(self.standing()?);
+        }
+        let snapshot = Snapshot { name, settings, bindings, next_position, waiting, others };
+        Ok(Read::Snapshot { queue, snapshot: Box::new(snapshot) })
+    }
+
+    fn standing(&mut self) -> Result<Standing, Error> {
+        let (position, place) = (self.number()?, self.number()?);
+        let size = usize::try_from(self.number()?).map_err(|_| strange())?;
+        let mut paged = Paged::new(position, place, size);
+        paged.missed = self.small()?;
+        let attempts = self.small()?;
+        paged.expires = self.time()?;
+        let due = self.time()?;
+        let (may_be_paged, dying, out) = (self.flag()?, self.flag()?, self.flag()?);
+        Ok(Standing { paged, may_be_paged, attempts, due, death: self.history()?, dying, out })
     }
 
     fn ids(&mut self, queue: u64) -> Result<Read<'a>, Error> {

@@ -23,6 +23,8 @@ pub(crate) struct Examined {
     pub(crate) end: u64,
     /// The last epoch that was used.
     pub(crate) epoch: u64,
+    /// Where the log is gone through from when it is opened.
+    pub(crate) from: u64,
     /// How many records were shown.
     pub(crate) records: u64,
     /// Where the last segment is torn, if it is.
@@ -30,9 +32,10 @@ pub(crate) struct Examined {
 }
 
 /// Shows every record, and everything that is damaged; after that it goes on with the next segment,
-/// unless `damaged` fails.
+/// unless `damaged` fails. Unless it is to look at the `whole` log, it begins where the anchor says.
 pub(crate) fn examine(
     storage: &dyn Storage,
+    whole: bool,
     show: &mut dyn FnMut(Record<'_>),
     damaged: &mut dyn FnMut(Damage) -> Result<(), LogError>,
 ) -> Result<Examined, LogError> {
@@ -49,6 +52,7 @@ pub(crate) fn examine(
         segments: Vec::with_capacity(ids.len()),
         unmade,
         end: ids.first().map_or(0, |id| id.base),
+        from: anchor.from,
         epoch: ids.iter().map(|id| id.epoch).max().unwrap_or(0).max(anchor.epoch),
         records: 0,
         torn: None,
@@ -70,7 +74,13 @@ pub(crate) fn examine(
             damaged(damage(0, id.base, flaw))?;
         }
         let until = ids.get(nth + 1).map(|next| next.base);
-        let mut scan = Scan::new(id, &*blob);
+        let from = if whole { id.base } else { anchor.from.max(id.base) };
+        if let Some(until) = until.filter(|until| *until <= from) {
+            found.end = until;
+            found.segments.push(Segment { id, blob: Arc::from(blob) });
+            continue;
+        }
+        let mut scan = Scan::new(id, &*blob, from);
         let mut goes_on = None;
         while until.is_none_or(|until| scan.position() < until) {
             match scan.next().map_err(LogError::storage(READING))? {
@@ -148,7 +158,8 @@ fn take_unmade(
     while let Some(id) = ids.last().copied().filter(|id| id.epoch > anchor.epoch) {
         let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
         let head = id.check(&*blob).map_err(LogError::storage(READING))?;
-        let first = Scan::new(id, &*blob).next().map_err(LogError::storage(READING))?.is_ok();
+        let first =
+            Scan::new(id, &*blob, id.base).next().map_err(LogError::storage(READING))?.is_ok();
         if head.is_ok() || first {
             break;
         }

@@ -74,7 +74,7 @@ pub struct QueueContents {
 pub struct Line {
     /// Where it is.
     pub position: u64,
-    /// What it is: `put`, `handed`, `back`, `gone`, `declared`, `deleted`, `purged` or `ids`.
+    /// What it is: `put`, `handed`, `back`, `gone`, `declared`, `deleted`, `purged`, `snapshot` or `ids`.
     pub kind: &'static str,
     /// The number of the queue that it is about.
     pub queue: u64,
@@ -107,6 +107,7 @@ impl Contents {
         let mut start = None;
         let found = examine(
             storage,
+            true,
             &mut |record| {
                 start.get_or_insert(record.position);
                 look(record);
@@ -154,6 +155,9 @@ fn line(position: u64, change: &Read<'_>) -> Line {
     let (kind, queue, text) = match change {
         Read::Declared { queue, name, .. } => ("declared", queue, format!(": {name}")),
         Read::Deleted { queue } => ("deleted", queue, String::new()),
+        Read::Snapshot { queue, snapshot } => {
+            ("snapshot", queue, format!(": {}, {} messages", snapshot.name, snapshot.copies()))
+        }
         Read::Ids { queue, ids } => ("ids", queue, format!(": {} remembered", ids.len())),
         Read::Put { queue, copy, from } => {
             let from = from.map_or_else(String::new, |(queue, position)| {

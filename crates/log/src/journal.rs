@@ -37,6 +37,12 @@ const FRAME: usize = 5;
 /// noted again at its end.
 const WASTE_SEGMENTS: u64 = 3;
 
+/// How many times as much as the last snapshot was has to come before there is another.
+const SNAPSHOT_SHARE: u64 = 4;
+
+/// How many times less is worth another one when the broker ends.
+const SNAPSHOTS_AT_END: u64 = 16;
+
 /// What a record of a copy takes beside the message, at most as a rule: what is of use is rather
 /// taken for more than it is, so that nothing is noted again in vain.
 const RECORD_BYTES: u64 = 64;
@@ -50,6 +56,7 @@ pub(crate) struct Journal {
     runtime: SharedRuntime,
     segment_bytes: u64,
     memory_bytes: usize,
+    snapshot_bytes: u64,
     reader: Reader,
     noted: AtomicU64,
     written: AtomicU64,
@@ -76,6 +83,7 @@ struct Shared {
     renewed: u64,
     /// The same for when everything before the second place is stored.
     renewing: Option<(u64, u64)>,
+    snapshots: Snapshots,
     host: Option<Weak<dyn Host>>,
     /// The disk has no room for another segment, so this one is for what makes room.
     cramped: bool,
@@ -94,6 +102,18 @@ struct Chore {
     before: u64,
     /// The copies, too.
     relocate: bool,
+}
+
+/// When all queues were noted as a whole, and will be.
+#[derive(Default)]
+struct Snapshots {
+    /// From where on that is so, and how much it was.
+    from: u64,
+    bytes: u64,
+    /// The same once everything before the second place is stored.
+    taking: Option<(u64, u64)>,
+    /// Not before here again, since it did not work out.
+    not_before: u64,
 }
 
 /// How many copies have their places in a segment, and the bytes of their messages.
@@ -134,6 +154,7 @@ impl Journal {
     ) -> Arc<Self> {
         let end = log.end();
         let mut shared = Shared { end, ..Shared::default() };
+        shared.snapshots.from = log.begin();
         shared.segments = log.segments().map(|base| (base, Use::default())).collect();
         copies.for_each(|(place, size)| shared.use_place(place, size));
         Arc::new_cyclic(|this| Self {
@@ -141,6 +162,7 @@ impl Journal {
             runtime,
             segment_bytes: log.options().segment_bytes,
             memory_bytes: log.options().memory_bytes,
+            snapshot_bytes: log.options().snapshot_bytes,
             reader: log.reader(),
             noted: AtomicU64::new(end),
             written: AtomicU64::new(end),
@@ -265,8 +287,14 @@ impl Journal {
             let host = shared.host.as_ref().and_then(Weak::upgrade);
             (shared.chore(cramped, self.segment_bytes), host)
         };
-        if let (Some(chore), Some(host)) = (chore, host) {
-            self.note_again(&chore, &*host);
+        if let (Some(chore), Some(host)) = (chore, &host) {
+            self.note_again(&chore, &**host);
+        }
+        if let Some(host) = host {
+            self.end_snapshot(log)?;
+            if !cramped && lock(&self.shared).wants_snapshot(self.snapshot_bytes) {
+                self.begin_snapshot(&*host);
+            }
         }
         let mut shared = lock(&self.shared);
         // Only now, so that what has to be noted for room to be made is in front of what makes it.
@@ -284,6 +312,28 @@ impl Journal {
         host.renew(chore.before);
         let noted = self.noted.load(Ordering::SeqCst);
         lock(&self.shared).renewing = Some((chore.before, noted));
+    }
+
+    /// Has all queues noted as a whole.
+    fn begin_snapshot(&self, host: &dyn Host) {
+        let from = lock(&self.shared).end;
+        let complete = host.snapshot();
+        let mut shared = lock(&self.shared);
+        let end = shared.end;
+        match complete {
+            true => shared.snapshots.taking = Some((from, end)),
+            false => shared.snapshots.not_before = end + self.snapshot_bytes / 8,
+        }
+    }
+
+    /// Has the log gone through only from the last snapshot on, once that is stored.
+    fn end_snapshot(&self, log: &mut Log) -> Result<(), LogError> {
+        let mut shared = lock(&self.shared);
+        let stored = shared.snapshots.taking.take_if(|(_, upto)| *upto <= log.stored());
+        let Some((from, upto)) = stored else { return Ok(()) };
+        (shared.snapshots.from, shared.snapshots.bytes) = (from, upto - from);
+        drop(shared);
+        log.begin_at(from)
     }
 
     /// Whether there is room for another segment now.
@@ -400,12 +450,21 @@ impl Journal {
 
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
     pub(crate) fn settle(&self) -> Result<(), Error> {
+        let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
+        let is_due = lock(&self.shared).wants_snapshot(self.snapshot_bytes / SNAPSHOTS_AT_END);
+        if let Some(host) = host.filter(|_| is_due) {
+            // Whoever opens it next has less to do.
+            self.begin_snapshot(&*host);
+        }
         self.commit();
         if let Some(Trouble::Failed(error)) = &lock(&self.shared).trouble {
             return Err(error.clone());
         }
         match &mut *lock(&self.log) {
-            Some(log) => log.close().map_err(|error| failed(&error)),
+            Some(log) => {
+                let ended = self.end_snapshot(log).and_then(|()| log.close());
+                ended.map_err(|error| failed(&error))
+            }
             None => Ok(()),
         }
     }
@@ -480,6 +539,13 @@ impl Shared {
             self.renewed = self.renewed.max(before);
         }
         self.first_used().min(self.renewed)
+    }
+
+    /// Whether so much has come since the last snapshot that it is worth while to take another.
+    fn wants_snapshot(&self, most: u64) -> bool {
+        let Snapshots { from, bytes, taking, not_before } = self.snapshots;
+        let since = self.end.saturating_sub(from);
+        taking.is_none() && since > most.max(SNAPSHOT_SHARE * bytes) && self.end >= not_before
     }
 
     /// Where the first segment begins in which a copy has its place, or else the last one.

@@ -25,11 +25,19 @@ pub struct LogOptions {
     /// queue may have half a megabyte whatever the others have. What is handed out, waits for a time
     /// or for another of its key, has a priority or is a request is in memory beside that.
     pub memory_bytes: usize,
+    /// How much is written until what is in the queues is noted as a whole (128 MiB), so that what was
+    /// before needs not be gone through when the log is opened. It is more if that is much.
+    pub snapshot_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 32 << 20, prewritten: true, memory_bytes: 128 << 20 }
+        Self {
+            segment_bytes: 32 << 20,
+            prewritten: true,
+            memory_bytes: 128 << 20,
+            snapshot_bytes: 128 << 20,
+        }
     }
 }
 
@@ -82,6 +90,8 @@ pub struct Log {
     /// Up to where everything is on the disk, and up to where a mark says so.
     stored: u64,
     marked: u64,
+    /// Where whoever opens it begins to go through it.
+    from: u64,
     broken: bool,
     /// A file that is written out to become the next segment.
     spare: Option<Arc<dyn Blob>>,
@@ -120,8 +130,9 @@ impl Log {
         if storage.names().map_err(LogError::storage(OPENING))?.iter().any(|name| name == SPARE) {
             storage.remove(SPARE).map_err(LogError::storage(OPENING))?;
         }
-        let examined = examine(&*storage, &mut show, &mut |damage| Err(LogError::Damaged(damage)))?;
-        let Examined { segments, unmade, end, epoch, records, torn } = examined;
+        let examined =
+            examine(&*storage, false, &mut show, &mut |damage| Err(LogError::Damaged(damage)))?;
+        let Examined { segments, unmade, end, epoch, from, records, torn } = examined;
         for id in unmade {
             storage.remove(&id.name()).map_err(LogError::storage(FORGETTING))?;
         }
@@ -142,6 +153,7 @@ impl Log {
             written: end,
             stored: end,
             marked: end,
+            from,
             broken: false,
             spare: None,
             shown: Reader::default(),
@@ -237,6 +249,11 @@ impl Log {
         Ok(())
     }
 
+    /// Where whoever opens it begins to go through it.
+    pub(crate) fn begin(&self) -> u64 {
+        self.from
+    }
+
     /// Where the segments begin.
     pub(crate) fn segments(&self) -> impl Iterator<Item = u64> {
         self.segments.iter().map(|segment| segment.id.base)
@@ -329,8 +346,21 @@ impl Log {
     /// As [`write`](Self::write).
     pub fn close(&mut self) -> Result<(), LogError> {
         self.sync()?;
-        let anchor = Anchor { epoch: self.active().id.epoch, stored: self.stored };
-        anchor.write(&*self.storage).map_err(LogError::storage(CLOSING))
+        self.anchor(self.active().id.epoch).map_err(LogError::storage(CLOSING))
+    }
+
+    /// From now on whoever opens the log goes through it from this position on, at which a record
+    /// begins: what is before it is read where it is needed.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub(crate) fn begin_at(&mut self, position: u64) -> Result<(), LogError> {
+        self.from = position;
+        self.anchor(self.active().id.epoch).map_err(LogError::storage(ANCHORING))
+    }
+
+    fn anchor(&self, epoch: u64) -> std::io::Result<()> {
+        Anchor { epoch, stored: self.stored, from: self.from }.write(&*self.storage)
     }
 
     /// Reads the record at a position; `None` if there is none, or none any more.
@@ -393,7 +423,7 @@ impl Log {
             }
             blob.sync_data()?;
             self.storage.sync_dir()?;
-            Anchor { epoch, stored: self.stored }.write(&*self.storage)
+            self.anchor(epoch)
         })();
         if let Err(source) = made {
             // Half a segment is in nobody's way, but its room is.
@@ -549,6 +579,7 @@ const WRITING: &str = "writing the log";
 const SYNCING: &str = "syncing the log";
 const MAKING: &str = "making a segment of the log";
 const FORGETTING: &str = "removing a segment of the log";
+const ANCHORING: &str = "anchoring the log";
 const CLOSING: &str = "closing the log";
 const CUTTING: &str = "cutting the torn end of the log off";
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::{Death, Error, Heads, Kind, Pattern, QueueSettings, Topic};
-use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages};
+use posthaste_core::{Error, Heads, Kind, Pattern, QueueSettings, Topic};
+use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages, Standing};
 
-use crate::change::{self, Back, Clocks, Put, Read};
+use crate::change::{self, Back, Clocks, Put, Read, Snapshot};
 use crate::log::Reader;
 
 /// The queues by number, as far as the log has been read.
@@ -28,22 +28,9 @@ pub(crate) struct Queue {
     next_position: u64,
     /// Copies that came and wait, in order.
     pages: Pages,
-    /// The others.
-    others: BTreeMap<u64, Other>,
+    /// Those that have more to them, or that were noted again behind others.
+    others: BTreeMap<u64, Standing>,
     ids: BTreeMap<Arc<str>, Duration>,
-}
-
-/// A copy that has more to it than that it came and waits, or that was noted again behind others.
-#[derive(Debug, Clone)]
-struct Other {
-    paged: Paged,
-    /// Whether it may be in the store alone, as long as nothing happens to it.
-    may_be_paged: bool,
-    attempts: u32,
-    due: Option<Duration>,
-    death: Option<Death>,
-    dying: bool,
-    out: bool,
 }
 
 impl Queues {
@@ -58,6 +45,11 @@ impl Queues {
                 let known = self.queues.entry(queue).or_default();
                 (known.name, known.settings, known.bindings) = (Some(name), settings, bindings);
                 known.next_position = known.next_position.max(next_position);
+            }
+            Read::Snapshot { queue, snapshot } => {
+                // Its ids come in a record of their own, which a power cut may have cut off.
+                let ids = self.queues.remove(&queue).map(|before| before.ids);
+                self.queues.insert(queue, Queue::of(*snapshot, ids.unwrap_or_default()));
             }
             Read::Ids { queue, ids } => {
                 self.queues.entry(queue).or_default().ids.extend(ids);
@@ -92,10 +84,10 @@ impl Queues {
         }
     }
 
-    fn copy(&mut self, queue: u64, position: u64) -> Option<&mut Other> {
+    fn copy(&mut self, queue: u64, position: u64) -> Option<&mut Standing> {
         let queue = self.queues.get_mut(&queue)?;
         if let Some(paged) = queue.pages.remove(position) {
-            queue.others.insert(position, Other::waiting(paged));
+            queue.others.insert(position, waiting(paged));
         }
         queue.others.get_mut(&position)
     }
@@ -126,23 +118,34 @@ impl Queues {
 }
 
 impl Queue {
+    fn of(snapshot: Snapshot, ids: BTreeMap<Arc<str>, Duration>) -> Self {
+        let Snapshot { name, settings, bindings, next_position, waiting, others } = snapshot;
+        let [in_memory, in_store] = waiting;
+        let pages = match in_memory.is_empty() {
+            true => in_store,
+            false => merged(&in_memory, in_store.after(None)),
+        };
+        let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();
+        let name = Some(name);
+        Self { name, settings, bindings, next_position, pages, others, ids }
+    }
+
     fn put(&mut self, copy: Put<'_>, unix: Duration) {
         let (position, window) = (copy.position, self.settings.dedup_window);
         let is_fresh = self.name.is_none() || copy.came + window > unix;
         if let Some(id) = copy.message.id().filter(|_| is_fresh && !copy.came.is_zero()) {
             self.ids.insert(id.into(), copy.came);
         }
-        let copy = Other::new(copy);
         if position < self.next_position {
             // It was noted again.
             self.forget(position);
         } else {
             self.next_position = position + 1;
-            if copy.waits(false) {
-                return self.pages.push(copy.paged);
+            if copy.waits() {
+                return self.pages.push(paged(&copy));
             }
         }
-        self.others.insert(position, copy);
+        self.others.insert(position, standing(copy));
     }
 
     fn forget(&mut self, position: u64) {
@@ -173,7 +176,7 @@ impl Queue {
         ids.sort_by_key(|(_, came)| *came);
         let places: Vec<_> = others.values().map(|copy| copy.paged).collect();
         let copies = read(&places)?.into_iter().zip(others.into_values());
-        let copies = copies.map(|(kept, copy)| copy.into_kept(kept)).collect();
+        let copies = copies.map(|(kept, copy)| into_kept(copy, kept)).collect();
         Ok(Some(KeptQueue { number, name, settings, bindings, next_position, copies, pages, ids }))
     }
 
@@ -181,20 +184,12 @@ impl Queue {
     fn page_what_waits(&mut self) {
         let keyed = self.settings.keyed;
         let (waiting, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.others).into_iter().partition(|(_, copy)| copy.waits(keyed));
+            std::mem::take(&mut self.others).into_iter().partition(|(_, copy)| waits(copy, keyed));
         self.others = others;
-        if waiting.is_empty() {
-            return;
+        if !waiting.is_empty() {
+            let waiting = waiting.into_values().map(|copy| copy.paged);
+            self.pages = merged(&std::mem::take(&mut self.pages), waiting);
         }
-        let pages = std::mem::take(&mut self.pages);
-        let mut waiting = waiting.into_values().map(|copy| copy.paged).peekable();
-        for copy in pages.after(None) {
-            while let Some(before) = waiting.next_if(|this| this.position < copy.position) {
-                self.pages.push(before);
-            }
-            self.pages.push(copy);
-        }
-        self.pages.extend(waiting);
     }
 
     // ---- what is in it
@@ -214,32 +209,61 @@ impl Queue {
     }
 }
 
-impl Other {
-    fn new(put: Put<'_>) -> Self {
-        let mut paged = Paged::new(put.position, put.place, put.size());
-        paged.expires = put.expires.into_iter().chain(put.deadline).min();
-        let Put { message, attempts, due, death, dying, out, .. } = put;
-        let may_be_paged =
-            message.priority() == 0 && message.kind() != Kind::Request && message.count() == 1;
-        Self { paged, may_be_paged, attempts, due, death, dying, out }
+fn paged(put: &Put<'_>) -> Paged {
+    let mut paged = Paged::new(put.position, put.place, put.size());
+    paged.expires = put.expires.into_iter().chain(put.deadline).min();
+    paged
+}
+
+impl Put<'_> {
+    /// Whether nobody looks for it before its turn.
+    fn may_be_paged(&self) -> bool {
+        let Self { message, .. } = self;
+        message.priority() == 0 && message.kind() != Kind::Request && message.count() == 1
     }
 
-    fn waiting(paged: Paged) -> Self {
-        let (attempts, due, death, dying, out) = (0, None, None, false, false);
-        Self { paged, may_be_paged: true, attempts, due, death, dying, out }
-    }
-
-    /// Whether it only waits; in a `keyed` queue that may be until a time, because of each key one comes
-    /// behind the other.
-    fn waits(&self, keyed: bool) -> bool {
+    /// Whether it came and waits, and that is all.
+    fn waits(&self) -> bool {
         let has_happened = self.attempts > 0 || self.out || self.dying || self.death.is_some();
-        self.may_be_paged && !has_happened && (keyed || self.due.is_none())
+        !has_happened && self.due.is_none() && self.may_be_paged()
     }
+}
 
-    fn into_kept(self, copy: Kept) -> Kept {
-        let Self { attempts, due, death, dying, out, .. } = self;
-        Kept { attempts, due, death, dying, out, ..copy }
+fn standing(put: Put<'_>) -> Standing {
+    let (paged, may_be_paged) = (paged(&put), put.may_be_paged());
+    let Put { attempts, due, death, dying, out, .. } = put;
+    Standing { paged, may_be_paged, attempts, due, death, dying, out }
+}
+
+/// Of a copy that waits.
+fn waiting(paged: Paged) -> Standing {
+    let (attempts, due, death, dying, out) = (0, None, None, false, false);
+    Standing { paged, may_be_paged: true, attempts, due, death, dying, out }
+}
+
+/// Whether a copy only waits; in a `keyed` queue that may be until a time, because of each key one
+/// comes behind the other.
+fn waits(copy: &Standing, keyed: bool) -> bool {
+    let has_happened = copy.attempts > 0 || copy.out || copy.dying || copy.death.is_some();
+    copy.may_be_paged && !has_happened && (keyed || copy.due.is_none())
+}
+
+fn into_kept(standing: Standing, copy: Kept) -> Kept {
+    let Standing { attempts, due, death, dying, out, .. } = standing;
+    Kept { attempts, due, death, dying, out, ..copy }
+}
+
+/// All of them, in the order of positions, as both are.
+fn merged(pages: &Pages, others: impl Iterator<Item = Paged>) -> Pages {
+    let (mut all, mut others) = (Pages::default(), others.peekable());
+    for copy in pages.after(None) {
+        while let Some(before) = others.next_if(|this| this.position < copy.position) {
+            all.push(before);
+        }
+        all.push(copy);
     }
+    all.extend(others);
+    all
 }
 
 impl Reader {

@@ -10,7 +10,7 @@ use crate::storage::Blob;
 /// How much is read at a time, unless a record is longer.
 const WINDOW: usize = 1 << 20;
 
-/// The records of a segment from its beginning on.
+/// The records of a segment from one of them on.
 pub(crate) struct Scan<'a> {
     id: Id,
     blob: &'a dyn Blob,
@@ -23,8 +23,9 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(id: Id, blob: &'a dyn Blob) -> Self {
-        Self { id, blob, window: Vec::new(), from: HEAD as u64, at: 0, ended: false }
+    /// From the one at `position` on.
+    pub(crate) fn new(id: Id, blob: &'a dyn Blob, position: u64) -> Self {
+        Self { id, blob, window: Vec::new(), from: id.offset(position), at: 0, ended: false }
     }
 
     /// The position of the next record.
@@ -44,18 +45,18 @@ impl<'a> Scan<'a> {
     pub(crate) fn next(&mut self) -> io::Result<Result<Record<'_>, Flaw>> {
         let position = self.position();
         loop {
-            let found = record::decode(&self.window[self.at..], self.id.epoch, position);
-            let needed = match found {
-                Ok(found) => HEADER + found.content.len(),
-                Err(Flaw::Cut | Flaw::Nothing) if !self.ended && self.is_short() => {
-                    self.refill()?;
-                    continue;
-                }
-                Err(flaw) => return Ok(Err(flaw)),
-            };
-            let at = self.at;
-            self.at += needed;
-            return Ok(record::decode(&self.window[at..], self.id.epoch, position));
+            let (kind, size) =
+                match record::decode(&self.window[self.at..], self.id.epoch, position) {
+                    Ok(found) => (found.kind, HEADER + found.content.len()),
+                    Err(Flaw::Cut | Flaw::Nothing) if !self.ended && self.is_short() => {
+                        self.refill()?;
+                        continue;
+                    }
+                    Err(flaw) => return Ok(Err(flaw)),
+                };
+            let content = &self.window[self.at + HEADER..self.at + size];
+            self.at += size;
+            return Ok(Ok(Record { position, kind, content }));
         }
     }
 

@@ -58,6 +58,7 @@ impl<E: Executor> BrokerSubject for Kept<E> {
             let mut options = LogOptions::default();
             options.segment_bytes = 8 << 10;
             options.memory_bytes = memory;
+            options.snapshot_bytes = 32 << 10;
             let folder = tempfile::tempdir().map_err(|error| Error::closed(error.to_string()))?;
             let (broker, _) = match disk {
                 Disk::Real => {

@@ -35,6 +35,7 @@ async fn open(disk: &Simulated, random: &mut Random, runtime: Smol) -> Durable {
     let mut options = LogOptions::default();
     options.segment_bytes = 512 + random.below(6_000);
     options.prewritten = random.below(2) == 0;
+    options.snapshot_bytes = 200 << random.below(8);
     options.memory_bytes = [0, 2_000, 128 << 20][usize::try_from(random.below(3)).unwrap()];
     Durable::open(runtime, disk.clone(), options).await.unwrap().0
 }

@@ -76,6 +76,10 @@ pub trait Host: Send + Sync {
 
     /// Notes the copies again whose places are before this one.
     fn relocate(&self, before: u64);
+
+    /// Notes every queue as it is now, so that what was noted before needs not be gone through to know
+    /// it; false if something is just on its way from one queue to another, and not all of them are.
+    fn snapshot(&self) -> bool;
 }
 
 /// What changes in a durable queue. Times are those of the wall clock, since the Unix epoch.
@@ -99,6 +103,23 @@ pub enum Change<'a> {
     Deleted {
         /// Which.
         queue: u64,
+    },
+    /// It is like this, whatever was noted of it before; the ids that it has had follow.
+    Snapshot {
+        /// Which.
+        queue: u64,
+        /// Its name.
+        name: &'a Topic,
+        /// What it is like.
+        settings: &'a QueueSettings,
+        /// What is copied into it.
+        bindings: &'a [Pattern],
+        /// The position of the next copy.
+        next_position: u64,
+        /// Copies that wait: those that are in memory, and those that are in the store alone.
+        waiting: [&'a Pages; 2],
+        /// The other copies, in no order.
+        others: &'a [Standing],
     },
     /// It has had messages of these ids, and when.
     Ids {
@@ -156,6 +177,25 @@ pub enum Change<'a> {
         /// Which are not, in order.
         but: &'a [u64],
     },
+}
+
+/// What there is to a copy of a durable queue beside its message. Times are those of the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it is.
+    pub paged: Paged,
+    /// Whether it may be in the store alone, as long as nothing happens to it.
+    pub may_be_paged: bool,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// Until when it waits.
+    pub due: Option<Duration>,
+    /// Why its attempts failed.
+    pub death: Option<Death>,
+    /// Whether it died, and waits to go to the dead-letter queue.
+    pub dying: bool,
+    /// Whether it is handed out and not settled.
+    pub out: bool,
 }
 
 /// A copy of a message in a durable queue. Times are those of the wall clock.

@@ -350,6 +350,10 @@ impl Host for Engine {
             self.relocate_pages(&mailbox, before);
         }
     }
+
+    fn snapshot(&self) -> bool {
+        self.durable().iter().all(|mailbox| mailbox.with(|state, _| state.snapshot()))
+    }
 }
 
 impl Engine {

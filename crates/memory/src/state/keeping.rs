@@ -9,7 +9,7 @@ use crate::aside::Why;
 use crate::books::reason;
 use crate::copies::{Entry, Origin};
 use crate::home::{Home, later};
-use crate::store::{Change, Kept, KeptQueue};
+use crate::store::{self, Change, Kept, KeptQueue, Paged, Pages};
 
 /// Why an attempt failed.
 const BROKER_ENDED: &str = "the broker ended before it was settled";
@@ -94,6 +94,11 @@ impl State {
         if self.keep.as_ref().is_some_and(|keep| keep.declared < before) {
             self.note_declared();
         }
+        self.renew_ids(before);
+    }
+
+    /// Notes the ids again that were noted before a place.
+    fn renew_ids(&mut self, before: u64) {
         if let (Some(keep), Some(seen)) = (&self.keep, &mut self.seen) {
             seen.renew(before, |ids| {
                 let wall = |(id, came)| (id, self.home.wall_time(came));
@@ -101,6 +106,51 @@ impl State {
                 keep.store.note(&Change::Ids { queue: keep.queue, ids: &ids })
             });
         }
+    }
+
+    /// Notes all that there is; false if a copy is just on its way to another queue.
+    pub(crate) fn snapshot(&mut self) -> bool {
+        let Some(keep) = self.keep.as_mut().filter(|_| !matches!(self.ending, Ending::Closed(_)))
+        else {
+            return true;
+        };
+        if self.aside.behind(None).any(|(_, why)| why == Why::Moving) {
+            return false;
+        }
+        let home = &self.home;
+        let (mut waiting, mut others) = (Vec::new(), Vec::new());
+        for entry in self.lanes.iter() {
+            match entry.may_be_paged() {
+                true => waiting.push(paged(home, entry)),
+                false => others.push(standing(home, entry, None, Standing::Waits)),
+            }
+        }
+        others.extend(
+            self.leases.iter().map(|lease| standing(home, &lease.entry, None, Standing::Out)),
+        );
+        for (entry, why) in self.aside.behind(None) {
+            let (due, what) = match why {
+                Why::Delayed(due) => (Some(due), Standing::Waits),
+                Why::Parked(due) => (due, Standing::Waits),
+                Why::Dying | Why::Moving => (None, Standing::Dying),
+            };
+            others.push(standing(home, entry, due, what));
+        }
+        // They are in order but for those that came back.
+        waiting.sort_by_key(|copy| copy.position);
+        let mut pages = Pages::default();
+        pages.extend(waiting);
+        keep.declared = keep.store.note(&Change::Snapshot {
+            queue: keep.queue,
+            name: &self.name,
+            settings: &self.settings.queue,
+            bindings: &self.settings.bindings,
+            next_position: self.next_position,
+            waiting: [&pages, self.lanes.pages()],
+            others: &others,
+        });
+        self.renew_ids(u64::MAX);
+        true
     }
 
     /// Notes the copies again whose places are before another one.
@@ -191,6 +241,35 @@ enum Standing {
     Waits,
     Out,
     Dying,
+}
+
+/// Where a copy is.
+pub(super) fn paged(home: &Home, entry: &Entry) -> Paged {
+    Paged {
+        position: entry.position,
+        place: entry.place,
+        size: entry.message.size(),
+        expires: entry.expires().map(|at| home.wall_time(at)),
+        missed: entry.missed,
+    }
+}
+
+/// What there is to a copy beside its message.
+fn standing(
+    home: &Home,
+    entry: &Entry,
+    due: Option<Instant>,
+    standing: Standing,
+) -> store::Standing {
+    store::Standing {
+        paged: paged(home, entry),
+        may_be_paged: entry.may_be_paged(),
+        attempts: entry.attempts,
+        due: due.map(|due| home.wall_time(due)),
+        death: entry.death().cloned(),
+        dying: standing == Standing::Dying,
+        out: standing == Standing::Out,
+    }
 }
 
 /// A copy, as a store notes it.

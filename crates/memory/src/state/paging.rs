@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use posthaste_core::Error;
 
+use super::keeping::paged;
 use super::{Ending, State};
 use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
@@ -47,10 +48,7 @@ impl State {
 
     /// Keeps only the place of a copy in mind.
     pub(super) fn page_out(&mut self, entry: Entry, after: &mut Aftermath) {
-        let Entry { position, place, missed, .. } = entry;
-        let expires = entry.expires().map(|at| self.home.wall_time(at));
-        let size = entry.message.size();
-        self.lanes.page(Paged { position, place, size, expires, missed });
+        self.lanes.page(paged(&self.home, &entry));
         after.forget(entry.message);
     }
 

@@ -62,7 +62,7 @@ pub struct Pages {
 }
 
 /// Some copies that follow each other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Page {
     /// The first position, and the copy that came last; both may be gone.
     first: u64,
@@ -244,6 +244,58 @@ impl Pages {
         self.bytes
     }
 
+    /// Appends all copies to bytes, so that [`decode`](Self::decode) finds them again.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        number(into, self.pages.len() as u64);
+        for page in &self.pages {
+            for value in [page.first, page.came as u64, page.entries.len() as u64] {
+                number(into, value);
+            }
+            into.extend_from_slice(&page.entries);
+            into.push(u8::from(page.gone.is_some()));
+            for word in page.gone.iter().flat_map(|gone| gone.iter()) {
+                into.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+    }
+
+    /// Takes the copies off the front of bytes that [`encode`](Self::encode) has put there; `None` if
+    /// there are none.
+    #[must_use]
+    pub fn decode(from: &mut &[u8]) -> Option<Self> {
+        let mut pages = Self::default();
+        let mut at = 0;
+        let mut last = None;
+        for _ in 0..read(from, &mut at)? {
+            let (first, came, length) =
+                (read(from, &mut at)?, read(from, &mut at)?, read(from, &mut at)?);
+            let end = at.checked_add(usize::try_from(length).ok()?)?;
+            let entries = from.get(at..end)?.to_vec();
+            at = end;
+            let mut page = Page { first, entries, ..Page::default() };
+            if *from.get(at)? == 1 {
+                let gone = page.gone.get_or_insert_default();
+                for (nth, word) in gone.iter_mut().enumerate() {
+                    let word_at = at + 1 + 8 * nth;
+                    *word = u64::from_le_bytes(from.get(word_at..word_at + 8)?.try_into().ok()?);
+                }
+                at += 8 * GONE_WORDS;
+            }
+            at += 1;
+            let came = usize::try_from(came).ok().filter(|came| *came <= COPIES)?;
+            page.count(came).filter(|()| last.is_none_or(|last| last < page.first))?;
+            last = Some(page.last.position);
+            pages.copies += page.copies;
+            pages.bytes += page.bytes;
+            pages.expires = earlier(pages.expires, page.expires);
+            if page.copies > 0 {
+                pages.pages.push_back(page);
+            }
+        }
+        *from = &from[at..];
+        Some(pages)
+    }
+
     /// The page in which a position is, if there is one.
     fn page_of(&self, position: u64) -> Option<usize> {
         let holds = |page: &Page| page.first <= position && position <= page.last.position;
@@ -265,16 +317,10 @@ impl Page {
     fn of(copy: Paged) -> Self {
         let mut page = Self {
             first: copy.position,
-            leading: 0,
             from: copy.position,
             last: Paged { position: copy.position, place: copy.place, ..Paged::default() },
-            came: 0,
-            copies: 0,
-            bytes: 0,
             lowest: u64::MAX,
-            expires: None,
-            entries: Vec::new(),
-            gone: None,
+            ..Self::default()
         };
         number(&mut page.entries, copy.place);
         page.push(copy);
@@ -305,6 +351,29 @@ impl Page {
         (self.came, self.copies, self.bytes) = (self.came + 1, self.copies + 1, self.bytes + size);
     }
 
+    /// Goes through the entries, of which there are `came`, to find out what they say; `None` if there
+    /// are not.
+    fn count(&mut self, came: usize) -> Option<()> {
+        let mut cursor = self.begin();
+        (self.from, self.lowest) = (self.first, u64::MAX);
+        for nth in 0..came {
+            let copy = self.next(&mut cursor)?;
+            self.last = cursor.last;
+            if self.is_gone(nth) {
+                if self.leading == nth {
+                    (self.leading, self.from) = (nth + 1, copy.position + 1);
+                }
+                continue;
+            }
+            self.copies += 1;
+            self.bytes = self.bytes.checked_add(copy.size)?;
+            self.lowest = self.lowest.min(copy.place);
+            self.expires = earlier(self.expires, copy.expires);
+        }
+        self.came = came;
+        (cursor.at == self.entries.len()).then_some(())
+    }
+
     /// Before the first one.
     fn begin(&self) -> Cursor {
         let mut at = 0;
@@ -317,7 +386,7 @@ impl Page {
         let mut at = cursor.at;
         let mut next = || read(&self.entries, &mut at);
         let last = cursor.last;
-        let position = last.position + next()?;
+        let position = last.position.checked_add(next()?)?;
         let sized = next()?;
         let place = unfolded(next()?, last.place.wrapping_add(last.size as u64));
         let expires = match sized & 1 {
@@ -495,9 +564,32 @@ mod tests {
                 prop_assert_eq!(pages.bytes(), model.values().map(|copy| copy.size).sum::<usize>());
             }
             prop_assert_eq!(pages.after(None).collect::<Vec<_>>(), model.values().copied().collect::<Vec<_>>());
+            let mut bytes = Vec::new();
+            pages.encode(&mut bytes);
+            bytes.push(7);
+            let mut rest = &bytes[..];
+            let again = Pages::decode(&mut rest).unwrap();
+            prop_assert_eq!(rest, &[7]);
+            prop_assert_eq!((again.len(), again.bytes()), (pages.len(), pages.bytes()));
+            prop_assert!(again.after(None).eq(pages.after(None)));
             let from = position / 2;
             let behind: Vec<_> = model.range(from + 1..).map(|(_, copy)| *copy).collect();
             prop_assert_eq!(pages.after(Some(from)).collect::<Vec<_>>(), behind);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn other_bytes_are_none(mut bytes: Vec<u8>, pushed in 0..50_u64, change: usize, to: u8) {
+            let _none_or_some = Pages::decode(&mut &bytes[..]);
+            let mut pages = Pages::default();
+            pages.extend((0..pushed).map(|nth| Paged::new(nth, 50 * nth, 7)));
+            bytes.clear();
+            pages.encode(&mut bytes);
+            let at = change % bytes.len();
+            bytes[at] = to;
+            let _none_or_some = Pages::decode(&mut &bytes[..]);
+            prop_assert!(Pages::decode(&mut &bytes[..at]).is_none());
         }
     }
 
