@@ -40,7 +40,7 @@ const WASTE_SEGMENTS: u64 = 3;
 /// How many times as much as the last snapshot was has to come before there is another.
 const SNAPSHOT_SHARE: u64 = 4;
 
-/// How many times less is worth another one when the broker ends.
+/// How many times less is worth another one when the broker is closed.
 const SNAPSHOTS_AT_END: u64 = 16;
 
 /// What a record of a copy takes beside the message, at most as a rule: what is of use is rather
@@ -156,7 +156,7 @@ impl Journal {
         let mut shared = Shared { end, ..Shared::default() };
         shared.snapshots.from = log.begin();
         shared.segments = log.segments().map(|base| (base, Use::default())).collect();
-        copies.for_each(|(place, size)| shared.use_place(place, size));
+        shared.use_places(copies);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
@@ -292,7 +292,9 @@ impl Journal {
         }
         if let Some(host) = host {
             self.end_snapshot(log)?;
-            if !cramped && lock(&self.shared).wants_snapshot(self.snapshot_bytes) {
+            let since = lock(&self.shared).since_snapshot().filter(|_| !cramped);
+            let is_due = |(since, last)| since > self.snapshot_bytes.max(SNAPSHOT_SHARE * last);
+            if since.is_some_and(is_due) {
                 self.begin_snapshot(&*host);
             }
         }
@@ -451,7 +453,8 @@ impl Journal {
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
     pub(crate) fn settle(&self) -> Result<(), Error> {
         let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
-        let is_due = lock(&self.shared).wants_snapshot(self.snapshot_bytes / SNAPSHOTS_AT_END);
+        let since = lock(&self.shared).since_snapshot();
+        let is_due = since.is_some_and(|(since, _)| since > self.snapshot_bytes / SNAPSHOTS_AT_END);
         if let Some(host) = host.filter(|_| is_due) {
             // Whoever opens it next has less to do.
             self.begin_snapshot(&*host);
@@ -509,6 +512,30 @@ impl Shared {
         }
     }
 
+    /// Copies have their places there, which mostly lie side by side.
+    fn use_places(&mut self, copies: impl Iterator<Item = (u64, usize)>) {
+        let (mut from, mut upto, mut sum) = (0, 0, Use::default());
+        for (place, size) in copies {
+            if !(from..upto).contains(&place) {
+                self.add_use(from, sum);
+                sum = Use::default();
+                from = self.segments.range(..=place).next_back().map_or(place, |(base, _)| *base);
+                let next = self.segments.range(from + 1..).next();
+                upto = next.map_or(u64::MAX, |(base, _)| *base);
+            }
+            sum.copies += 1;
+            sum.bytes += size as u64 + RECORD_BYTES;
+        }
+        self.add_use(from, sum);
+    }
+
+    fn add_use(&mut self, segment: u64, more: Use) {
+        if let Some(used) = self.segments.get_mut(&segment) {
+            used.copies += more.copies;
+            used.bytes += more.bytes;
+        }
+    }
+
     /// A copy will have its place there no more.
     fn release(&mut self, place: u64, size: usize) {
         let Some((segment, _)) = self.segments.range(..=place).next_back() else { return };
@@ -541,11 +568,11 @@ impl Shared {
         self.first_used().min(self.renewed)
     }
 
-    /// Whether so much has come since the last snapshot that it is worth while to take another.
-    fn wants_snapshot(&self, most: u64) -> bool {
+    /// How much has come since the last snapshot, if there is none on its way, and how much that was.
+    fn since_snapshot(&self) -> Option<(u64, u64)> {
         let Snapshots { from, bytes, taking, not_before } = self.snapshots;
-        let since = self.end.saturating_sub(from);
-        taking.is_none() && since > most.max(SNAPSHOT_SHARE * bytes) && self.end >= not_before
+        let may_be = taking.is_none() && self.end >= not_before;
+        may_be.then(|| (self.end.saturating_sub(from + bytes), bytes))
     }
 
     /// Where the first segment begins in which a copy has its place, or else the last one.

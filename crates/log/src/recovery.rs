@@ -120,11 +120,10 @@ impl Queues {
 impl Queue {
     fn of(snapshot: Snapshot, ids: BTreeMap<Arc<str>, Duration>) -> Self {
         let Snapshot { name, settings, bindings, next_position, waiting, others } = snapshot;
-        let [in_memory, in_store] = waiting;
-        let pages = match in_memory.is_empty() {
-            true => in_store,
-            false => merged(&in_memory, in_store.after(None)),
-        };
+        let [mut pages, in_store] = waiting;
+        if let Err(in_store) = pages.append(in_store) {
+            pages = merged(&pages, in_store.after(None));
+        }
         let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();
         let name = Some(name);
         Self { name, settings, bindings, next_position, pages, others, ids }

@@ -110,6 +110,23 @@ impl Pages {
         }
     }
 
+    /// Puts all copies of another behind these, if they come behind them; else they are handed back.
+    ///
+    /// # Errors
+    /// The others.
+    pub fn append(&mut self, others: Self) -> Result<(), Self> {
+        if let (Some(last), Some(first)) = (self.pages.back(), others.pages.front())
+            && first.first <= last.last.position
+        {
+            return Err(others);
+        }
+        self.copies += others.copies;
+        self.bytes += others.bytes;
+        self.expires = earlier(self.expires, others.expires);
+        self.pages.extend(others.pages);
+        Ok(())
+    }
+
     /// Takes a copy out.
     pub fn remove(&mut self, position: u64) -> Option<Paged> {
         let nth = self.page_of(position)?;
@@ -572,6 +589,13 @@ mod tests {
             prop_assert_eq!(rest, &[7]);
             prop_assert_eq!((again.len(), again.bytes()), (pages.len(), pages.bytes()));
             prop_assert!(again.after(None).eq(pages.after(None)));
+            let mut twice = again.clone();
+            let appended = twice.append(again);
+            prop_assert_eq!(appended.is_ok(), pages.is_empty());
+            let mut more = Pages::default();
+            more.push(Paged::new(position + 1, 7, 7));
+            prop_assert!(twice.append(more).is_ok());
+            prop_assert_eq!((twice.len(), twice.bytes()), (pages.len() + 1, pages.bytes() + 7));
             let from = position / 2;
             let behind: Vec<_> = model.range(from + 1..).map(|(_, copy)| *copy).collect();
             prop_assert_eq!(pages.after(Some(from)).collect::<Vec<_>>(), behind);

@@ -1,0 +1,230 @@
+//! Queues that hold more than there is memory for.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use common::Random;
+use posthaste_core::{
+    BoxReceiver, Broker, ErrorKind, Message, Overflow, Queue, ReceiverExt, SenderExt,
+    SenderOptions, Subscription, Topic,
+};
+use posthaste_log::storage::{Folder, Simulated, Storage};
+use posthaste_log::{Durable, LogOptions};
+use posthaste_smol::Smol;
+
+/// Runs a test on an executor of its own.
+fn run<F: Future<Output = ()>>(test: impl FnOnce(Smol) -> F) {
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    smol::block_on(executor.run(test(runtime)));
+}
+
+/// Little memory, and small segments.
+fn options() -> LogOptions {
+    let mut options = LogOptions::default();
+    options.segment_bytes = 64 << 10;
+    options.memory_bytes = 20_000;
+    options.snapshot_bytes = 100_000;
+    options
+}
+
+async fn open(disk: impl Storage, runtime: Smol) -> Durable {
+    Durable::open(runtime, disk, options()).await.unwrap().0
+}
+
+async fn receiver(broker: &Durable, queue: &Topic) -> BoxReceiver {
+    broker.receiver(Subscription::queue(queue).unwrap()).await.unwrap()
+}
+
+/// Sends these numbers, each with something behind it.
+async fn send(broker: &Durable, queue: &Topic, numbers: std::ops::Range<u64>) {
+    let mut random = Random::new(numbers.start);
+    let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+    for number in numbers {
+        let most = 1 << random.below(13);
+        let size = usize::try_from(random.below(most)).unwrap();
+        let payload = format!("{number} {}", "x".repeat(size));
+        sender.send_from(&mut Some(Message::to_queue(queue.clone(), payload))).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+}
+
+fn number(message: &Message) -> u64 {
+    let payload = std::str::from_utf8(message.payload()).unwrap();
+    payload.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_waits_far_behind_comes_in_its_turn() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let broker = open(disk.clone(), runtime.clone()).await;
+        let queue = Topic::new("orders").unwrap();
+        send(&broker, &queue, 0..3_000).await;
+        let mut consumer = receiver(&broker, &queue).await;
+        for expected in 0..1_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!((number(delivery.message()), delivery.attempt()), (expected, 1));
+            delivery.ack();
+        }
+        // More comes in behind what is not read back yet, and after a restart it is all there.
+        send(&broker, &queue, 3_000..4_000).await;
+        consumer.settled().await.unwrap();
+        let browsed = broker.browse(&queue, Some(2_499), 3).await.unwrap();
+        let browsed: Vec<_> = browsed.iter().map(|this| number(&this.message)).collect();
+        assert_eq!(browsed, [2_500, 2_501, 2_502]);
+        drop(consumer);
+        broker.close().await.unwrap();
+        let broker = open(disk, runtime).await;
+        assert_eq!(broker.queue(&queue).await.unwrap().messages, 3_000);
+        let mut consumer = receiver(&broker, &queue).await;
+        for expected in 1_000..4_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+        consumer.settled().await.unwrap();
+        let stats = broker.stats().await.unwrap();
+        assert!(stats.ledger.is_balanced(), "{:?}", stats.ledger);
+        assert_eq!(stats.ledger.held, 0);
+    });
+}
+
+#[test]
+fn retries_and_priorities_go_before_what_waits_far_behind() {
+    run(|runtime| async move {
+        let broker = open(Simulated::new(), runtime).await;
+        let queue = Topic::new("orders").unwrap();
+        send(&broker, &queue, 0..500).await;
+        let urgent = Message::builder(queue.clone()).to_queue().priority(3).payload("500 now");
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        sender.send(urgent.build().unwrap()).await.unwrap();
+        let mut consumer = receiver(&broker, &queue).await;
+        let first = consumer.next_delivery().await.unwrap();
+        assert_eq!(number(first.message()), 500);
+        let second = consumer.next_delivery().await.unwrap();
+        assert_eq!(number(second.message()), 0);
+        second.release();
+        let mut seen = Vec::new();
+        while seen.len() < 500 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            seen.push(number(delivery.message()));
+            delivery.ack();
+        }
+        // What the consumer had taken already may come before what it gave back.
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(0..500));
+    });
+}
+
+#[test]
+fn what_is_purged_or_dropped_need_not_be_read() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let broker = open(disk.clone(), runtime.clone()).await;
+        let (purged, lossy) = (Topic::new("purged").unwrap(), Topic::new("lossy").unwrap());
+        broker
+            .declare(Queue::new(lossy.clone()).capacity(100).overflow(Overflow::DropOldest))
+            .await
+            .unwrap();
+        send(&broker, &purged, 0..2_000).await;
+        send(&broker, &lossy, 0..2_000).await;
+        assert_eq!(broker.purge(&purged).await.unwrap(), 2_000);
+        broker.close().await.unwrap();
+        let broker = open(disk, runtime).await;
+        assert_eq!(broker.queue(&purged).await.unwrap().messages, 0);
+        assert_eq!(broker.queue(&lossy).await.unwrap().messages, 100);
+        let mut consumer = receiver(&broker, &lossy).await;
+        for expected in 1_900..2_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+    });
+}
+
+#[test]
+fn what_is_damaged_stops_its_own_queue_and_says_where() {
+    run(|runtime| async move {
+        let scratch = tempfile::tempdir().unwrap();
+        let broker = open(Folder::open(scratch.path()).unwrap(), runtime).await;
+        let (hurt, sound) = (Topic::new("hurt").unwrap(), Topic::new("sound").unwrap());
+        send(&broker, &hurt, 0..1_000).await;
+        send(&broker, &sound, 0..1_000).await;
+        flip(scratch.path(), b"hurt900 ");
+        let mut consumer = receiver(&broker, &hurt).await;
+        for expected in 0.. {
+            match consumer.next_delivery().await {
+                Ok(delivery) => {
+                    assert_eq!(number(delivery.message()), expected);
+                    // If it is empty, the byte behind it is the next one.
+                    assert!(expected <= 900, "it goes on behind the damage");
+                    delivery.ack();
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Internal);
+                    let text = error.to_string();
+                    assert!(text.contains("is damaged") && text.contains("position"), "{text}");
+                    assert!(expected > 0, "it is in the way of what was before");
+                    break;
+                }
+            }
+        }
+        let mut consumer = receiver(&broker, &sound).await;
+        for expected in 0..1_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+    });
+}
+
+/// Changes the byte behind these, wherever they are in a folder.
+fn flip(folder: &std::path::Path, behind: &[u8]) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(behind.len()).position(|window| window == behind) {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let at = at + behind.len();
+            file.write_at(&[bytes[at] ^ 1], at as u64).unwrap();
+            return;
+        }
+    }
+    panic!("it is nowhere");
+}
+
+#[test]
+fn a_durable_queue_holds_what_a_disk_does_unless_it_says_otherwise() {
+    run(|runtime| async move {
+        let broker = open(Simulated::new(), runtime).await;
+        let (durable, transient) = (Topic::new("durable").unwrap(), Topic::new("quick").unwrap());
+        broker.declare(Queue::new(durable.clone())).await.unwrap();
+        broker.declare(Queue::new(transient.clone()).durable(false)).await.unwrap();
+        let bytes = async |queue| broker.queue(queue).await.unwrap().settings.capacity_bytes;
+        assert_eq!((bytes(&durable).await, bytes(&transient).await), (16 << 30, 256 << 20));
+    });
+}
+
+#[test]
+fn a_log_is_gone_through_from_the_last_snapshot_on() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let broker = open(disk.clone(), runtime.clone()).await;
+        let queue = Topic::new("orders").unwrap();
+        send(&broker, &queue, 0..5_000).await;
+        broker.close().await.unwrap();
+        let (broker, found) = Durable::open(runtime, disk, options()).await.unwrap();
+        assert!(found.records < 10, "{} records for a queue", found.records);
+        let mut consumer = receiver(&broker, &queue).await;
+        for expected in 0..100 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+    });
+}
