@@ -452,21 +452,28 @@ impl Journal {
 
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
     pub(crate) fn settle(&self) -> Result<(), Error> {
-        let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
+        self.commit();
+        let failed_here = |error| failed(&error);
+        lock(&self.log)
+            .as_mut()
+            .map_or(Ok(()), |log| self.end_snapshot(log))
+            .map_err(failed_here)?;
         let since = lock(&self.shared).since_snapshot();
-        let is_due = since.is_some_and(|(since, _)| since > self.snapshot_bytes / SNAPSHOTS_AT_END);
-        if let Some(host) = host.filter(|_| is_due) {
+        let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
+        if let Some(host) = host
+            && since.is_some_and(|(since, _)| since > self.snapshot_bytes / SNAPSHOTS_AT_END)
+        {
             // Whoever opens it next has less to do.
             self.begin_snapshot(&*host);
+            self.commit();
         }
-        self.commit();
         if let Some(Trouble::Failed(error)) = &lock(&self.shared).trouble {
             return Err(error.clone());
         }
         match &mut *lock(&self.log) {
             Some(log) => {
                 let ended = self.end_snapshot(log).and_then(|()| log.close());
-                ended.map_err(|error| failed(&error))
+                ended.map_err(failed_here)
             }
             None => Ok(()),
         }

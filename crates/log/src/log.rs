@@ -22,7 +22,7 @@ pub struct LogOptions {
     pub prewritten: bool,
     /// How many bytes of messages that wait in durable queues are in memory at most (128 MiB), what
     /// each message takes beside its content included; what is more is read back from the disk. Each
-    /// queue may have half a megabyte whatever the others have. What is handed out, waits for a time
+    /// queue may have a megabyte or so whatever the others have. What is handed out, waits for a time
     /// or for another of its key, has a priority or is a request is in memory beside that.
     pub memory_bytes: usize,
     /// How much is written until what is in the queues is noted as a whole (128 MiB), so that what was

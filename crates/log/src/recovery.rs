@@ -120,8 +120,8 @@ impl Queues {
 impl Queue {
     fn of(snapshot: Snapshot, ids: BTreeMap<Arc<str>, Duration>) -> Self {
         let Snapshot { name, settings, bindings, next_position, waiting, others } = snapshot;
-        let [mut pages, in_store] = waiting;
-        if let Err(in_store) = pages.append(in_store) {
+        let [mut pages, mut in_store] = waiting;
+        if !pages.append(&mut in_store) {
             pages = merged(&pages, in_store.after(None));
         }
         let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();

@@ -153,16 +153,16 @@ fn what_is_damaged_stops_its_own_queue_and_says_where() {
         let scratch = tempfile::tempdir().unwrap();
         let broker = open(Folder::open(scratch.path()).unwrap(), runtime).await;
         let (hurt, sound) = (Topic::new("hurt").unwrap(), Topic::new("sound").unwrap());
-        send(&broker, &hurt, 0..1_000).await;
+        send(&broker, &hurt, 0..5_000).await;
         send(&broker, &sound, 0..1_000).await;
-        flip(scratch.path(), b"hurt900 ");
+        flip(scratch.path(), b"hurt4900 ");
         let mut consumer = receiver(&broker, &hurt).await;
         for expected in 0.. {
             match consumer.next_delivery().await {
                 Ok(delivery) => {
                     assert_eq!(number(delivery.message()), expected);
                     // If it is empty, the byte behind it is the next one.
-                    assert!(expected <= 900, "it goes on behind the damage");
+                    assert!(expected <= 4_900, "it goes on behind the damage");
                     delivery.ack();
                 }
                 Err(error) => {

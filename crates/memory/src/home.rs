@@ -111,7 +111,7 @@ pub(crate) struct InMemory {
     used: AtomicUsize,
 }
 
-/// What each queue may have in any case: so much is handed out while more is read.
+/// What each queue may have in any case: half of that is handed out while more is read.
 const SHARE: usize = 512 << 10;
 /// How much is read back at a time.
 const AT_ONCE: usize = 1 << 20;
@@ -129,7 +129,7 @@ impl InMemory {
 
     /// Whether a queue that has `used` bytes is to read more.
     pub(crate) fn runs_out(&self, used: usize) -> bool {
-        used < SHARE.min(self.most).max(1)
+        used < (SHARE.min(self.most) / 2).max(1)
     }
 
     /// How much a queue reads.

@@ -110,21 +110,19 @@ impl Pages {
         }
     }
 
-    /// Puts all copies of another behind these, if they come behind them; else they are handed back.
-    ///
-    /// # Errors
-    /// The others.
-    pub fn append(&mut self, others: Self) -> Result<(), Self> {
+    /// Puts all copies of another behind these, if they come behind them; else nothing has happened.
+    pub fn append(&mut self, others: &mut Self) -> bool {
         if let (Some(last), Some(first)) = (self.pages.back(), others.pages.front())
             && first.first <= last.last.position
         {
-            return Err(others);
+            return false;
         }
+        let others = std::mem::take(others);
         self.copies += others.copies;
         self.bytes += others.bytes;
         self.expires = earlier(self.expires, others.expires);
         self.pages.extend(others.pages);
-        Ok(())
+        true
     }
 
     /// Takes a copy out.
@@ -585,16 +583,16 @@ mod tests {
             pages.encode(&mut bytes);
             bytes.push(7);
             let mut rest = &bytes[..];
-            let again = Pages::decode(&mut rest).unwrap();
+            let mut again = Pages::decode(&mut rest).unwrap();
             prop_assert_eq!(rest, &[7]);
             prop_assert_eq!((again.len(), again.bytes()), (pages.len(), pages.bytes()));
             prop_assert!(again.after(None).eq(pages.after(None)));
             let mut twice = again.clone();
-            let appended = twice.append(again);
-            prop_assert_eq!(appended.is_ok(), pages.is_empty());
+            let appended = twice.append(&mut again);
+            prop_assert_eq!(appended, pages.is_empty());
             let mut more = Pages::default();
             more.push(Paged::new(position + 1, 7, 7));
-            prop_assert!(twice.append(more).is_ok());
+            prop_assert!(twice.append(&mut more));
             prop_assert_eq!((twice.len(), twice.bytes()), (pages.len() + 1, pages.bytes() + 7));
             let from = position / 2;
             let behind: Vec<_> = model.range(from + 1..).map(|(_, copy)| *copy).collect();
