@@ -440,12 +440,19 @@ impl Journal {
 
     /// Has everything noted again that is needed, and forgets what was before. Blocks.
     pub(crate) fn compact(&self) -> Result<(), Error> {
-        let (before, host) = {
-            let shared = lock(&self.shared);
-            (shared.active(), shared.host.as_ref().and_then(Weak::upgrade))
-        };
-        if let Some(host) = host {
-            self.note_again(&Chore { before, relocate: true }, &*host);
+        let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
+        let upto = lock(&self.shared).active();
+        let oldest = || lock(&self.shared).oldest(upto);
+        let mut next = oldest();
+        // A segment at a time, so that not all of it is in memory at once.
+        while let (Some(host), Some((first, second))) = (&host, next) {
+            self.note_again(&Chore { before: second, relocate: true }, &**host);
+            self.commit();
+            // It may have been written before all of it was noted, and nothing forgotten since.
+            if let Some(log) = &mut *lock(&self.log) {
+                self.tidy(log).map_err(|error| failed(&error))?;
+            }
+            next = oldest().filter(|(next, _)| *next > first);
         }
         self.settle()
     }
@@ -517,6 +524,12 @@ impl Shared {
             used.copies += 1;
             used.bytes += size as u64 + RECORD_BYTES;
         }
+    }
+
+    /// Where the first segment begins, and the second one, if that is not behind `upto`.
+    fn oldest(&self, upto: u64) -> Option<(u64, u64)> {
+        let mut bases = self.segments.keys().copied();
+        bases.next().zip(bases.next()).filter(|(_, second)| *second <= upto)
     }
 
     /// Copies have their places there, which mostly lie side by side.

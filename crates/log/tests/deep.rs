@@ -228,3 +228,32 @@ fn a_log_is_gone_through_from_the_last_snapshot_on() {
         }
     });
 }
+
+#[test]
+fn what_waits_far_behind_is_there_after_compacting() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let broker = open(disk.clone(), runtime.clone()).await;
+        let (stays, goes) = (Topic::new("stays").unwrap(), Topic::new("goes").unwrap());
+        for round in 0..20 {
+            send(&broker, &stays, 100 * round..100 * round + 100).await;
+            send(&broker, &goes, 0..200).await;
+        }
+        broker.purge(&goes).await.unwrap();
+        let segments =
+            || disk.names().unwrap().iter().filter(|name| name.ends_with(".seg")).count();
+        broker.compact().await.unwrap();
+        // Its bytes, what each record has beside them, and the ends of segments.
+        let needed = broker.queue(&stays).await.unwrap().bytes + 2_000 * 64;
+        let enough = usize::try_from(needed * 10 / 9 / (64 << 10)).unwrap() + 3;
+        assert!(segments() <= enough, "{} segments where {enough} do", segments());
+        broker.close().await.unwrap();
+        let broker = open(disk.clone(), runtime).await;
+        let mut consumer = receiver(&broker, &stays).await;
+        for expected in 0..2_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+    });
+}
