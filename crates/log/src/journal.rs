@@ -448,9 +448,10 @@ impl Journal {
         while let (Some(host), Some((first, second))) = (&host, next) {
             self.note_again(&Chore { before: second, relocate: true }, &**host);
             self.commit();
-            // It may have been written before all of it was noted, and nothing forgotten since.
+            // It may have been written before all of it was noted, and a mark, which nobody syncs,
+            // may be behind it.
             if let Some(log) = &mut *lock(&self.log) {
-                self.tidy(log).map_err(|error| failed(&error))?;
+                log.sync().and_then(|()| self.tidy(log)).map_err(|error| failed(&error))?;
             }
             next = oldest().filter(|(next, _)| *next > first);
         }
