@@ -16,6 +16,7 @@ use posthaste_memory::store::Store;
 use crate::change::{self, Clocks};
 use crate::journal::Journal;
 use crate::log::{Log, LogOptions, Recovery};
+use crate::planted::Planted;
 use crate::recovery::Queues;
 use crate::storage::Storage;
 
@@ -70,8 +71,9 @@ impl Durable {
     ) -> Result<(Self, Recovery), Error> {
         let runtime = runtime.into();
         let clocks = Clocks { now: runtime.now(), unix: runtime.unix_time() };
+        let planted = Planted::ask(&*runtime);
         let opening = blocking(&*runtime, move || {
-            let (mut queues, mut strange) = (Queues::default(), None);
+            let (mut queues, mut strange) = (Queues::new(planted), None);
             let opened =
                 Log::open(storage, options, |record| match change::decode(record, Some(clocks)) {
                     Ok(change) => queues.apply(change),
@@ -87,7 +89,7 @@ impl Durable {
         let kept = queues.into_kept(clocks.unix);
         let copies = kept.iter().flat_map(|queue| &queue.copies);
         let copies = copies.map(|copy| (copy.place, copy.message.size()));
-        let journal = Journal::new(runtime.clone(), log, copies);
+        let journal = Journal::new(runtime.clone(), planted, log, copies);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;
         let memory = Memory::with_store(runtime, &store, kept)?;
         Ok((Self { memory, journal }, recovery))

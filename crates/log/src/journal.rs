@@ -18,6 +18,7 @@ use posthaste_memory::store::{Change, Host, Store};
 use crate::change;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::planted::Planted;
 use crate::record;
 use crate::scan::MARK;
 use crate::segment;
@@ -48,6 +49,7 @@ const RECORD_BYTES: u64 = 64;
 pub(crate) struct Journal {
     this: Weak<Self>,
     runtime: SharedRuntime,
+    planted: Planted,
     segment_bytes: u64,
     noted: AtomicU64,
     written: AtomicU64,
@@ -118,6 +120,7 @@ impl Journal {
     /// message.
     pub(crate) fn new(
         runtime: SharedRuntime,
+        planted: Planted,
         log: Log,
         copies: impl Iterator<Item = (u64, usize)>,
     ) -> Arc<Self> {
@@ -128,6 +131,7 @@ impl Journal {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
+            planted,
             segment_bytes: log.options().segment_bytes,
             noted: AtomicU64::new(end),
             written: AtomicU64::new(end),
@@ -226,6 +230,9 @@ impl Journal {
             return Err((error, rest));
         }
         self.reach(log.end(), &[&self.written]);
+        if self.planted.confirms_before_sync {
+            self.reach(log.end(), &[&self.stored]);
+        }
         if sync {
             log.sync().map_err(|error| (error, 0))?;
             self.reach(log.end(), &[&self.stored]);

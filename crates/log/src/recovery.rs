@@ -8,10 +8,14 @@ use posthaste_core::{Pattern, QueueSettings, Topic};
 use posthaste_memory::store::{Kept, KeptQueue};
 
 use crate::change::{Back, Read};
+use crate::planted::Planted;
 
 /// The queues by number, as far as the log has been read.
 #[derive(Debug, Default)]
-pub(crate) struct Queues(BTreeMap<u64, Queue>);
+pub(crate) struct Queues {
+    queues: BTreeMap<u64, Queue>,
+    planted: Planted,
+}
 
 /// One of them. Its declaration may be behind its copies, because it is noted again when what is before
 /// is forgotten.
@@ -26,23 +30,27 @@ struct Queue {
 }
 
 impl Queues {
+    pub(crate) fn new(planted: Planted) -> Self {
+        Self { planted, ..Self::default() }
+    }
+
     /// Makes a change. One of a queue or a copy that is gone changes nothing.
     pub(crate) fn apply(&mut self, change: Read) {
         match change {
             Read::Declared { queue, name, settings, bindings, next_position } => {
-                let known = self.0.entry(queue).or_default();
+                let known = self.queues.entry(queue).or_default();
                 (known.name, known.settings, known.bindings) = (Some(name), settings, bindings);
                 known.next_position = known.next_position.max(next_position);
             }
             Read::Ids { queue, ids } => {
-                self.0.entry(queue).or_default().ids.extend(ids);
+                self.queues.entry(queue).or_default().ids.extend(ids);
             }
-            Read::Deleted { queue } => drop(self.0.remove(&queue)),
+            Read::Deleted { queue } => drop(self.queues.remove(&queue)),
             Read::Put { queue, copy, from } => {
                 if let Some((queue, position)) = from {
                     self.forget(queue, position);
                 }
-                self.0.entry(queue).or_default().put(copy);
+                self.queues.entry(queue).or_default().put(copy);
             }
             Read::Handed { queue, position } => {
                 if let Some(copy) = self.copy(queue, position) {
@@ -57,9 +65,10 @@ impl Queues {
                     copy.dying = dying;
                 }
             }
+            Read::Gone { .. } if self.planted.forgets_settlements => {}
             Read::Gone { queue, position } => self.forget(queue, position),
             Read::Purged { queue, before, but } => {
-                if let Some(queue) = self.0.get_mut(&queue) {
+                if let Some(queue) = self.queues.get_mut(&queue) {
                     queue.copies.retain(|position, _| {
                         *position >= before || but.binary_search(position).is_ok()
                     });
@@ -69,11 +78,11 @@ impl Queues {
     }
 
     fn copy(&mut self, queue: u64, position: u64) -> Option<&mut Kept> {
-        self.0.get_mut(&queue)?.copies.get_mut(&position)
+        self.queues.get_mut(&queue)?.copies.get_mut(&position)
     }
 
     fn forget(&mut self, queue: u64, position: u64) {
-        if let Some(queue) = self.0.get_mut(&queue) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
             queue.copies.remove(&position);
         }
     }
@@ -85,13 +94,13 @@ impl Queues {
             let Queue { name, settings, bindings, next_position, copies, mut ids } = queue;
             let name = name?;
             let window = settings.dedup_window;
-            ids.retain(|_, came| *came + window > unix);
+            ids.retain(|_, came| *came + window > unix && !self.planted.forgets_ids);
             let mut ids: Vec<_> = ids.into_iter().collect();
             ids.sort_by_key(|(_, came)| *came);
             let copies = copies.into_values().collect();
             Some(KeptQueue { number, name, settings, bindings, next_position, copies, ids })
         };
-        self.0.into_iter().filter_map(kept).collect()
+        self.queues.into_iter().filter_map(kept).collect()
     }
 }
 

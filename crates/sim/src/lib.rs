@@ -31,6 +31,8 @@ pub mod check;
 pub mod history;
 pub mod planted;
 
+mod blocking;
+mod disk;
 mod executor;
 mod failure;
 mod faults;
@@ -46,6 +48,7 @@ mod timeline;
 mod transport;
 mod world;
 
+pub use disk::SimDisk;
 pub use failure::Failure;
 pub use faults::Faults;
 pub use node::{Census, Node, Running};
