@@ -93,7 +93,7 @@ fn main() {
     let failure = sim.lines(usize::MAX).search(written).unwrap_err();
     println!("seed {} breaks \"{}\"\n  {}", failure.seed, failure.check, failure.what);
     let order = failure.what.split(" was").next().unwrap_or_default();
-    for line in failure.lines_about(&[order, "shop  ***"]) {
+    for line in failure.lines_about(&[order, "*** loses its power"]) {
         println!("  {line}");
     }
     println!("To see it again: {}", failure.replay());

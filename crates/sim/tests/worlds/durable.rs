@@ -8,9 +8,10 @@ use std::time::Duration;
 use posthaste_core::{BoxFuture, Broker, Level, Queue};
 use posthaste_log::{Durable, LogError, LogOptions};
 use posthaste_sim::history::What;
-use posthaste_sim::{Node, World, check};
+use posthaste_sim::{Faults, Node, Sim, World, check};
 
-use crate::support::{BrokerNode, Consuming, Producing, consume, pause, produce, topic};
+use crate::guarantees::{ATTEMPTS, work};
+use crate::support::{BrokerNode, Consuming, DEAD, Producing, consume, pause, produce, topic};
 
 /// Longer than clocks jump: what is remembered is remembered by the wall clock.
 const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
@@ -104,6 +105,40 @@ pub(crate) async fn stored(world: World) {
     }
     is_empty("that were sent once more").await;
     broker.audit().await;
+}
+
+/// A clock that goes back while a broker is not there lets what waits in its queues wait the longer.
+pub(crate) fn steady() -> Sim {
+    Sim::new().faults(Faults::rough().clock_jumps(0))
+}
+
+/// Messages that nobody can do anything with end in another queue of the same disk, in one of the two
+/// whatever happens.
+pub(crate) async fn buried(world: World) {
+    world
+        .check(check::no_invention())
+        .check(check::at_most(ATTEMPTS, topic("jobs")))
+        .check(check::the_dead_are_kept(topic("jobs"), topic(DEAD)))
+        .check(check::settled_ids_stay_settled())
+        .check(check::every_send_has_an_outcome())
+        .check(check::books_balance());
+    let jobs = Queue::new(topic("jobs"))
+        .max_attempts(ATTEMPTS)
+        .dedup_window(WINDOW)
+        .backoff(Duration::from_millis(world.random(200)))
+        .dead_letter(topic(DEAD));
+    let dead = Queue::new(topic(DEAD)).capacity(4 + world.random(6) as usize).max_attempts(1_000);
+    let broker = BrokerNode::open(&world, true, vec![dead, jobs], open).await;
+    let sends = Producing {
+        insists: true,
+        stored: true,
+        bad_one_in: 4,
+        pause: 20,
+        ..Producing::to("jobs", 25)
+    };
+    let takes = Consuming { fails_one_in: 9, ..Consuming::from("jobs", 3) };
+    let buries = Consuming { stop: Arc::default(), ..Consuming::from(DEAD, 2) };
+    work(&world, &broker, sends, &[takes.clone(), takes, buries]).await;
 }
 
 /// Nothing is wrong if there are none of them.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use posthaste_sim::{Sim, World};
 
-use crate::durable::stored;
+use crate::durable::{buried, steady, stored};
 use crate::endings::drains;
 use crate::guarantees::{keyed, letters, once, stale, times};
 use crate::scenarios::{
@@ -60,4 +60,5 @@ fn topics_and_requests_are_the_same_twice() {
 #[test]
 fn disks_are_the_same_twice() {
     twice(&rough(), stored);
+    twice(&steady(), buried);
 }
