@@ -17,6 +17,7 @@ use posthaste_core::Runtime;
 use posthaste_core::runtime::{BoxWork, timeout_at};
 
 use crate::runtime::SimRuntime;
+use crate::state::{Scope, State};
 
 /// What the thread has in hand: how it says that it waits, and hears that it may go on.
 struct Hands {
@@ -105,5 +106,41 @@ impl Drop for Thread {
     fn drop(&mut self) {
         // What it still does is of a dead node, and nobody's failure.
         let _ended = self.end();
+    }
+}
+
+/// What becomes of a piece of blocking work.
+pub(crate) enum Work {
+    /// It waits for its turn; nobody was at it, if work `begins` with it.
+    Queued { begins: bool },
+    /// It runs as any other task: there is no disk that it could wait for.
+    Alone(BoxWork),
+    /// Its node is dead, or the world at its end.
+    Refused(#[expect(dead_code, reason = "dropped where no lock is held")] BoxWork),
+}
+
+impl State {
+    /// Adds blocking work.
+    pub(crate) fn add_work(&mut self, scope: Scope, work: BoxWork) -> Work {
+        if self.closed || !self.is_alive(scope) {
+            return Work::Refused(work);
+        }
+        let node = &mut self.nodes[scope.node];
+        if node.disk.is_none() {
+            return Work::Alone(work);
+        }
+        node.work.push_back(work);
+        Work::Queued { begins: !std::mem::replace(&mut node.working, true) }
+    }
+
+    /// What whoever does a node's blocking work does next.
+    pub(crate) fn next_work(&mut self, scope: Scope) -> Option<BoxWork> {
+        if !self.is_alive(scope) {
+            return None;
+        }
+        let node = &mut self.nodes[scope.node];
+        let work = node.work.pop_front();
+        node.working = work.is_some();
+        work
     }
 }

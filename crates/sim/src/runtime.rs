@@ -12,8 +12,8 @@ use posthaste_core::runtime::{BoxAcceptor, BoxTimer, BoxWork, StdListener, StdSo
 use posthaste_core::transport::BoxConnection;
 use posthaste_core::{BoxFuture, Runtime, SharedRuntime};
 
-use crate::blocking;
-use crate::state::{Scope, Shared, Work};
+use crate::blocking::{self, Work};
+use crate::state::{Scope, Shared};
 use crate::timeline::Kind;
 
 /// A node's runtime.

@@ -116,16 +116,6 @@ pub(crate) struct NodeState {
     pub(crate) working: bool,
 }
 
-/// What becomes of a piece of blocking work.
-pub(crate) enum Work {
-    /// It waits for its turn; nobody was at it, if work `begins` with it.
-    Queued { begins: bool },
-    /// It runs as any other task: there is no disk that it could wait for.
-    Alone(BoxWork),
-    /// Its node is dead, or the world at its end.
-    Refused(#[expect(dead_code, reason = "dropped where no lock is held")] BoxWork),
-}
-
 /// What is done once the lock is released.
 #[derive(Default)]
 pub(crate) struct Aftermath {
@@ -314,30 +304,6 @@ impl State {
         waker.enqueue();
         self.tasks.insert(id, Task { scope, future: Some(future), waker });
         Ok(())
-    }
-
-    /// Adds blocking work.
-    pub(crate) fn add_work(&mut self, scope: Scope, work: BoxWork) -> Work {
-        if self.closed || !self.is_alive(scope) {
-            return Work::Refused(work);
-        }
-        let node = &mut self.nodes[scope.node];
-        if node.disk.is_none() {
-            return Work::Alone(work);
-        }
-        node.work.push_back(work);
-        Work::Queued { begins: !std::mem::replace(&mut node.working, true) }
-    }
-
-    /// What whoever does a node's blocking work does next.
-    pub(crate) fn next_work(&mut self, scope: Scope) -> Option<BoxWork> {
-        if !self.is_alive(scope) {
-            return None;
-        }
-        let node = &mut self.nodes[scope.node];
-        let work = node.work.pop_front();
-        node.working = work.is_some();
-        work
     }
 
     /// Time goes on a little with every step, so that timers come between the steps of others.

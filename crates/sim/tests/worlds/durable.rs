@@ -86,9 +86,9 @@ pub(crate) async fn stored(world: World) {
     // Which waits until everything so far is stored: from here on nothing is a matter of luck.
     broker.broker().declare(jobs).await.expect("the disk is as it should be");
     if world.random(2) == 0 {
-        broker.node.kill()
+        broker.node.kill();
     } else {
-        broker.node.power_off()
+        broker.node.power_off();
     }
     broker.node.restart();
     broker.is_there(&world).await;
