@@ -110,6 +110,9 @@ fn all() -> Vec<Goal> {
     }
     let row = "brokers/pub-sub-1:1/64B";
     goal(row.into(), Kind::Cpu { ours: Api::Batch, roles: both }, 0.15);
+    let row = "brokers/queue-durable/1KiB";
+    goal(row.into(), times(Api::Acked, "nats-server, JetStream"), 2.0);
+    goal(row.into(), times(Api::Acked, "RabbitMQ"), 10.0);
     goals.push(Goal { row: "latency/beside-64MiB".into(), kind: Kind::Late, wanted: 5e3 });
     goals
 }

@@ -79,6 +79,7 @@ fn brokers() -> Vec<Row> {
         row("group-of-4/64B".into(), Work::Group { size: 64, members: 4 }),
         row("queue-acked/64B".into(), Work::Acked { size: 64 }),
         row("queue-acked/1KiB".into(), Work::Acked { size: 1 << 10 }),
+        row("queue-durable/1KiB".into(), Work::Durable { size: 1 << 10 }),
         row("request/1-in-flight-1-core".into(), Work::Ask { in_flight: 1, pinned: true }),
         row("request/64-in-flight".into(), Work::Ask { in_flight: 64, pinned: false }),
     ]);

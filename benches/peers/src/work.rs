@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// How many messages of a sender may be unconfirmed at a time, on their way to a disk.
+pub(crate) const UNCONFIRMED: usize = 1_024;
+
 /// How many messages a queue, channel or subscription holds in process.
 pub(crate) const CAPACITY: usize = 1_024;
 
@@ -27,6 +30,9 @@ pub(crate) enum Work {
     Group { size: usize, members: usize },
     /// Through a queue of a broker over TCP: sends confirmed, deliveries acknowledged.
     Acked { size: usize },
+    /// The same through a queue on disk: sends confirmed as safe as the broker makes them, up to
+    /// [`UNCONFIRMED`] unconfirmed.
+    Durable { size: usize },
     /// 64 B there and back through a broker over TCP; `pinned` to one core together.
     Ask { in_flight: usize, pinned: bool },
     /// 64 B there and back over TCP, at so many percent of the contender's own peak.
@@ -69,7 +75,8 @@ impl Work {
             Self::Stream { size, .. }
             | Self::PubSub { size, .. }
             | Self::Group { size, .. }
-            | Self::Acked { size } => *size,
+            | Self::Acked { size }
+            | Self::Durable { size } => *size,
             _ => 64,
         }
     }

@@ -13,6 +13,7 @@ use rustix::process::{
 };
 
 use crate::Failure;
+use crate::ending::there;
 
 /// Nothing here takes that long, unless it hangs.
 pub(crate) const HANGS: Duration = Duration::from_secs(60);
@@ -155,7 +156,8 @@ impl Process {
 
     fn start(command: &mut Command) -> Result<Self, Failure> {
         let stderr = tempfile::tempfile()?;
-        let child = command.stdin(Stdio::null()).stderr(stderr.try_clone()?).spawn();
+        let command = command.stdin(Stdio::null()).stderr(stderr.try_clone()?);
+        let child = there().start(command);
         let child = child.map_err(|error| {
             let name = command.get_program().to_string_lossy();
             match error.kind() {
@@ -170,6 +172,9 @@ impl Process {
     pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
         if self.reaped.is_none() {
             self.reaped = self.child.try_wait()?;
+            if self.reaped.is_some() {
+                there().ended(&self.child);
+            }
         }
         Ok(self.reaped.is_some())
     }
@@ -189,8 +194,15 @@ impl Process {
         if self.reaped.is_none() {
             self.child.kill()?;
             self.reaped = Some(self.child.wait()?);
+            there().ended(&self.child);
         }
         Ok(())
+    }
+
+    /// Asks it to end, and waits for that.
+    pub(crate) fn terminate(&mut self) -> Result<ExitStatus, Failure> {
+        kill_process(self.pid(), Signal::TERM)?;
+        self.end(HANGS)
     }
 
     /// What becomes readable when it has ended.
@@ -206,6 +218,7 @@ impl Process {
         }
         let status = self.child.wait()?;
         self.reaped = Some(status);
+        there().ended(&self.child);
         Ok(status)
     }
 
@@ -228,7 +241,7 @@ impl Drop for Process {
 }
 
 /// Whether there is something to be read in time.
-fn readable(from: &impl AsFd, within: Duration) -> io::Result<bool> {
+pub(crate) fn readable(from: &impl AsFd, within: Duration) -> io::Result<bool> {
     let end = Instant::now() + within;
     loop {
         let left = end.saturating_duration_since(Instant::now());

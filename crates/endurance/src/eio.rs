@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use posthaste::{Error, ErrorKind, Level, ReceiverExt, SenderExt, SenderOptions, Subscription};
-use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::Failure;
@@ -13,6 +12,7 @@ use crate::books::{Books, Sent, Word};
 use crate::broker::{Broker, Start};
 use crate::cycles::{Options, panicked};
 use crate::drain::drain;
+use crate::ending::Scratch;
 use crate::load::{Publisher, connect, declare, load};
 use crate::message::QUEUES;
 use crate::power::Outcome;
@@ -46,7 +46,7 @@ pub fn eio(options: &Options) -> Result<Outcome, Failure> {
         return Ok(Outcome::Skipped(lacking));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = TempDir::with_prefix_in("endurance-", &options.scratch)?;
+    let folder = Scratch::new(&options.scratch)?;
     let run = Run {
         options,
         start: Start::new(&options.posthaste),

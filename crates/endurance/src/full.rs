@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use posthaste::{Error, ErrorKind};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::Failure;
@@ -12,6 +11,7 @@ use crate::books::Books;
 use crate::broker::{Broker, Start};
 use crate::cycles::{Options, panicked};
 use crate::drain::drain;
+use crate::ending::Scratch;
 use crate::image::Mounted;
 use crate::load::{Publisher, connect, declare};
 use crate::message::BULKY;
@@ -31,7 +31,7 @@ const MESSAGES_MAX: usize = 1_000_000;
 /// # Errors
 /// What kept the run from being made; what it found is in the report.
 pub fn full(options: &Options, bytes: u64) -> Result<Outcome, Failure> {
-    let folder = TempDir::with_prefix_in("endurance-", &options.scratch)?;
+    let folder = Scratch::new(&options.scratch)?;
     // Unmounted before the folder is removed.
     let disk = match Mounted::memory(folder.path(), bytes) {
         Ok(disk) => disk,

@@ -3,24 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use crate::Failure;
 use crate::broker::{Broker, Starting};
+use crate::ending::Scratch;
 use crate::image::Image;
 
 /// Where the data of a broker is.
 #[derive(Debug)]
 pub(crate) enum Ground {
     /// In a folder: the broker is killed, and what it handed to the system is there.
-    Folder { scratch: PathBuf, folder: TempDir },
+    Folder { scratch: PathBuf, folder: Scratch },
     /// On a disk of its own whose power goes: what was synced is there.
     Disk { scratch: PathBuf, kind: &'static str, bytes: u64, image: Arc<Image> },
 }
 
 impl Ground {
     pub(crate) fn folder(scratch: PathBuf) -> Result<Self, Failure> {
-        let folder = TempDir::with_prefix_in("endurance-", &scratch)?;
+        let folder = Scratch::new(&scratch)?;
         Ok(Self::Folder { scratch, folder })
     }
 

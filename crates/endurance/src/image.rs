@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
-
 use crate::Failure;
+use crate::ending::{Scratch, there};
 
 /// How often an image is copied until a copy is like the one before.
 const COPIES_MAX: usize = 50;
@@ -17,7 +16,7 @@ const COPIES_MAX: usize = 50;
 pub(crate) struct Image {
     /// Unmounted before what is below is removed.
     mounted: Option<Mounted>,
-    folder: TempDir,
+    folder: Scratch,
     /// How many copies were made of it.
     copies: usize,
 }
@@ -25,7 +24,7 @@ pub(crate) struct Image {
 impl Image {
     /// Makes one of so many bytes, and mounts it.
     pub(crate) fn new(scratch: &Path, kind: &str, bytes: u64) -> Result<Self, Failure> {
-        let folder = TempDir::with_prefix_in("endurance-", scratch)?;
+        let folder = Scratch::new(scratch)?;
         let mut image = Self { mounted: None, folder, copies: 0 };
         let path = image.path();
         File::create(&path)?.set_len(bytes)?;
@@ -47,8 +46,8 @@ impl Image {
     fn mount(&mut self) -> Result<(), Failure> {
         let (image, at) = (self.path(), self.files());
         fs::create_dir_all(&at)?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&at))?;
-        self.mounted = Some(Mounted(at));
+        self.mounted =
+            Some(Mounted::new(Command::new("mount").args(["-o", "loop"]).arg(image), &at)?);
         Ok(())
     }
 
@@ -93,7 +92,13 @@ impl Mounted {
     /// Mounts a file system in memory, of so many bytes.
     pub(crate) fn memory(at: &Path, bytes: u64) -> Result<Self, Failure> {
         let size = format!("size={bytes}");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at))?;
+        Self::new(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]), at)
+    }
+
+    fn new(mount: &mut Command, at: &Path) -> Result<Self, Failure> {
+        let mut there = there();
+        run(mount.arg(at))?;
+        there.mounted(at);
         Ok(Self(at.to_owned()))
     }
 
@@ -102,6 +107,7 @@ impl Mounted {
             return Ok(());
         }
         run(Command::new("umount").arg(&self.0))?;
+        there().unmounted(&self.0);
         self.0 = PathBuf::new();
         Ok(())
     }
@@ -112,6 +118,7 @@ impl Drop for Mounted {
         if self.unmount().is_err() {
             // Somebody is in there still: it goes as soon as they do.
             let _ = run(Command::new("umount").arg("-l").arg(&self.0));
+            there().unmounted(&self.0);
         }
     }
 }

@@ -129,6 +129,9 @@ fn main() -> ExitCode {
 }
 
 fn run(mode: &Mode) -> Result<bool, Failure> {
+    if !matches!(mode, Mode::Serve { .. }) {
+        posthaste_endurance::end_on_signals()?;
+    }
     match mode {
         Mode::Serve { url, data } => {
             posthaste_endurance::serve_unsynced(url, data)?;

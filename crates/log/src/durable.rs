@@ -17,6 +17,7 @@ use posthaste_memory::store::Store;
 use crate::change::{self, Clocks};
 use crate::journal::Journal;
 use crate::log::{Log, LogOptions, Recovery};
+use crate::planted::Planted;
 use crate::recovery::Queues;
 use crate::storage::Storage;
 
@@ -71,8 +72,9 @@ impl Durable {
     ) -> Result<(Self, Recovery), Error> {
         let runtime = runtime.into();
         let clocks = Clocks { now: runtime.now(), unix: runtime.unix_time() };
+        let planted = Planted::ask(&*runtime);
         let opening = blocking(&*runtime, move || {
-            let (mut queues, mut strange) = (Queues::new(clocks.unix), None);
+            let (mut queues, mut strange) = (Queues::new(clocks.unix, planted), None);
             let mut heads = Heads::default();
             let opened =
                 Log::open(storage, options, |record| match change::decode(record, &mut heads) {
@@ -92,7 +94,7 @@ impl Durable {
         let in_memory = in_memory.map(|copy| (copy.place, copy.message.size()));
         let paged = kept.iter().flat_map(|queue| queue.pages.after(None));
         let copies = in_memory.chain(paged.map(|copy| (copy.place, copy.size)));
-        let journal = Journal::new(runtime.clone(), log, copies);
+        let journal = Journal::new(runtime.clone(), planted, log, copies);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;
         let memory = Memory::with_store(runtime, &store, kept)?;
         Ok((Self { memory, journal }, recovery))

@@ -9,6 +9,7 @@ use posthaste_core::Heads;
 use crate::change::{self, Read};
 use crate::error::{Damage, LogError};
 use crate::examine::{examine, rest_of};
+use crate::planted::Planted;
 use crate::record::Record;
 use crate::recovery::{Queue, Queues};
 use crate::storage::Storage;
@@ -95,7 +96,7 @@ impl Contents {
     /// # Errors
     /// `Storage`, if it cannot be read. Damage is none.
     pub fn of(storage: &dyn Storage, mut show: impl FnMut(Line)) -> Result<Self, LogError> {
-        let mut queues = Queues::new(Duration::ZERO);
+        let mut queues = Queues::new(Duration::ZERO, Planted::default());
         let (mut damage, mut strange, mut heads) = (Vec::new(), Vec::new(), Heads::default());
         let mut look = |record: Record<'_>| match change::decode(record, &mut heads) {
             Ok(change) => {

@@ -18,6 +18,7 @@ use posthaste_memory::store::{Change, Host, Kept, Paged, Store};
 use crate::change::{self, Clocks};
 use crate::error::LogError;
 use crate::log::{Log, Reader};
+use crate::planted::Planted;
 use crate::record;
 use crate::scan::MARK;
 use crate::segment;
@@ -54,6 +55,7 @@ const RECORD_BYTES: u64 = 64;
 pub(crate) struct Journal {
     this: Weak<Self>,
     runtime: SharedRuntime,
+    planted: Planted,
     segment_bytes: u64,
     memory_bytes: usize,
     snapshot_bytes: u64,
@@ -149,6 +151,7 @@ impl Journal {
     /// message.
     pub(crate) fn new(
         runtime: SharedRuntime,
+        planted: Planted,
         log: Log,
         copies: impl Iterator<Item = (u64, usize)>,
     ) -> Arc<Self> {
@@ -160,6 +163,7 @@ impl Journal {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
+            planted,
             segment_bytes: log.options().segment_bytes,
             memory_bytes: log.options().memory_bytes,
             snapshot_bytes: log.options().snapshot_bytes,
@@ -261,6 +265,9 @@ impl Journal {
             return Err((error, rest));
         }
         self.reach(log.end(), &[&self.written]);
+        if self.planted.confirms_before_sync {
+            self.reach(log.end(), &[&self.stored]);
+        }
         if sync {
             log.sync().map_err(|error| (error, 0))?;
             self.reach(log.end(), &[&self.stored]);

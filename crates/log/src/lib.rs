@@ -13,6 +13,7 @@ mod examine;
 mod inspect;
 mod journal;
 mod log;
+mod planted;
 mod record;
 mod recovery;
 mod scan;

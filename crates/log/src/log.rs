@@ -1,6 +1,7 @@
 //! The log: appended to at its end, synced, read anywhere, and forgotten from its beginning.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::anchor::Anchor;
@@ -107,6 +108,8 @@ pub(crate) struct Segment {
 
 /// The file that becomes the next segment.
 const SPARE: &str = "spare";
+/// How much is written again at a time.
+const PIECE: usize = 1 << 20;
 
 /// Reads what is written, while the log goes on.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +145,9 @@ impl Log {
         }
         if let Some(last) = segments.last() {
             // What a process wrote that was killed may be in the system's memory alone, and what
-            // comes next says that it is safe.
+            // comes next says that it is safe. If a sync of it has failed before, only what is written
+            // again is synced again.
+            write_again(&*last.blob, last.id.offset(end)).map_err(LogError::storage(WRITING))?;
             last.blob.sync_data().map_err(LogError::storage(SYNCING))?;
         }
         let mut log = Self {
@@ -359,7 +364,7 @@ impl Log {
         self.anchor(self.active().id.epoch).map_err(LogError::storage(ANCHORING))
     }
 
-    fn anchor(&self, epoch: u64) -> std::io::Result<()> {
+    fn anchor(&self, epoch: u64) -> io::Result<()> {
         Anchor { epoch, stored: self.stored, from: self.from }.write(&*self.storage)
     }
 
@@ -571,6 +576,22 @@ fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option
     };
     blob.truncate(damage.offset).map_err(&failed)?;
     Ok(torn)
+}
+
+/// Writes the first `len` bytes of a file once more.
+fn write_again(blob: &dyn Blob, len: u64) -> io::Result<()> {
+    let mut bytes = vec![0; PIECE];
+    let mut at = 0;
+    while at < len {
+        let most = usize::try_from(len - at).unwrap_or(PIECE).min(PIECE);
+        let read = blob.read_at(at, &mut bytes[..most])?;
+        if read == 0 {
+            return Ok(());
+        }
+        blob.write_at(at, &bytes[..read])?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 const OPENING: &str = "opening the log";

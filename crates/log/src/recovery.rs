@@ -9,6 +9,7 @@ use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages, Standing};
 
 use crate::change::{self, Back, Clocks, Put, Read, Snapshot};
 use crate::log::Reader;
+use crate::planted::Planted;
 
 /// The queues by number, as far as the log has been read.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Queues {
     queues: BTreeMap<u64, Queue>,
     /// The time now; zero where nobody asks which ids are too old.
     unix: Duration,
+    planted: Planted,
 }
 
 /// One of them. Its declaration may be behind its copies, because it is noted again when what is before
@@ -34,8 +36,8 @@ pub(crate) struct Queue {
 }
 
 impl Queues {
-    pub(crate) fn new(unix: Duration) -> Self {
-        Self { queues: BTreeMap::new(), unix }
+    pub(crate) fn new(unix: Duration, planted: Planted) -> Self {
+        Self { queues: BTreeMap::new(), unix, planted }
     }
 
     /// Makes a change. One of a queue or a copy that is gone changes nothing.
@@ -75,6 +77,7 @@ impl Queues {
                     copy.dying = dying;
                 }
             }
+            Read::Gone { .. } if self.planted.forgets_settlements => {}
             Read::Gone { queue, position } => self.forget(queue, position),
             Read::Purged { queue, before, but } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
@@ -106,7 +109,11 @@ impl Queues {
         self,
         read: impl Fn(&[Paged]) -> Result<Vec<Kept>, Error>,
     ) -> Result<Vec<KeptQueue>, Error> {
-        let kept = |(number, queue): (u64, Queue)| queue.into_kept(number, self.unix, &read);
+        let kept = |(number, mut queue): (u64, Queue)| {
+            let forgets = self.planted.forgets_ids;
+            queue.ids.retain(|_, came| *came + queue.settings.dedup_window > self.unix && !forgets);
+            queue.into_kept(number, &read)
+        };
         // One that has no declaration was deleted while copies of it were handed out.
         self.queues.into_iter().filter_map(|queue| kept(queue).transpose()).collect()
     }
@@ -163,14 +170,11 @@ impl Queue {
     fn into_kept(
         mut self,
         number: u64,
-        unix: Duration,
         read: impl Fn(&[Paged]) -> Result<Vec<Kept>, Error>,
     ) -> Result<Option<KeptQueue>, Error> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         self.page_what_waits();
-        let Self { settings, bindings, next_position, pages, others, mut ids, .. } = self;
-        let window = settings.dedup_window;
-        ids.retain(|_, came| *came + window > unix);
+        let Self { settings, bindings, next_position, pages, others, ids, .. } = self;
         let mut ids: Vec<_> = ids.into_iter().collect();
         ids.sort_by_key(|(_, came)| *came);
         let places: Vec<_> = others.values().map(|copy| copy.paged).collect();

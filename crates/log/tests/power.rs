@@ -180,3 +180,26 @@ fn what_is_forgotten_is_gone_and_nothing_else() {
     assert_eq!(found.iter().map(|(position, _)| *position).collect::<Vec<_>>(), left);
     assert!(log.read(positions[99]).unwrap().is_some());
 }
+
+#[test]
+fn what_could_not_be_synced_is_written_again_before_it_counts() {
+    for fails_at_once in [true, false] {
+        let disk = Simulated::new();
+        let (mut log, _) = open(&disk, LogOptions::default()).unwrap();
+        log.append(1, b"written, and never synced").unwrap();
+        log.write().unwrap();
+        disk.fail_sync_after(0);
+        if fails_at_once {
+            log.sync().unwrap_err();
+        } else {
+            // The process is killed, and the next one cannot sync what it finds.
+            open(&disk, LogOptions::default()).unwrap_err();
+        }
+        drop(log);
+        // The system still shows it to whoever reads it, and syncs are in order again.
+        let (_, found) = open(&disk, LogOptions::default()).unwrap();
+        assert_eq!(found.len(), 1);
+        let (_, after) = open(&disk.power_cut(&mut || 0), LogOptions::default()).unwrap();
+        assert_eq!(after, found);
+    }
+}

@@ -21,8 +21,8 @@ pub use order::{
 };
 pub use queues::{
     at_most, each_attempt_once, every_send_has_an_outcome, ids_are_taken_once, no_confirmed_loss,
-    no_confirmed_loss_but_by, no_invention, one_holder_at_a_time, settled_stays_settled,
-    the_dead_are_kept,
+    no_confirmed_loss_but_by, no_invention, one_holder_at_a_time, settled_ids_stay_settled,
+    settled_stays_settled, the_dead_are_kept,
 };
 pub use requests::requests_have_one_outcome;
 pub use topics::subscribers_miss_nothing_unsaid;

@@ -40,6 +40,22 @@ pub struct Faults {
     pub pauses: u32,
     /// Times at which a node's wall clock jumps, by up to an hour, forth or back.
     pub clock_jumps: u32,
+    /// How long a sync of a node's [disk](crate::Node::disk) takes at most; now and then eight times
+    /// as long.
+    pub sync_latency_max: Duration,
+    /// Times at which a disk is full for a while; each disk has its own.
+    pub full_disks: u32,
+    /// Times at which a sync of a disk fails, on a [mortal](crate::Node::mortal) node, which is killed
+    /// for that after a while and started again; each disk has its own.
+    pub failed_syncs: u32,
+}
+
+/// What a seed has drawn for a disk.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskStrength {
+    pub(crate) sync_latency_max: Duration,
+    pub(crate) full_disks: u32,
+    pub(crate) failed_syncs: u32,
 }
 
 /// What a seed has drawn.
@@ -77,6 +93,9 @@ impl Faults {
             kills: 0,
             pauses: 0,
             clock_jumps: 0,
+            sync_latency_max: Duration::from_micros(200),
+            full_disks: 0,
+            failed_syncs: 0,
         }
     }
 
@@ -91,14 +110,25 @@ impl Faults {
             buffer_bytes_min: 64,
             pauses: 2,
             clock_jumps: 1,
+            sync_latency_max: Duration::from_millis(20),
             ..Self::none()
         }
     }
 
-    /// All of that, and connections that are cut or fall silent, partitions and deaths.
+    /// All of that, and connections that are cut or fall silent, partitions, deaths, and disks that are
+    /// full or fail.
     #[must_use]
     pub fn rough() -> Self {
-        Self { cuts: 6, half_opens: 3, partitions: 3, kills: 3, clock_jumps: 2, ..Self::gentle() }
+        Self {
+            cuts: 6,
+            half_opens: 3,
+            partitions: 3,
+            kills: 3,
+            clock_jumps: 2,
+            full_disks: 2,
+            failed_syncs: 1,
+            ..Self::gentle()
+        }
     }
 
     /// How long bytes take at most.
@@ -157,11 +187,39 @@ impl Faults {
         self
     }
 
+    /// How long a sync of a disk takes at most.
+    #[must_use]
+    pub fn sync_latency_max(mut self, latency: Duration) -> Self {
+        self.sync_latency_max = latency;
+        self
+    }
+
+    /// Up to so many times at which a disk is full for a while.
+    #[must_use]
+    pub fn full_disks(mut self, at_most: u32) -> Self {
+        self.full_disks = at_most;
+        self
+    }
+
+    /// Up to so many syncs of a disk that fail.
+    #[must_use]
+    pub fn failed_syncs(mut self, at_most: u32) -> Self {
+        self.failed_syncs = at_most;
+        self
+    }
+
+    pub(crate) fn draw_disk(&self, dice: &mut Dice) -> DiskStrength {
+        let mut count = |most| if dice.percent(25) { 0 } else { below(dice, most) };
+        let (full_disks, failed_syncs) = (count(self.full_disks), count(self.failed_syncs));
+        let sync_latency_max = dice.up_to(self.sync_latency_max);
+        DiskStrength { sync_latency_max, full_disks, failed_syncs }
+    }
+
     pub(crate) fn draw(&self, dice: &mut Dice) -> Strength {
         // Now and then not at all: some bugs show only where another fault does not hide them.
         let mut count = |most: u32| match dice.percent(25) {
             true => 0,
-            false => u32::try_from(dice.below(u64::from(most) + 1)).unwrap_or(0),
+            false => below(dice, most),
         };
         let (cuts, half_opens) = (count(self.cuts), count(self.half_opens));
         let (partitions, kills) = (count(self.partitions), count(self.kills));
@@ -183,4 +241,9 @@ impl Faults {
             clock_jumps,
         }
     }
+}
+
+/// A number up to `most`.
+fn below(dice: &mut Dice, most: u32) -> u32 {
+    u32::try_from(dice.below(u64::from(most) + 1)).unwrap_or(0)
 }

@@ -21,8 +21,9 @@
 //! ```
 //!
 //! There are no mocks of the framework: a [`Node`] hands out a
-//! [`Runtime`](posthaste_core::Runtime) and a [`Transport`](posthaste_core::transport::Transport),
-//! and whatever is written over those two runs here unchanged, on one thread, in virtual time.
+//! [`Runtime`](posthaste_core::Runtime), a [`Transport`](posthaste_core::transport::Transport) and a
+//! [`Storage`](posthaste_log::storage::Storage), and whatever is written over those runs here unchanged,
+//! one step at a time, in virtual time.
 //! Every choice (which task goes on, how long bytes take, where they are cut, which node dies when)
 //! follows from the seed, so a failure is shown again by its number alone. `docs/simulation.md` is
 //! the guide.
@@ -31,6 +32,8 @@ pub mod check;
 pub mod history;
 pub mod planted;
 
+mod blocking;
+mod disk;
 mod executor;
 mod failure;
 mod faults;
@@ -46,6 +49,7 @@ mod timeline;
 mod transport;
 mod world;
 
+pub use disk::SimDisk;
 pub use failure::Failure;
 pub use faults::Faults;
 pub use node::{Census, Node, Running};

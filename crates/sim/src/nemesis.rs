@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::history::What;
 use crate::network::{AGAIN, Conn};
+use crate::random::Dice;
 use crate::state::{Aftermath, Due, State, WORLD};
 
 /// How long a stall, a pause, a partition or a death lasts at most.
@@ -11,6 +12,8 @@ const STALL: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(4);
 const PARTITION: Duration = Duration::from_secs(8);
 const DEATH: Duration = Duration::from_secs(4);
+/// How long a disk is full at most.
+const FULL: Duration = Duration::from_secs(4);
 /// How far a wall clock jumps at most, in milliseconds.
 const JUMP_MS: u64 = 3_600_000;
 
@@ -27,7 +30,17 @@ pub(crate) enum Act {
     Pause,
     Resume(usize),
     ClockJump,
+    FillDisk(usize),
+    FreeDisk(usize),
+    FailSync(usize),
+    Replace(usize),
     Heal,
+}
+
+/// When something strikes: most scenarios have done most of their work early.
+pub(crate) fn sometime(dice: &mut Dice, heal_at: Duration) -> Duration {
+    let within = if dice.percent(60) { heal_at / 8 } else { heal_at };
+    dice.up_to(within)
 }
 
 impl State {
@@ -45,9 +58,7 @@ impl State {
             (strength.clock_jumps, Act::ClockJump),
         ] {
             for _ in 0..count {
-                // Most scenarios have done most of their work early.
-                let within = if self.fate.percent(60) { heal_at / 8 } else { heal_at };
-                let at = self.fate.up_to(within);
+                let at = sometime(&mut self.fate, heal_at);
                 self.schedule(at, Due::Nemesis(act.clone()));
             }
         }
@@ -66,6 +77,10 @@ impl State {
             Act::Pause => self.pause_one(),
             Act::Resume(node) => self.resume(node, after),
             Act::ClockJump => self.jump_one(),
+            Act::FillDisk(node) => self.fill_disk_for_a_while(node),
+            Act::FreeDisk(node) => self.free_disk(node),
+            Act::FailSync(node) => self.fail_sync_of_mortal(node),
+            Act::Replace(node) => self.replace(node, after),
             Act::Heal => self.heal(after),
         }
     }
@@ -233,6 +248,11 @@ impl State {
         self.nodes[node].paused = false;
         self.nodes[node].held.clear();
         self.nodes[node].host_up = !silently;
+        self.nodes[node].working = false;
+        after.work.extend(self.nodes[node].work.drain(..));
+        if let Some(disk) = &mut self.nodes[node].disk {
+            disk.die(silently);
+        }
         let dead: Vec<u64> =
             self.tasks.iter().filter(|(_, task)| task.scope == scope).map(|(id, _)| *id).collect();
         for id in dead {
@@ -291,6 +311,65 @@ impl State {
         self.fault(node, format!("the wall clock jumps by {by_ms} ms"));
     }
 
+    // ---- disks
+
+    fn fill_disk_for_a_while(&mut self, node: usize) {
+        self.fill_disk(node);
+        self.after(FULL, Act::FreeDisk(node));
+    }
+
+    pub(crate) fn fill_disk(&mut self, node: usize) {
+        if let Some(disk) = &mut self.nodes[node].disk {
+            disk.fill();
+            self.fault(node, "its disk is full".to_owned());
+        }
+    }
+
+    pub(crate) fn free_disk(&mut self, node: usize) {
+        if let Some(disk) = &mut self.nodes[node].disk {
+            disk.free();
+            self.fault(node, "its disk has room again".to_owned());
+        }
+    }
+
+    /// Has the next sync fail, on a node that may be killed: nothing else helps it then.
+    fn fail_sync_of_mortal(&mut self, node: usize) {
+        if self.nodes[node].mortal {
+            self.fail_sync(node);
+        }
+    }
+
+    pub(crate) fn fail_sync(&mut self, node: usize) {
+        if let Some(disk) = &mut self.nodes[node].disk {
+            disk.fail(true);
+        }
+    }
+
+    /// A sync of the node's disk has failed: somebody notices after a while.
+    pub(crate) fn is_looked_after(&mut self, node: usize) {
+        if self.nodes[node].mortal && !self.healed {
+            self.after(DEATH, Act::Replace(node));
+        }
+    }
+
+    /// Kills a node whose disk has failed, and starts it again.
+    fn replace(&mut self, node: usize, after: &mut Aftermath) {
+        if self.nodes[node].disk.as_ref().is_some_and(|disk| disk.failed) {
+            self.kill(node, false, after);
+            self.after(DEATH, Act::Restart(node));
+        }
+    }
+
+    /// Gives a disk room, and kills whom it has failed: it is started again at once.
+    fn heal_disk(&mut self, node: usize, after: &mut Aftermath) {
+        let Some(disk) = &mut self.nodes[node].disk else { return };
+        disk.free();
+        disk.fail(false);
+        if disk.failed && self.nodes[node].mortal {
+            self.kill(node, false, after);
+        }
+    }
+
     /// From now on nothing strikes any more, and what can be repaired is.
     pub(crate) fn heal(&mut self, after: &mut Aftermath) {
         self.agenda.retain(|_, due| !matches!(due, Due::Nemesis(_)));
@@ -301,6 +380,7 @@ impl State {
         }
         for node in 0..self.nodes.len() {
             self.resume(node, after);
+            self.heal_disk(node, after);
             self.restart(node, after);
         }
         self.strength.stall_percent = 0;

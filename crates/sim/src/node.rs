@@ -11,6 +11,7 @@ use posthaste_core::runtime::timeout_at;
 use posthaste_core::task::OneShot;
 use posthaste_core::{BoxFuture, Broker, SharedRuntime};
 
+use crate::disk::SimDisk;
 use crate::history::Recorder;
 use crate::record::Recorded;
 use crate::runtime::SimRuntime;
@@ -49,6 +50,12 @@ impl Node {
     #[must_use]
     pub fn transport(&self) -> SimTransport {
         SimTransport { shared: Arc::clone(&self.shared), scope: self.scope() }
+    }
+
+    /// Its disk, which is empty at first and outlives its programs. See [`SimDisk`].
+    #[must_use]
+    pub fn disk(&self) -> SimDisk {
+        SimDisk::new(&self.shared, self.scope())
     }
 
     /// `broker` as it is, with everything that is sent, received and settled through it written
@@ -137,12 +144,13 @@ impl Node {
     }
 
     /// Kills the program, as `kill -9` does: what it has not said is not said any more, and its
-    /// connections are reset.
+    /// connections are reset. What it has written to its disk is there.
     pub fn kill(&self) {
         self.shared.with(|state, after| state.kill(self.at, false, after));
     }
 
-    /// The machine loses its power: the others notice by its silence alone.
+    /// The machine loses its power: the others notice by its silence alone, and of what was not
+    /// synced to its disk some is there and some is not.
     pub fn power_off(&self) {
         self.shared.with(|state, after| state.kill(self.at, true, after));
     }
@@ -150,6 +158,22 @@ impl Node {
     /// Starts a dead node again.
     pub fn restart(&self) {
         self.shared.with(|state, after| state.restart(self.at, after));
+    }
+
+    /// Lets its disk have no room any more, but for a few bytes.
+    pub fn fill_disk(&self) {
+        self.shared.with(|state, _| state.fill_disk(self.at));
+    }
+
+    /// Lets its disk have room again.
+    pub fn free_disk(&self) {
+        self.shared.with(|state, _| state.free_disk(self.at));
+    }
+
+    /// Lets the next sync of its disk fail: what was not synced by then never will be. A
+    /// [mortal](Self::mortal) node is killed for that after a while, and started again.
+    pub fn fail_sync(&self) {
+        self.shared.with(|state, _| state.fail_sync(self.at));
     }
 
     /// Resets all its connections.

@@ -186,8 +186,42 @@ pub const LINKS: &[Planted] = &[
     },
 ];
 
+/// The bugs that can be planted in disks, and in brokers that keep their queues there.
+pub const DISKS: &[Planted] = &[
+    Planted {
+        name: "disk.skips-data-sync",
+        class: Some("F24"),
+        does: "a sync of what is in a file does nothing",
+        found_by: "no panic",
+    },
+    Planted {
+        name: "disk.skips-directory-sync",
+        class: Some("F24"),
+        does: "a sync of the names of files does nothing",
+        found_by: "no panic",
+    },
+    Planted {
+        name: "log.confirms-before-sync",
+        class: Some("F25"),
+        does: "what is written counts as stored",
+        found_by: "nothing is there again",
+    },
+    Planted {
+        name: "log.forgets-ids",
+        class: Some("F3"),
+        does: "a broker that is opened again does not remember the ids that its queues have had",
+        found_by: "nothing is there again",
+    },
+    Planted {
+        name: "log.forgets-settlements",
+        class: Some("F25"),
+        does: "a broker that is opened again does not remember what was settled",
+        found_by: "what is settled stays settled",
+    },
+];
+
 /// The bug of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Planted> {
-    ALL.iter().chain(LINKS).find(|bug| bug.name == name)
+    ALL.iter().chain(LINKS).chain(DISKS).find(|bug| bug.name == name)
 }

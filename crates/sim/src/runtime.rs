@@ -12,6 +12,7 @@ use posthaste_core::runtime::{BoxAcceptor, BoxTimer, BoxWork, StdListener, StdSo
 use posthaste_core::transport::BoxConnection;
 use posthaste_core::{BoxFuture, Runtime, SharedRuntime};
 
+use crate::blocking::{self, Work};
 use crate::state::{Scope, Shared};
 use crate::timeline::Kind;
 
@@ -19,8 +20,9 @@ use crate::timeline::Kind;
 ///
 /// Everything that is spawned through it dies with the node: once the node was killed, also when
 /// it was started again since, a runtime from before spawns nothing and its timers stay pending.
-/// Blocking work runs as a task of its own. There are no real sockets: registering one is
-/// `Unsupported`.
+/// Blocking work runs as a task of its own, and on a node that has a [disk](crate::Node::disk) one
+/// piece after the other; meanwhile other tasks go on while it waits for that. There are no real sockets:
+/// registering one is `Unsupported`.
 #[derive(Clone)]
 pub struct SimRuntime {
     pub(crate) shared: Arc<Shared>,
@@ -52,7 +54,15 @@ impl Runtime for SimRuntime {
     }
 
     fn spawn_blocking(&self, work: BoxWork) {
-        self.spawn(Box::pin(async move { work() }));
+        let begins = match self.shared.with(|state, _| state.add_work(self.scope, work)) {
+            Work::Queued { begins } => begins,
+            // Dropped without the lock: it may be anything.
+            Work::Refused(_) => false,
+            Work::Alone(work) => return self.spawn(Box::pin(async move { work() })),
+        };
+        if begins {
+            self.spawn(Box::pin(blocking::work_off(self.clone())));
+        }
     }
 
     fn timer(&self) -> BoxTimer {

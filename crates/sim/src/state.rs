@@ -1,14 +1,16 @@
 //! Everything that a world consists of, under one lock that is never held while anybody is polled,
 //! woken or dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use posthaste_core::BoxFuture;
+use posthaste_core::runtime::BoxWork;
 use posthaste_core::task::lock;
 
+use crate::disk::DiskState;
 use crate::executor::{Ready, TaskWaker};
 use crate::faults::{Faults, Strength};
 use crate::history::{Event, What};
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     /// The one real instant that virtual time is counted from.
     pub(crate) origin: Instant,
     pub(crate) planted: BTreeSet<String>,
+    pub(crate) faults: Faults,
     pub(crate) heal_at: Duration,
     pub(crate) ready: Arc<Ready>,
     state: Mutex<State>,
@@ -107,6 +110,10 @@ pub(crate) struct NodeState {
     /// How far the wall clock is ahead of or behind the truth, in milliseconds.
     pub(crate) clock_off_ms: i64,
     pub(crate) dice: Dice,
+    pub(crate) disk: Option<DiskState>,
+    /// Blocking work of the current life, and whether somebody does it.
+    pub(crate) work: VecDeque<BoxWork>,
+    pub(crate) working: bool,
 }
 
 /// What is done once the lock is released.
@@ -115,6 +122,7 @@ pub(crate) struct Aftermath {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) forgotten: Vec<Waker>,
     pub(crate) tasks: Vec<Task>,
+    pub(crate) work: Vec<BoxWork>,
     /// Tasks that may run again.
     pub(crate) resumed: Vec<u64>,
     /// Nodes that are to be started once more.
@@ -142,6 +150,7 @@ impl Shared {
             seed,
             origin,
             planted,
+            faults: faults.clone(),
             heal_at,
             ready: Arc::default(),
             state: Mutex::new(State {
@@ -185,6 +194,7 @@ impl Shared {
         after.wakers.into_iter().for_each(Waker::wake);
         drop(after.forgotten);
         drop(after.tasks);
+        drop(after.work);
         self.ready.extend(after.resumed);
         for (start, scope) in after.starts {
             crate::node::run_start(self, &start, scope);
@@ -206,6 +216,7 @@ impl Shared {
             state.closed = true;
             for node in &mut state.nodes {
                 node.start = None;
+                after.work.extend(node.work.drain(..));
                 after.forgotten.append(&mut node.waiting_for_finish);
             }
             state.agenda.clear();
@@ -244,6 +255,9 @@ impl State {
             waiting_for_finish: Vec::new(),
             clock_off_ms: 0,
             dice: Dice::new(seed, 1_000 + at as u64),
+            disk: None,
+            work: VecDeque::new(),
+            working: false,
         });
         at
     }

@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     Bytes = 3,
     Random = 4,
     Line = 5,
+    Disk = 6,
 }
 
 /// The running hash and the last lines.

@@ -1,4 +1,5 @@
-//! RabbitMQ with queues that live in memory, through lapin: publishes that are not waited for one
+//! RabbitMQ with queues that live in memory, or, where the work says so, with durable ones and persistent
+//! messages, through lapin: publishes that are not waited for one
 //! by one, consumers as streams with a prefetch, and with acknowledgements both confirms in a
 //! window and acks for many at once, as RabbitMQ's documentation recommends for throughput.
 
@@ -18,7 +19,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer
 use crate::peer::{Api, Contender, Peer, Program, Script};
 use crate::server;
 use crate::stage::{Meter, Stage};
-use crate::work::{Executor, Work};
+use crate::work::{self, Executor, Work};
 
 /// Debian's place for what its wrapper, which changes the user, would call.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -29,6 +30,8 @@ const QUEUE: &str = "jobs";
 const PREFETCH: u16 = 2_048;
 const ACK_EVERY: usize = 64;
 const UNCONFIRMED: usize = 2_048;
+/// The delivery mode of messages that are written to the disk.
+const PERSISTENT: u8 = 2;
 
 /// The peer.
 pub(crate) struct RabbitMq;
@@ -52,7 +55,7 @@ impl Peer for RabbitMq {
         let (peer, executor) = (self.name(), Executor::TokioMt);
         let api = match work {
             Work::PubSub { .. } | Work::Group { .. } => Api::One,
-            Work::Acked { .. } => Api::Acked,
+            Work::Acked { .. } | Work::Durable { .. } => Api::Acked,
             _ => return Vec::new(),
         };
         // Erlang finds its nodes through a daemon, which it would start and leave behind.
@@ -151,7 +154,8 @@ impl Client {
         let Self { channel, .. } = self;
         let subscribes = matches!(stage.script().work, Work::PubSub { .. });
         let name = if subscribes { "" } else { QUEUE };
-        let options = QueueDeclareOptions { exclusive: subscribes, ..Default::default() };
+        let durable = matches!(stage.script().work, Work::Durable { .. });
+        let options = QueueDeclareOptions { exclusive: subscribes, durable, ..Default::default() };
         let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
         let name = || queue.name().clone();
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
@@ -183,20 +187,26 @@ async fn send(stage: &Stage) -> Result<()> {
     let client = Client::connect(stage).await?;
     let channel = &client.channel;
     let confirmed = stage.script().api == Api::Acked;
+    let (unconfirmed_max, properties) = match stage.script().work {
+        Work::Durable { .. } => {
+            (work::UNCONFIRMED, BasicProperties::default().with_delivery_mode(PERSISTENT))
+        }
+        _ => (UNCONFIRMED, BasicProperties::default()),
+    };
     if confirmed {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
     }
     let (meter, payload) = (stage.meter(), stage.payload());
     stage.ready("");
-    let mut unconfirmed = VecDeque::with_capacity(UNCONFIRMED);
+    let mut unconfirmed = VecDeque::with_capacity(unconfirmed_max);
     loop {
-        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let options = BasicPublishOptions::default();
         let confirm = channel
-            .basic_publish(EXCHANGE.into(), "".into(), options, &payload, properties)
+            .basic_publish(EXCHANGE.into(), "".into(), options, &payload, properties.clone())
             .await?;
         if confirmed {
             unconfirmed.push_back(confirm);
-            if unconfirmed.len() == UNCONFIRMED
+            if unconfirmed.len() == unconfirmed_max
                 && let Some(oldest) = unconfirmed.pop_front()
             {
                 oldest.await?;

@@ -1,13 +1,16 @@
 //! Posthaste through a broker in a process of its own, as `posthaste serve` is one.
 
 use anyhow::{Result, bail};
-use posthaste::{Ack, Bus, Memory, Message, SenderExt, SenderOptions, Subscription, Topic};
+use posthaste::{
+    Ack, Bus, Durable, Folder, Level, LogOptions, Memory, Message, SenderExt, SenderOptions,
+    Subscription, Topic,
+};
 
 use super::in_process::take;
 use super::requests::{answer, ask, pace};
 use crate::peer::{Api, Contender, Peer};
 use crate::stage::Stage;
-use crate::work::{Executor, Work};
+use crate::work::{Executor, UNCONFIRMED, Work};
 
 /// One by one and in batches, with everybody on tokio, as the daemon is.
 pub(super) fn contenders(work: &Work) -> Vec<Contender> {
@@ -18,6 +21,10 @@ pub(super) fn contenders(work: &Work) -> Vec<Contender> {
             Contender::relay(name, "recv_many", Api::Batch, executor),
         ],
         Work::Acked { .. } => vec![Contender::relay(name, "recv_many, ack", Api::Acked, executor)],
+        Work::Durable { .. } => vec![
+            Contender::relay(name, "recv_many, ack", Api::Acked, executor),
+            Contender::relay(name, "recv_many, ack", Api::Acked, Executor::TokioCt),
+        ],
         Work::Ask { .. } | Work::Paced { .. } => vec![
             Contender::ask(name, "", Api::One, executor),
             Contender::ask(name, "", Api::One, Executor::TokioCt),
@@ -32,8 +39,18 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
         let runtime = engine.shared();
         let role = stage.script().role.as_str();
         if role == "broker" {
-            let broker = Memory::with_runtime(runtime.clone());
-            let server = posthaste::serve(runtime, broker, "tcp://127.0.0.1:0").await?;
+            let listen = "tcp://127.0.0.1:0";
+            let server = match stage.script().work {
+                Work::Durable { .. } => {
+                    let folder = Folder::open(stage.script().folder.join("data"))?;
+                    let opening = Durable::open(runtime.clone(), folder, LogOptions::default());
+                    posthaste::serve(runtime, opening.await?.0, listen).await?
+                }
+                _ => {
+                    let broker = Memory::with_runtime(runtime.clone());
+                    posthaste::serve(runtime, broker, listen).await?
+                }
+            };
             stage.ready(server.endpoints()[0].to_string());
             return std::future::pending().await;
         }
@@ -51,10 +68,16 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
             }
             "sender" => {
                 let bus = connect().await?;
-                let mut sender = bus.sender(SenderOptions::new()).await?;
+                let mut options = SenderOptions::new();
+                if let Work::Durable { .. } = stage.script().work {
+                    options = options.window(UNCONFIRMED, 16 << 20).confirm(Level::Stored);
+                }
+                let mut sender = bus.sender(options).await?;
                 let (meter, payload) = (stage.meter(), stage.payload());
                 let message = match stage.script().work {
-                    Work::Acked { .. } => Message::to_queue(Topic::new("jobs")?, payload),
+                    Work::Acked { .. } | Work::Durable { .. } => {
+                        Message::to_queue(Topic::new("jobs")?, payload)
+                    }
                     _ => Message::new(Topic::new("bench")?, payload),
                 };
                 stage.ready("");
@@ -81,7 +104,7 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
 fn subscription(work: &Work) -> Result<Subscription> {
     Ok(match work {
         Work::Group { .. } => Subscription::shared("bench", "group")?,
-        Work::Acked { .. } => Subscription::queue("jobs")?.ack(Ack::Manual),
+        Work::Acked { .. } | Work::Durable { .. } => Subscription::queue("jobs")?.ack(Ack::Manual),
         _ => Subscription::topic("bench")?,
     })
 }

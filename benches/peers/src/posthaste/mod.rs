@@ -61,6 +61,7 @@ impl Place {
             Work::PubSub { .. } | Work::Group { .. } | Work::Acked { .. } | Work::Ask { .. } => {
                 Self::Brokers
             }
+            Work::Durable { .. } => Self::Brokers,
             Work::Paced { via: Via::Broker, .. } => Self::Brokers,
         }
     }

@@ -16,11 +16,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tempfile::TempDir;
 
 use crate::Failure;
 use crate::broker::Process;
 use crate::cycles::Options;
+use crate::ending::Scratch;
 use crate::image::Image;
 
 /// How many messages are sent and written out before those that count.
@@ -42,6 +42,11 @@ trait Peer {
 
     /// What starts it with its data in `data`, and everything else it needs in `run`.
     fn command(&self, data: &Path, run: &Path) -> Result<Command, Failure>;
+
+    /// Whether it knows its queue after a kill only if it was ended in order once since that was declared.
+    fn has_to_settle(&self) -> bool {
+        false
+    }
 
     /// Connects, once it listens, and declares what is needed unless it is there.
     fn connect(&self, run: &Path, server: &mut Process) -> Result<Box<dyn Client>, Failure>;
@@ -124,13 +129,13 @@ pub fn table(rows: &[Compared]) -> String {
 
 /// One kill and one power cut.
 fn round(peer: &dyn Peer, scratch: &Path, row: &mut Compared) -> Result<(), Failure> {
-    let folder = TempDir::with_prefix_in("endurance-", scratch)?;
+    let folder = Scratch::new(scratch)?;
     let (data, run) = places(folder.path(), folder.path())?;
     let mut server = fill(peer, &data, &run)?;
     server.kill()?;
     row.killed.push(lost(peer, &data, &run)?);
 
-    let folder = TempDir::with_prefix_in("endurance-", scratch)?;
+    let folder = Scratch::new(scratch)?;
     let mut image = Image::new(scratch, "ext4", DISK)?;
     let (data, run) = places(&image.files(), folder.path())?;
     let mut server = fill(peer, &data, &run)?;
@@ -154,6 +159,12 @@ fn places(data: &Path, run: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 fn fill(peer: &dyn Peer, data: &Path, run: &Path) -> Result<Process, Failure> {
     let mut server = Process::spawn(&mut peer.command(data, run)?)?;
     let mut client = peer.connect(run, &mut server)?;
+    if peer.has_to_settle() {
+        drop(client);
+        server.terminate()?;
+        server = Process::spawn(&mut peer.command(data, run)?)?;
+        client = peer.connect(run, &mut server)?;
+    }
     for number in 0..BEFORE {
         client.send(number)?;
     }

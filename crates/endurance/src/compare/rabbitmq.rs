@@ -99,6 +99,13 @@ impl Peer for RabbitMq {
         Ok(command)
     }
 
+    /// A node writes down which members of quorum queues it has when it ends, or three minutes later (3.10.8:
+    /// `names.dets`). One that is killed before that knows the queue and has no member of it: nobody is its
+    /// leader then, ever, though everything that was confirmed is in its log.
+    fn has_to_settle(&self) -> bool {
+        self.kind == "quorum"
+    }
+
     fn connect(&self, _run: &Path, server: &mut Process) -> Result<Box<dyn Client>, Failure> {
         let port = self.names()?.node;
         // It listens before all of its queues are there.

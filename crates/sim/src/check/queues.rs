@@ -205,6 +205,48 @@ pub fn settled_stays_settled() -> Check {
     })
 }
 
+/// What was acknowledged, and confirmed as such, is never handed out again under its id, however often
+/// it is sent, and whoever dies. For queues whose deduplication window is longer than anybody goes on
+/// sending again.
+///
+/// An earlier attempt is what a consumer had received before, if it was there before.
+#[must_use]
+pub fn settled_ids_stay_settled() -> Check {
+    my("what is settled under an id stays settled", |history| {
+        let mut since: BTreeMap<&Name, usize> = BTreeMap::new();
+        let mut waiting: BTreeMap<&Name, Vec<(&Name, u32)>> = BTreeMap::new();
+        let mut settled: BTreeMap<&Name, (usize, u32, &Name)> = BTreeMap::new();
+        let mut again = Vec::new();
+        for (at, what) in history.iter() {
+            match what {
+                What::SubscribeInvoke { consumer } => {
+                    since.insert(consumer, at);
+                }
+                What::Settle { consumer, id, attempt, how: How::Ack } => {
+                    waiting.entry(consumer).or_default().push((id, *attempt));
+                }
+                What::SettleOk { consumer } => {
+                    for (id, attempt) in waiting.remove(consumer).unwrap_or_default() {
+                        settled.entry(id).or_insert((at, attempt, consumer));
+                    }
+                }
+                What::SettleErr { consumer, .. } => {
+                    waiting.remove(consumer);
+                }
+                What::Deliver { source: Source::Queue(_), consumer, id, attempt, .. } => {
+                    let Some((done, last, who)) = settled.get(id) else { continue };
+                    let came = since.get(consumer).copied().unwrap_or(0);
+                    if attempt > last || consumer == *who || came > *done {
+                        again.push(Arc::clone(id));
+                    }
+                }
+                _ => {}
+            }
+        }
+        none_of("handed out after it was settled", &again)
+    })
+}
+
 /// Who was handed a message: where in the history, for the how manieth time, and who.
 type Handed<'a> = (usize, u32, &'a Name);
 

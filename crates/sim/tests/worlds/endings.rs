@@ -77,8 +77,7 @@ pub(crate) async fn drains(world: World) {
     });
     ended.await.expect("the broker lives");
     broker.audit().await;
-    let memory = broker.memory();
-    let kept = memory.stats().await.expect("memory answers").ledger.held;
+    let kept = broker.broker().stats().await.expect("memory answers").ledger.held;
     let report = drains.lock().unwrap().last().expect("it was noted").report;
     assert!(kept <= report.held + report.abandoned, "{kept} are held, of {report:?}");
 }

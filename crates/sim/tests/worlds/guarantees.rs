@@ -12,10 +12,15 @@ use posthaste_sim::{Node, World, check};
 use crate::support::{BrokerNode, Consuming, DEAD, Producing, consume, produce, topic};
 
 /// How often a job is tried at most.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 
 /// Two who send and two mortal ones who take, until everything is done.
-async fn work(world: &World, broker: &BrokerNode, sends: Producing, takes: &[Consuming]) {
+pub(crate) async fn work(
+    world: &World,
+    broker: &BrokerNode,
+    sends: Producing,
+    takes: &[Consuming],
+) {
     let consumers: Vec<Node> = takes
         .iter()
         .enumerate()
@@ -33,6 +38,7 @@ async fn work(world: &World, broker: &BrokerNode, sends: Producing, takes: &[Con
         producer.finished().await;
     }
     world.healed().await;
+    broker.is_there(world).await;
     let empty = async || broker.held("jobs").await + broker.held(DEAD).await == 0;
     world.until("the queues are empty", empty).await;
     takes.iter().for_each(|takes| takes.stop.store(true, Ordering::Relaxed));

@@ -7,17 +7,20 @@ use std::time::Duration;
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::transport::Endpoint;
 use posthaste_core::{
-    Broker, Delivery, ErrorKind, Message, Queue, ReceiverExt, Sender, SenderExt, SenderOptions,
-    Seq, Subscription, Topic,
+    BoxFuture, Broker, Delivery, ErrorKind, Level, Message, Queue, ReceiverExt, Sender, SenderExt,
+    SenderOptions, Seq, Subscription, Topic,
 };
 use posthaste_link::{Remote, RemoteOptions, Server, ServerOptions};
 use posthaste_memory::Memory;
 use posthaste_sim::{Census, Node, Recorded, World};
 
 /// What runs on a broker's node in its current life.
-type Inside = (Memory, Arc<Server>);
+type Inside = (Arc<dyn Broker>, Arc<Server>);
 
-/// A node with a broker in memory behind a server.
+/// How a node comes by its broker.
+pub(crate) type Open = fn(Node) -> BoxFuture<'static, Arc<dyn Broker>>;
+
+/// A node with a broker behind a server.
 pub(crate) struct BrokerNode {
     pub(crate) node: Node,
     inside: Arc<Mutex<Option<Inside>>>,
@@ -30,7 +33,17 @@ pub(crate) struct BrokerNode {
 const ALONE: Census = Census { tasks: 3, timers: 0, connections: 0, listeners: 1 };
 
 impl BrokerNode {
+    /// A broker in memory.
     pub(crate) async fn start(world: &World, mortal: bool, queues: Vec<Queue>) -> Self {
+        let open: Open = |node| {
+            Box::pin(
+                async move { Arc::new(Memory::with_runtime(node.runtime())) as Arc<dyn Broker> },
+            )
+        };
+        Self::open(world, mortal, queues, open).await
+    }
+
+    pub(crate) async fn open(world: &World, mortal: bool, queues: Vec<Queue>, open: Open) -> Self {
         let inside = Arc::new(Mutex::new(None));
         let timers = usize::from(queues.iter().any(|queue| queue.dedup_window.is_some()));
         let node = world.node("broker");
@@ -38,25 +51,34 @@ impl BrokerNode {
         let filled = Arc::clone(&inside);
         let node = node.start(move |node| {
             let (filled, queues) = (Arc::clone(&filled), queues.clone());
+            *filled.lock().unwrap() = None;
             async move {
-                let memory = Memory::with_runtime(node.runtime());
+                let broker = open(node.clone()).await;
                 for queue in queues {
-                    memory.declare(queue).await.expect("the queue is as it was");
+                    // On a disk that is full, or fails, that takes a while.
+                    while broker.declare(queue.clone()).await.is_err() {
+                        pause(&node, 500).await;
+                    }
                 }
                 let options = ServerOptions::new();
-                let server = Arc::new(Server::new(node.runtime(), memory.clone(), options));
+                let server = Arc::new(Server::new(node.runtime(), Arc::clone(&broker), options));
                 server.listen(node.transport(), there()).await.expect("the port is free");
-                *filled.lock().unwrap() = Some((memory, Arc::clone(&server)));
+                *filled.lock().unwrap() = Some((broker, Arc::clone(&server)));
                 std::future::pending::<()>().await;
             }
         });
         let broker = Self { node, inside, timers };
-        world.until("the broker is there", async || broker.inside.lock().unwrap().is_some()).await;
+        broker.is_there(world).await;
         broker
     }
 
+    /// Waits until it is.
+    pub(crate) async fn is_there(&self, world: &World) {
+        world.until("the broker is there", async || self.inside.lock().unwrap().is_some()).await;
+    }
+
     /// The broker of the current life.
-    pub(crate) fn memory(&self) -> Memory {
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
         self.inside.lock().unwrap().as_ref().expect("it was started").0.clone()
     }
 
@@ -67,12 +89,15 @@ impl BrokerNode {
 
     /// How many messages a queue holds.
     pub(crate) async fn held(&self, queue: &str) -> u64 {
-        self.memory().queue(&topic(queue)).await.map_or(0, |info| info.messages)
+        let inside = self.inside.lock().unwrap().as_ref().map(|inside| Arc::clone(&inside.0));
+        // One that is not there may hold something.
+        let Some(broker) = inside else { return 1 };
+        broker.queue(&topic(queue)).await.map_or(0, |info| info.messages)
     }
 
     /// Writes the books into the history.
     pub(crate) async fn audit(&self) {
-        let stats = self.memory().stats().await.expect("memory answers");
+        let stats = self.broker().stats().await.expect("a broker in this process answers");
         self.node.recorder().books(&stats.ledger);
     }
 
@@ -83,7 +108,7 @@ impl BrokerNode {
             census.timers <= self.timers && Census { timers: 0, ..census } == ALONE
         };
         world.until("nothing is left of the clients", alone).await;
-        let stats = self.memory().stats().await.expect("memory answers");
+        let stats = self.broker().stats().await.expect("a broker in this process answers");
         assert_eq!(stats.subscriptions, 0, "a subscription is left");
         assert!(stats.queues.iter().all(|queue| queue.consumers == 0), "a consumer is left");
     }
@@ -134,6 +159,8 @@ pub(crate) struct Producing {
     /// Whether a message has an id, is sent again when nobody can say what became of it, and now
     /// and then for no reason at all.
     pub(crate) insists: bool,
+    /// Whether it insists on a disk as well.
+    pub(crate) stored: bool,
     /// How many keys there are. 0 is none.
     pub(crate) keys: u64,
     /// How long a message is to wait at most, in milliseconds.
@@ -144,7 +171,8 @@ pub(crate) struct Producing {
 
 impl Producing {
     pub(crate) fn to(queue: &'static str, messages: u64) -> Self {
-        Self { queue, messages, pause: 50, insists: false, keys: 0, delay: 0, bad_one_in: 0 }
+        let (insists, stored) = (false, false);
+        Self { queue, messages, pause: 50, insists, stored, keys: 0, delay: 0, bad_one_in: 0 }
     }
 
     fn message(&self, node: &Node, number: u64) -> Message {
@@ -174,7 +202,10 @@ const BAD: &str = "bad.";
 pub(crate) async fn produce(node: Node, how: Producing) {
     let remote = client(&node).await;
     let window = 1 + usize::try_from(node.random(12)).unwrap_or(0);
-    let options = SenderOptions::new().window(window, 1 << 20);
+    let mut options = SenderOptions::new().window(window, 1 << 20);
+    if how.stored {
+        options = options.confirm(Level::Stored);
+    }
     let mut sender = loop {
         match remote.sender(options.clone()).await {
             Ok(sender) => break sender,

@@ -1,5 +1,6 @@
 //! Every scenario in many worlds. `POSTHASTE_SIM_SEEDS=100000` makes it a long sweep.
 
+use crate::durable::{buried, steady, stored};
 use crate::endings::drains;
 use crate::guarantees::{keyed, letters, once, stale, times};
 use crate::scenarios::{
@@ -86,4 +87,14 @@ fn calls_beside_each_other_get_their_own_answers() {
 #[test]
 fn a_wake_up_is_never_lost_with_who_gives_up() {
     gentle().seeds(0..200).run(impatience);
+}
+
+#[test]
+fn what_is_stored_outlives_kills_and_power_cuts_and_what_is_settled_is_gone() {
+    rough().seeds(0..300).run(stored);
+}
+
+#[test]
+fn a_dead_letter_on_a_disk_is_in_one_queue_whoever_dies() {
+    steady().seeds(0..200).run(buried);
 }

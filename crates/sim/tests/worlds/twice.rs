@@ -4,6 +4,7 @@ use std::future::Future;
 
 use posthaste_sim::{Sim, World};
 
+use crate::durable::{buried, steady, stored};
 use crate::endings::drains;
 use crate::guarantees::{keyed, letters, once, stale, times};
 use crate::scenarios::{
@@ -54,4 +55,10 @@ fn topics_and_requests_are_the_same_twice() {
     twice(&gentle(), impatience);
     twice(&rough(), questions);
     twice(&rough(), hops);
+}
+
+#[test]
+fn disks_are_the_same_twice() {
+    twice(&rough(), stored);
+    twice(&steady(), buried);
 }

@@ -2,6 +2,7 @@
 //! and by async-nats.
 
 mod client;
+mod jetstream;
 mod raw;
 
 use std::process::Command;
@@ -20,6 +21,9 @@ const GROUP: &str = "group";
 /// The names of the two ways to drive it.
 const RAW: &str = "raw client";
 const CLIENT: &str = "async-nats";
+/// The same for streams in files: with the defaults, and synced before each confirm.
+const STREAM: &str = "JetStream file";
+const SYNCED: &str = "JetStream file, sync always";
 
 /// The peer.
 pub(crate) struct Nats;
@@ -49,6 +53,9 @@ impl Peer for Nats {
             Work::Ask { .. } | Work::Paced { via: Via::Broker, .. } => ways
                 .map(|(variant, _, executor)| Contender::ask(peer, variant, Api::One, executor))
                 .into(),
+            Work::Durable { .. } => [STREAM, SYNCED]
+                .map(|way| Contender::relay(peer, way, Api::Acked, Executor::Threads))
+                .into(),
             _ => Vec::new(),
         }
     }
@@ -60,12 +67,20 @@ impl Peer for Nats {
         let address = server::free_address()?;
         let mut command = Command::new(server::find("nats-server")?);
         command.args(["--addr", "127.0.0.1", "--port"]).arg(server::port_of(&address));
+        if let Work::Durable { .. } = script.work {
+            let sync = if script.variant == SYNCED { ", sync_interval: always" } else { "" };
+            let (folder, file) = (script.folder.join("js"), script.folder.join("nats.conf"));
+            let settings = format!("jetstream {{ store_dir: \"{}\"{sync} }}\n", folder.display());
+            std::fs::write(&file, settings)?;
+            command.arg("-c").arg(file);
+        }
         Ok(Some(Program::new(command, address)))
     }
 
     fn play(&self, stage: &Stage) -> Result<()> {
         match stage.script().variant.as_str() {
             CLIENT => client::play(stage),
+            STREAM | SYNCED => jetstream::play(stage),
             _ => raw::play(stage),
         }
     }

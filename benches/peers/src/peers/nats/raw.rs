@@ -91,7 +91,7 @@ fn receive(stage: &Stage, subscribe: &str, connections: usize) -> Result<()> {
     Ok(())
 }
 
-fn publication(subject: &str, reply_to: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn publication(subject: &str, reply_to: &str, payload: &[u8]) -> Vec<u8> {
     let gap = if reply_to.is_empty() { "" } else { " " };
     let mut frame = format!("PUB {subject} {reply_to}{gap}{}\r\n", payload.len()).into_bytes();
     frame.extend_from_slice(payload);
@@ -99,8 +99,8 @@ fn publication(subject: &str, reply_to: &str, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
     buffer: Vec<u8>,
     /// What is in the buffer and not yet parsed.
     filled: usize,
@@ -108,7 +108,7 @@ struct Connection {
 
 impl Connection {
     /// Connects, says what it wants, and waits until the server has taken note of it.
-    fn open(stage: &Stage, wants: &str) -> Result<Self> {
+    pub(super) fn open(stage: &Stage, wants: &str) -> Result<Self> {
         let mut stream = TcpStream::connect(stage.address_of("broker")?)?;
         stream.set_nodelay(true)?;
         let hello = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"raw\"}\r\n";
@@ -158,7 +158,7 @@ impl Connection {
     }
 
     /// Reads once, and shows every message that is there as a whole; says how many there were.
-    fn messages(&mut self, mut show: impl FnMut(&str, &[u8])) -> Result<usize> {
+    pub(super) fn messages(&mut self, mut show: impl FnMut(&str, &[u8])) -> Result<usize> {
         let read = self.stream.read(&mut self.buffer[self.filled..])?;
         ensure!(read > 0, "the server has closed the connection");
         self.filled += read;
