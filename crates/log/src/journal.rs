@@ -76,6 +76,8 @@ struct Shared {
     committing: bool,
     /// Where the next record will be, which may be a mark.
     end: u64,
+    /// Up to where changes were noted: a mark behind that is not synced for its own sake.
+    noted: u64,
     /// Where the segments begin, and how much of them is of use.
     segments: BTreeMap<u64, Use>,
     /// What segments hold no more once everything before some place is stored, in the order of these
@@ -156,7 +158,7 @@ impl Journal {
         copies: impl Iterator<Item = (u64, usize)>,
     ) -> Arc<Self> {
         let end = log.end();
-        let mut shared = Shared { end, ..Shared::default() };
+        let mut shared = Shared { end, noted: end, ..Shared::default() };
         shared.snapshots.from = log.begin();
         shared.segments = log.segments().map(|base| (base, Use::default())).collect();
         shared.use_places(copies);
@@ -330,7 +332,7 @@ impl Journal {
         let mut shared = lock(&self.shared);
         let end = shared.end;
         match complete {
-            true => shared.snapshots.taking = Some((from, end)),
+            true => shared.snapshots.taking = Some((from, shared.noted)),
             false => shared.snapshots.not_before = end + self.snapshot_bytes / 8,
         }
     }
@@ -455,10 +457,9 @@ impl Journal {
         while let (Some(host), Some((first, second))) = (&host, next) {
             self.note_again(&Chore { before: second, relocate: true }, &**host);
             self.commit();
-            // It may have been written before all of it was noted, and a mark, which nobody syncs,
-            // may be behind it.
+            // It may have been written before all of it was noted, and nothing forgotten since.
             if let Some(log) = &mut *lock(&self.log) {
-                log.sync().and_then(|()| self.tidy(log)).map_err(|error| failed(&error))?;
+                self.tidy(log).map_err(|error| failed(&error))?;
             }
             next = oldest().filter(|(next, _)| *next > first);
         }
@@ -567,7 +568,7 @@ impl Shared {
     /// A copy will have its place there no more.
     fn release(&mut self, place: u64, size: usize) {
         let Some((segment, _)) = self.segments.range(..=place).next_back() else { return };
-        let (at, segment) = (self.end, *segment);
+        let (at, segment) = (self.noted, *segment);
         let last = self.released.back_mut().filter(|last| (last.at, last.segment) == (at, segment));
         let was = match last {
             Some(last) => &mut last.was,
@@ -638,6 +639,7 @@ impl Store for Journal {
         }
         let kind = change::kind(change);
         let place = self.put(&mut shared, kind, |into| change::encode(into, change));
+        shared.noted = shared.end;
         match change {
             Change::Put { copy, .. } => shared.use_place(place, copy.message.size()),
             Change::Gone { released: (gone, size), .. } => shared.release(*gone, *size),
