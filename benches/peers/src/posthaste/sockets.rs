@@ -77,7 +77,7 @@ pub(super) fn play(stage: &Stage) -> Result<()> {
                 let url = stage.address_of("server")?;
                 let bus = match script.work {
                     Work::Beside { size } => {
-                        let bus = beside::connect(runtime, &url, size).await?;
+                        let bus = beside::connect(runtime, url, size).await?;
                         engine.spawn(beside::send(bus.clone(), size));
                         bus
                     }
