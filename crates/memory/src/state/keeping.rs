@@ -128,6 +128,19 @@ impl State {
                 Why::Moving => {}
             }
         }
+        if let Some(history) = &mut self.history {
+            history.each_mut(|retained| {
+                if retained.place < before {
+                    let change = Change::Put {
+                        queue: keep.queue,
+                        copy: &retained.kept(&self.home),
+                        from: None,
+                    };
+                    let old = std::mem::replace(&mut retained.place, keep.store.note(&change));
+                    released.push((old, retained.message.size()));
+                }
+            });
+        }
         keep.store.release(&released);
     }
 
@@ -141,6 +154,9 @@ impl State {
             {
                 self.agenda.add(later(came, window), Due::Forget);
             }
+        }
+        if self.history.is_some() {
+            return self.restore_history(kept.copies, after);
         }
         for copy in kept.copies {
             let Kept { position, place, message, attempts, due, expires, death, .. } = copy;

@@ -41,14 +41,16 @@ impl State {
             unsettled,
             message: entry.message.clone(),
         };
-        found.into_iter().take(limit).map(looked).collect()
+        let mut found: Vec<_> = found.into_iter().take(limit).map(looked).collect();
+        found.extend(self.retained_behind(after).take(limit));
+        found
     }
 
     /// Copies that are here, with those in the batch of an exclusive automatic receiver that has
     /// handed out `handed`.
     pub(crate) fn held(&self, handed: u64) -> u64 {
         let here = self.lanes.len() + self.aside.len() + self.leases.len();
-        here as u64 + self.unhanded(handed)
+        here as u64 + self.unhanded(handed) + self.retained()
     }
 
     /// What a drain finds here. Copies are counted as soon as room is kept for them: their senders
@@ -58,7 +60,7 @@ impl State {
         let ready = self.lanes.len() as u64 + self.reserved as u64 + self.unhanded(handed);
         let leased = self.leases.len() as u64;
         match self.role == Role::Queue {
-            true => Outstanding { leased, undelivered: 0, kept: ready + aside },
+            true => Outstanding { leased, undelivered: 0, kept: ready + aside + self.retained() },
             false => Outstanding { leased, undelivered: ready, kept: aside },
         }
     }
@@ -74,8 +76,8 @@ impl State {
             name: self.name.clone(),
             messages: self.held(handed),
             unsettled: self.leases.len() as u64,
-            bytes: (self.held_bytes() + self.bytes_ahead(handed)) as u64,
-            consumers: self.takers() as u64,
+            bytes: (self.held_bytes() + self.bytes_ahead(handed)) as u64 + self.retained_bytes(),
+            consumers: self.consumers.takers() as u64,
             settings: self.settings.queue.clone(),
             bindings: self.settings.bindings.clone(),
             ledger: self.ledger(handed),

@@ -2,6 +2,7 @@
 
 mod admit;
 mod closing;
+mod history;
 mod keeping;
 mod looking;
 mod moving;
@@ -25,6 +26,7 @@ use crate::aside::{Aside, Why};
 use crate::books::Books;
 use crate::consumers::Consumers;
 use crate::copies::Entry;
+use crate::history::History;
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::lanes::Lanes;
@@ -88,6 +90,8 @@ pub(crate) struct State {
     seen: Option<Seen>,
     /// The newest copies of a subscription that wants only these.
     latest: Option<Latest>,
+    /// What a queue retains, if it is read and not consumed. Then nothing is anywhere else.
+    history: Option<History>,
     burial: Burial,
     agenda: Agenda,
     /// Since when senders have waited and no room was freed.
@@ -180,6 +184,7 @@ impl State {
             keys: None,
             seen: None,
             latest: None,
+            history: None,
             burial: Burial::default(),
             agenda: Agenda::default(),
             stalled: None,
@@ -203,6 +208,9 @@ impl State {
         if settings.overflow == posthaste_core::Overflow::LatestPerKey {
             self.latest.get_or_insert_default();
         }
+        if settings.retain.is_some() {
+            self.history.get_or_insert_default();
+        }
         match settings.dedup_window.is_zero() {
             true => self.seen = None,
             false => drop(self.seen.get_or_insert_default()),
@@ -219,6 +227,7 @@ impl State {
             && settings.expiry.is_zero()
             && self.keys.is_none()
             && self.seen.is_none()
+            && self.history.is_none()
             && self.keep.is_none()
             && !self.home.planted.ignores_capacity;
         self.usual = self.usual_or_latest && self.latest.is_none();
@@ -257,6 +266,7 @@ impl State {
             }
         }
         self.furnish();
+        self.retain_as_declared(after);
         if self.settings.queue != before || self.settings.bindings.len() > known {
             self.note_declared();
         }
