@@ -60,6 +60,13 @@ impl Queues {
             Read::Gone { queue, position } => self.forget(queue, position),
             Read::Purged { queue, before, but } => {
                 if let Some(queue) = self.0.get_mut(&queue) {
+                    if but.is_empty() {
+                        // A queue that retains lets its oldest go one by one.
+                        while queue.copies.first_key_value().is_some_and(|(at, _)| *at < before) {
+                            queue.copies.pop_first();
+                        }
+                        return;
+                    }
                     queue.copies.retain(|position, _| {
                         *position >= before || but.binary_search(position).is_ok()
                     });
