@@ -274,6 +274,14 @@ impl BrokenReceiver {
                     return None;
                 }
             }
+            Fault::ForgetsOffsets if delivery.offset().is_some() => {
+                let parts = delivery.into_parts();
+                let delivery = Delivery::settled(parts.message, parts.attempt);
+                return Some(delivery.with_missed(parts.missed));
+            }
+            Fault::HidesGaps if delivery.offset().is_some() => {
+                return Some(delivery.with_missed(0));
+            }
             Fault::MixesReplies if delivery.message().kind() == Kind::Reply => {
                 let attempt = delivery.attempt();
                 let mut parts = delivery.into_parts().message.into_parts();
