@@ -90,7 +90,8 @@ fn lives(seed: u64) {
             sent = there;
             let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
             for _ in 0..random.below(120) {
-                let size = usize::try_from(random.below(1 << random.below(10))).unwrap();
+                let most = 1 << random.below(10);
+                let size = usize::try_from(random.below(most)).unwrap();
                 let draft = Message::builder(history()).to_queue().key(key(sent));
                 let draft = draft.payload(format!("{sent} {}", "x".repeat(size)));
                 sender.feed(draft.build().unwrap()).await.unwrap();
@@ -131,10 +132,9 @@ fn when_a_message_came_outlives_the_process_wherever_the_log_has_it() {
     let executor = Arc::new(smol::Executor::new());
     let runtime: SharedRuntime = Smol::new(Arc::clone(&executor)).into();
     smol::block_on(executor.run(async {
-        let (broker, mut random) = (Durable::open, Random::new(1));
         let mut options = LogOptions::default();
         options.segment_bytes = 4_096;
-        let (broker, _) = broker(runtime.clone(), disk.clone(), options).await.unwrap();
+        let (broker, _) = Durable::open(runtime.clone(), disk.clone(), options).await.unwrap();
         broker.declare(Queue::new(history()).retain(Retention::new())).await.unwrap();
         let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
         let mut then = std::time::Duration::ZERO;
@@ -155,7 +155,7 @@ fn when_a_message_came_outlives_the_process_wherever_the_log_has_it() {
             sender.send(Message::to_queue(busy.clone(), vec![b'x'; 100])).await.unwrap();
         }
         broker.close().await.unwrap();
-        let broker = open(&disk, &mut random, runtime.clone()).await;
+        let broker = open(&disk, &mut Random::new(1), runtime.clone()).await;
         let found = read(&broker, Start::Time(then), 10).await;
         assert_eq!(found, (20..30).map(|number| (number, number)).collect::<Vec<_>>());
     }));

@@ -1,4 +1,4 @@
-//! Cases of law B18: queues that retain what was read, and those who read them from a start.
+//! Cases of law B18 (and one of B12): queues that retain what was read, and those who read them.
 
 use std::time::Duration;
 
@@ -425,7 +425,7 @@ pub(crate) async fn b18_a_request_finds_nobody_in_it(cx: Context) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn b18_what_is_known_by_its_id_is_not_retained_again(cx: Context) -> Outcome {
+pub(crate) async fn b12_a_known_id_is_not_retained_again(cx: Context) -> Outcome {
     let queue = cx
         .queue_with("history", |queue| queue.retain(Retention::new()).dedup_window(LATER))
         .await?;

@@ -259,6 +259,8 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, DEDUPLICATION, BACK_PRESSURE];
             B12 order b12_full_queues_that_reject_confirm_what_all_of_them_know
                 [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION, OVERFLOW];
+            B12 histories b12_a_known_id_is_not_retained_again
+                [QUEUES, INSPECTION, DEDUPLICATION, REPLAY];
             B13 order b13_each_key_comes_in_order_and_one_at_a_time
                 [QUEUES, INSPECTION, KEYED_ORDER];
             B13 order b13_a_key_that_waits_holds_up_no_other
@@ -325,8 +327,6 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, REPLAY, TOPICS, BINDINGS];
             B18 histories b18_a_request_finds_nobody_in_it
                 [QUEUES, INSPECTION, REPLAY, INBOXES, NO_RESPONDERS];
-            B18 histories b18_what_is_known_by_its_id_is_not_retained_again
-                [QUEUES, INSPECTION, REPLAY, DEDUPLICATION, CLOCK];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];

@@ -327,7 +327,7 @@ mutants! {
         a_broker_that_forgets_delays: Fault::ForgetsDelays, breaks [B10];
         a_broker_that_ignores_backoff: Fault::IgnoresBackoff, breaks [B10];
         a_broker_that_ignores_priorities: Fault::IgnoresPriorities, breaks [B11, D2];
-        a_broker_that_ignores_ids: Fault::IgnoresIds, breaks [B12, B18];
+        a_broker_that_ignores_ids: Fault::IgnoresIds, breaks [B12];
         a_broker_that_ignores_keys: Fault::IgnoresKeys, breaks [B11, B13];
         a_broker_that_never_takes_back: Fault::NeverTakesBack, breaks [R7];
         a_broker_that_drops_the_newest_only: Fault::DropsTheNewestOnly, breaks [B14, B16];

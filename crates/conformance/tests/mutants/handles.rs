@@ -421,7 +421,11 @@ impl Settler {
             _ => parts.attempt,
         };
         let Some(lease) = parts.lease else {
-            return Delivery::settled(parts.message, attempt).with_missed(parts.missed);
+            let settled = Delivery::settled(parts.message, attempt).with_missed(parts.missed);
+            return match parts.offset {
+                Some(offset) => settled.with_offset(offset),
+                None => settled,
+            };
         };
         let mut leases = lock(&self.leases);
         leases.0 += 1;
