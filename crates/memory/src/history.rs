@@ -231,3 +231,133 @@ impl History {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use posthaste_core::Topic;
+
+    use super::*;
+
+    /// Numbers that look random and are always the same.
+    fn numbers() -> impl FnMut(u64) -> u64 {
+        let mut state = 1_u64;
+        move |below| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        }
+    }
+
+    fn retained(position: u64, key: u64) -> Retained {
+        let topic = Topic::new("history").expect("a topic");
+        let message = Message::builder(topic).key(key.to_string()).payload(position.to_string());
+        let message = message.build().expect("a message");
+        let came = Duration::from_secs(position);
+        Retained { position, place: 0, came, since: None, message }
+    }
+
+    fn positions(history: &History, from: u64) -> Vec<u64> {
+        history.from(from).map(|this| this.position).collect()
+    }
+
+    /// A history and the simplest thing that is like it, side by side.
+    #[test]
+    fn whatever_comes_and_goes_everybody_finds_what_is_there() {
+        let mut below = numbers();
+        for round in 0..40 {
+            let (mut history, mut model) = (History::default(), BTreeMap::new());
+            assert!(history.keep_latest(round % 2 == 0).is_empty());
+            // Where each reader is, in the model.
+            let mut readers: BTreeMap<u64, u64> = BTreeMap::new();
+            for next in 0..400 {
+                let key = below(12);
+                let gone = history.push(retained(next, key));
+                let before = model.iter().find(|(_, this)| round % 2 == 0 && **this == key);
+                let before = before.map(|(position, _)| *position);
+                assert_eq!(gone.map(|this| this.position), before);
+                before.map(|position| model.remove(&position));
+                model.insert(next, key);
+                if below(3) == 0 && model.len() > 1 {
+                    let first = history.pop().map(|this| this.position);
+                    assert_eq!(first, model.pop_first().map(|(position, _)| position));
+                }
+                let from = below(next + 2);
+                let expected: Vec<_> = model.range(from..).map(|(position, _)| *position).collect();
+                assert_eq!(positions(&history, from), expected);
+                let found = history.get(from).map(|this| this.position);
+                assert_eq!(found, model.contains_key(&from).then_some(from));
+                assert_eq!(history.len(), model.len());
+                let bytes = history.from(0).map(|this| this.message.size()).sum::<usize>();
+                assert_eq!(history.bytes(), bytes);
+
+                let reader = below(4);
+                if below(20) == 0 {
+                    let begins = history.enter(reader, Start::Offset(from), next + 1);
+                    readers.insert(reader, from);
+                    assert_eq!(begins, Some(from));
+                }
+                let (most, mut read) = (below(30), Vec::new());
+                let limit = usize::try_from(most).expect("few");
+                history.read(
+                    reader,
+                    limit,
+                    |_| true,
+                    |this, missing| {
+                        read.push((this.position, missing));
+                    },
+                );
+                let Some(at) = readers.get_mut(&reader) else {
+                    assert!(read.is_empty());
+                    continue;
+                };
+                let mut expected = Vec::new();
+                for (position, _) in model.range(*at..).take(limit) {
+                    expected.push((*position, position - *at));
+                    *at = position + 1;
+                }
+                assert_eq!(read, expected);
+            }
+            assert!(history.slots.len() <= 2 * history.len() + 64, "places that nobody needs");
+        }
+    }
+
+    #[test]
+    fn what_is_of_a_time_is_found_and_what_is_not_wanted_is_missing() {
+        let mut history = History::default();
+        (10..20).for_each(|position| drop(history.push(retained(position, position))));
+        assert_eq!(history.enter(1, Start::Time(Duration::from_secs(15)), 20), Some(15));
+        assert_eq!(history.enter(2, Start::Time(Duration::from_secs(21)), 20), None);
+        assert_eq!(history.enter(3, Start::Beginning, 20), Some(10));
+        assert_eq!(history.enter(4, Start::New, 20), Some(20));
+        assert_eq!(history.enter(5, Start::Offset(1_000), 20), Some(20));
+        // The clock may go back; what comes then counts as of the same time.
+        let mut back = retained(20, 20);
+        back.came = Duration::ZERO;
+        history.push(back);
+        (21..24).for_each(|position| drop(history.push(retained(position, position))));
+        let mut read = |reader, odd: bool| {
+            let mut found = Vec::new();
+            let wants = |this: &Retained| !odd || this.position % 2 == 1;
+            history.read(reader, 100, wants, |this, missing| found.push((this.position, missing)));
+            found
+        };
+        assert_eq!(read(1, false).first(), Some(&(15, 0)));
+        assert_eq!(read(2, false), [(21, 0), (22, 0), (23, 0)]);
+        let odd: Vec<_> = [11, 13, 15, 17, 19, 21, 23].map(|position| (position, 1)).into();
+        assert_eq!(read(3, true), odd);
+        assert_eq!(read(4, true), [(21, 1), (23, 1)]);
+        assert_eq!(read(5, false).len(), 4);
+        assert!(read(5, false).is_empty());
+    }
+
+    #[test]
+    fn only_the_last_of_each_key_stays_from_when_that_is_asked_for() {
+        let mut history = History::default();
+        (0..9).for_each(|position| drop(history.push(retained(position, position % 3))));
+        let gone: Vec<_> = history.keep_latest(true).iter().map(|this| this.position).collect();
+        assert_eq!(gone, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(history.push(retained(9, 1)).map(|this| this.position), Some(7));
+        assert_eq!(positions(&history, 0), [6, 8, 9]);
+        assert!(history.keep_latest(false).is_empty());
+        assert!(history.push(retained(10, 1)).is_none());
+    }
+}
