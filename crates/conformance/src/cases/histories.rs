@@ -10,6 +10,7 @@ use posthaste_core::{
 use crate::Context;
 use crate::context::{
     check_balance, check_sentence, next, number_of, numbered, numbered_to, send_numbers,
+    take_numbers,
 };
 use crate::failure::{Failure, Outcome, check, check_eq};
 use crate::poll::Probe;
@@ -434,9 +435,8 @@ pub(crate) async fn b12_a_known_id_is_not_retained_again(cx: Context) -> Outcome
         let message = Message::builder(queue.clone()).to_queue().id(format!("id-{number}"));
         sender.send(message.payload(number.to_string()).build()?).await?;
     }
-    let all = read(&mut reader(&cx, &queue, Start::Beginning).await?, 3).await?;
-    check_eq!(numbers(&all), [1, 2, 3], "what is retained");
-    check_gaps(&all, "what is retained")?;
+    let mut reader = reader(&cx, &queue, Start::Beginning).await?;
+    check_eq!(take_numbers(&mut reader, 3).await?, [1, 2, 3], "what is retained");
     check_eq!(cx.info(&queue).await?.ledger.duplicates, 2, "duplicates");
     Ok(())
 }
