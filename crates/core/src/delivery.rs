@@ -54,11 +54,21 @@ impl Delivery {
         self
     }
 
-    /// Says where in a queue that retains the message is. Only what is settled already can say so.
+    /// Says where in a queue that retains the message is, if it is in one. What is not settled yet has
+    /// no such place.
+    ///
+    /// ```
+    /// use posthaste_core::{Delivery, Message, Topic};
+    ///
+    /// let message = Message::new(Topic::new("orders")?, "seven apples");
+    /// let read = Delivery::settled(message, 1).with_offset(Some(41));
+    /// assert_eq!((read.offset(), read.is_leased()), (Some(41), false));
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
     #[inline]
-    pub fn with_offset(mut self, offset: u64) -> Self {
+    pub fn with_offset(mut self, offset: Option<u64>) -> Self {
         if self.lease.by.is_none() {
-            self.lease.tag = offset.wrapping_add(1);
+            self.lease.tag = offset.map_or(0, |offset| offset.wrapping_add(1));
         }
         self
     }

@@ -240,10 +240,8 @@ impl MemoryReceiver {
         let lease = &mut |Handed { message, attempt, missed, tag }| {
             let delivery = if taking.manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
-            } else if let Some(offset) = tag.checked_sub(1) {
-                Delivery::settled(message, attempt).with_offset(offset)
             } else {
-                Delivery::settled(message, attempt)
+                Delivery::settled(message, attempt).with_offset(tag.checked_sub(1))
             };
             hand(delivery.with_missed(u64::from(missed)));
         };

@@ -422,10 +422,7 @@ impl Settler {
         };
         let Some(lease) = parts.lease else {
             let settled = Delivery::settled(parts.message, attempt).with_missed(parts.missed);
-            return match parts.offset {
-                Some(offset) => settled.with_offset(offset),
-                None => settled,
-            };
+            return settled.with_offset(parts.offset);
         };
         let mut leases = lock(&self.leases);
         leases.0 += 1;

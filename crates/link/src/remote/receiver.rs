@@ -192,10 +192,7 @@ impl RemoteReceiver {
             Some(lease) if !self.auto => {
                 Delivery::leased(message, attempt, Arc::clone(lease) as _, seq)
             }
-            _ => match offset {
-                Some(offset) => Delivery::settled(message, attempt).with_offset(offset),
-                None => Delivery::settled(message, attempt),
-            },
+            _ => Delivery::settled(message, attempt).with_offset(offset),
         };
         Some(Ok(delivery.with_missed(missed)))
     }

@@ -91,7 +91,7 @@ pub(crate) struct State {
     /// The newest copies of a subscription that wants only these.
     latest: Option<Latest>,
     /// What a queue retains, if it is read and not consumed. Then nothing is anywhere else.
-    history: Option<History>,
+    history: Option<Box<History>>,
     burial: Burial,
     agenda: Agenda,
     /// Since when senders have waited and no room was freed.
