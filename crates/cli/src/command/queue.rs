@@ -42,7 +42,7 @@ enum Verb {
         #[command(flatten)]
         broker: BrokerArgs,
     },
-    Declare(DeclareArgs),
+    Declare(Box<DeclareArgs>),
     /// Drop everything in a queue that is not handed out, and print `purged N`
     Purge {
         /// The queue

@@ -1,9 +1,10 @@
 //! `posthaste recv`: takes messages from a queue and prints them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
-use posthaste::{Ack, Reconnect, Start, Subscription};
+use posthaste::{Ack, Reconnect, Runtime, Start, Subscription};
+use posthaste_tokio::Tokio;
 
 use crate::args::{BrokerArgs, topic};
 use crate::connect;
@@ -52,10 +53,7 @@ impl From {
     fn start(self) -> Start {
         match self {
             Self::At(start) => start,
-            Self::Ago(ago) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Start::Time(now.saturating_sub(ago))
-            }
+            Self::Ago(ago) => Start::Time(Tokio::current().unix_time().saturating_sub(ago)),
         }
     }
 }
