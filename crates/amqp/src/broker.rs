@@ -246,6 +246,9 @@ impl Broker for Amqp {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        if subscription.start.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         if !subscription.overflow.suits_subscriptions() {
             let overflow = subscription.overflow;
             let text = format!("{overflow} is no policy of subscriptions; choose another one");

@@ -264,6 +264,7 @@ fn named(queue: &Queue) -> Result<Arguments, Error> {
     let is_on = |time: Option<Duration>| time.is_some_and(|time| !time.is_zero());
     for (lacking, is_named) in [
         ("order per key", queue.keyed == Some(true)),
+        ("replay", queue.retain.is_some()),
         ("queues that are not durable", queue.durable == Some(false)),
         ("deduplication", is_on(queue.dedup_window)),
         ("consumer time-outs of single queues", is_on(queue.consumer_timeout)),

@@ -114,6 +114,9 @@ struct Record<'a> {
     /// How many messages the subscription lost right before this one.
     #[serde(skip_serializing_if = "is_zero")]
     missed: u64,
+    /// Where in a queue that retains it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
 }
 
 impl<'a> Record<'a> {
@@ -130,6 +133,7 @@ impl<'a> Record<'a> {
             id: message.id(),
             attempt: delivery.attempt(),
             missed: delivery.missed(),
+            offset: delivery.offset(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use posthaste::{Ledger, Pattern, QueueInfo, Topic};
+use posthaste::{Ledger, Pattern, QueueInfo, Retention, Topic};
 use serde::Serialize;
 
 use crate::exit::{Code, Failure};
@@ -35,6 +35,7 @@ pub(crate) struct QueueRecord<'a> {
     dedup_window_ms: u64,
     consumer_timeout_ms: u64,
     expiry_ms: u64,
+    retain: Option<Retained>,
     bindings: Vec<&'a str>,
     ledger: Books<'a>,
 }
@@ -60,10 +61,43 @@ impl<'a> QueueRecord<'a> {
             dedup_window_ms: millis(settings.dedup_window),
             consumer_timeout_ms: millis(settings.consumer_timeout),
             expiry_ms: millis(settings.expiry),
+            retain: settings.retain.map(Retained::of),
             bindings: info.bindings.iter().map(Pattern::as_str).collect(),
             ledger: Books::of(&info.ledger),
         }
     }
+}
+
+/// What a queue retains as JSON; `null` is no bound.
+#[derive(Debug, Serialize)]
+struct Retained {
+    age_ms: Option<u64>,
+    messages: Option<u64>,
+    bytes: Option<u64>,
+    last_per_key: bool,
+}
+
+impl Retained {
+    fn of(retain: Retention) -> Self {
+        Self {
+            age_ms: retain.age.map(millis),
+            messages: retain.messages,
+            bytes: retain.bytes,
+            last_per_key: retain.last_per_key,
+        }
+    }
+}
+
+/// What a queue retains, for people.
+fn retained(retain: Retention) -> String {
+    let bounds = [
+        retain.last_per_key.then(|| "the last of each key".to_owned()),
+        retain.messages.map(|most| format!("{most} messages")),
+        retain.bytes.map(|most| format!("{most} bytes")),
+        retain.age.map(|age| format!("for {}", duration::show(age))),
+    ];
+    let bounds: Vec<_> = bounds.into_iter().flatten().collect();
+    if bounds.is_empty() { "for ever".to_owned() } else { bounds.join(", ") }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -130,11 +164,13 @@ pub(crate) fn queue_lines(info: &QueueInfo) -> String {
     let settings = &info.settings;
     let bindings: Vec<_> = info.bindings.iter().map(Pattern::as_str).collect();
     let dead_letter = settings.dead_letter.as_ref().map(|queue| format!("to {queue}"));
+    // What is retained is bounded by retention alone.
+    let capacity = |bound| if settings.retain.is_some() { usize::MAX } else { bound };
     let lines = [
         ("name", info.name.to_string()),
-        ("messages", of(info.messages, settings.capacity_messages)),
+        ("messages", of(info.messages, capacity(settings.capacity_messages))),
         ("unsettled", info.unsettled.to_string()),
-        ("bytes", of(info.bytes, settings.capacity_bytes)),
+        ("bytes", of(info.bytes, capacity(settings.capacity_bytes))),
         ("consumers", info.consumers.to_string()),
         ("durable", yes_or_no(settings.durable).to_owned()),
         ("keyed", yes_or_no(settings.keyed).to_owned()),
@@ -146,6 +182,7 @@ pub(crate) fn queue_lines(info: &QueueInfo) -> String {
         ("deduplication", time_or(settings.dedup_window, "none")),
         ("consumer timeout", time_or(settings.consumer_timeout, "none")),
         ("expiry", time_or(settings.expiry, "never")),
+        ("retains", settings.retain.map(retained).unwrap_or_default()),
         ("bindings", bindings.join(" ")),
         ("dropped by", reasons(&info.ledger)),
         ("duplicates", info.ledger.duplicates.to_string()),

@@ -28,8 +28,8 @@ pub(crate) struct TakeArgs {
     pub(crate) timeout: Option<Duration>,
     /// Print one JSON object a line
     ///
-    /// It has topic, queue, payload (or payload_base64), headers, key, id, attempt, and missed if
-    /// the subscription lost messages right before this one. The values of a header that is there
+    /// It has topic, queue, payload (or payload_base64), headers, key, id, attempt, missed if the
+    /// subscription lost messages right before this one, and offset with --from. The values of a header that is there
     /// several times are an array.
     #[arg(long)]
     pub(crate) json: bool,

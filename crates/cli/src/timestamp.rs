@@ -1,6 +1,6 @@
 //! Points in time as people and programs read them: RFC 3339, in UTC.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -11,6 +11,31 @@ pub(crate) fn show(since_epoch: Duration) -> String {
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     let millis = since_epoch.subsec_millis();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Reads a time of RFC 3339, with any offset from UTC, as the time since the Unix epoch.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
+    let (moment, ahead) = match text.len().checked_sub(6).and_then(|at| text.split_at_checked(at)) {
+        Some((moment, offset)) if offset.starts_with(['+', '-']) => (moment, minutes(offset)?),
+        _ => (text.strip_suffix(['Z', 'z'])?, 0),
+    };
+    let moment = moment.replacen(['t', ' '], "T", 1);
+    let moment = humantime::parse_rfc3339(&format!("{moment}Z")).ok()?;
+    let since_epoch = moment.duration_since(UNIX_EPOCH).ok()?;
+    let offset = Duration::from_secs(60 * u64::from(ahead.unsigned_abs()));
+    match ahead < 0 {
+        true => since_epoch.checked_add(offset),
+        false => since_epoch.checked_sub(offset),
+    }
+}
+
+/// How many minutes `+02:00` is ahead of UTC.
+fn minutes(offset: &str) -> Option<i32> {
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok());
+    let (hours, minutes): (i32, i32) = (number(hours)??, number(minutes)??);
+    let ahead = (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)?;
+    Some(if offset.starts_with('-') { -ahead } else { ahead })
 }
 
 /// Year, month and day of a day since the Unix epoch, in the Gregorian calendar.
@@ -32,7 +57,7 @@ fn date(day: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{DAY, Duration, date, show};
+    use super::{DAY, Duration, date, parse, show};
 
     #[test]
     fn known_moments_are_written_in_rfc_3339() {
@@ -48,6 +73,34 @@ mod tests {
         assert!(
             !show(Duration::MAX).is_empty() && !show(Duration::from_millis(u64::MAX)).is_empty()
         );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_and_offsets_count() {
+        for millis in [0, 951_782_399_999, 1_795_478_399_001, 4_107_542_400_000] {
+            let moment = Duration::from_millis(millis);
+            assert_eq!(parse(&show(moment)), Some(moment));
+        }
+        let noon = parse("2026-11-29T12:00:00Z");
+        assert!(noon.is_some());
+        for same in ["2026-11-29T14:00:00+02:00", "2026-11-29 06:30:00-05:30"] {
+            assert_eq!(parse(same), noon, "{same}");
+        }
+        for strange in [
+            "",
+            "Z",
+            "noon",
+            "2026-11-29",
+            "2026-11-29T12:00:00",
+            "2026-13-29T12:00:00Z",
+            "2026-11-29T12:00:00+2:00",
+            "2026-11-29T12:00:00+25:00",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+00:01",
+            "ü-ü:ü",
+        ] {
+            assert_eq!(parse(strange), None, "{strange}");
+        }
     }
 
     #[test]

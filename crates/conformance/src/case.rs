@@ -108,6 +108,7 @@ pub(crate) mod needs {
     pub(crate) const MATCH_COUNT: Need = Need::Has(Capability::MatchCount);
     pub(crate) const HAND_OVER: Need = Need::Has(Capability::HandOver);
     pub(crate) const ANY_NAME: Need = Need::Has(Capability::AnyName);
+    pub(crate) const REPLAY: Need = Need::Has(Capability::Replay);
     pub(crate) const CLOCK: Need = Need::Clock;
     pub(crate) const ALONE: Need = Need::Alone;
     pub(crate) const PULL: Need = Need::Pull;

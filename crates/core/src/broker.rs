@@ -37,6 +37,9 @@ use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscrip
 /// - **B15** A receiver that stalls holds up no other, unless its policy is to block.
 /// - **B16** A drop is an event that says whose it was, what it was about and why.
 /// - **B17** Browsing changes nothing; purging and replaying lose nothing that is handed out.
+/// - **B18** Of a queue that retains every reader gets everything from its start on that is there, in
+///   order, at offsets that stay what they are, however many read; what goes is what the retention
+///   lets go, and who was overtaken hears how much that was.
 /// - **D1** Dropping the broker or any handle, anywhere, neither panics, blocks nor spawns.
 /// - **D2** Empty, non-UTF-8 and maximum-size payloads pass; one byte more is `TooLarge`.
 /// - **D3** An error is one sentence that says what to do.

@@ -91,6 +91,8 @@ capabilities! {
     QueueDepth = "queue-depth",
     /// Topics and queues may have any valid name, up to the longest.
     AnyName = "any-name",
+    /// Queues that retain what was read, and reading them from a start.
+    Replay = "replay",
 }
 
 impl Capability {

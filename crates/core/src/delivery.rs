@@ -54,6 +54,25 @@ impl Delivery {
         self
     }
 
+    /// Says where in a queue that retains the message is, if it is in one. What is not settled yet has
+    /// no such place.
+    ///
+    /// ```
+    /// use posthaste_core::{Delivery, Message, Topic};
+    ///
+    /// let message = Message::new(Topic::new("orders")?, "seven apples");
+    /// let read = Delivery::settled(message, 1).with_offset(Some(41));
+    /// assert_eq!((read.offset(), read.is_leased()), (Some(41), false));
+    /// # Ok::<(), posthaste_core::Error>(())
+    /// ```
+    #[inline]
+    pub fn with_offset(mut self, offset: Option<u64>) -> Self {
+        if self.lease.by.is_none() {
+            self.lease.tag = offset.map_or(0, |offset| offset.wrapping_add(1));
+        }
+        self
+    }
+
     /// The message.
     #[must_use]
     #[inline]
@@ -74,10 +93,22 @@ impl Delivery {
         self.attempt
     }
 
-    /// How many messages this subscription lost to its overflow policy right before this one.
+    /// How many messages this subscription lost to its overflow policy right before this one; how many
+    /// were let go that a reader of a queue that retains had not read.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed.into()
+    }
+
+    /// Where in a queue that retains the message is: the same for every reader, and after a restart.
+    /// Who keeps it goes on with [`Start::Offset`](crate::Start::Offset) of one more.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        match self.lease.by {
+            // Of what is settled it has no other use.
+            None => self.lease.tag.checked_sub(1),
+            Some(_) => None,
+        }
     }
 
     /// Whether the delivery still owes an outcome.
@@ -136,9 +167,10 @@ impl Delivery {
 
     /// Takes the delivery apart without settling it: a link settles when its peer says so.
     pub fn into_parts(self) -> DeliveryParts {
+        let offset = self.offset();
         let Self { message, attempt, missed, lease } = self;
         let lease = lease.by.is_some().then_some(lease);
-        DeliveryParts { message, attempt, missed: missed.into(), lease }
+        DeliveryParts { message, attempt, missed: missed.into(), offset, lease }
     }
 }
 
@@ -151,6 +183,8 @@ pub struct DeliveryParts {
     pub attempt: u32,
     /// How many messages the subscription lost right before this one.
     pub missed: u64,
+    /// Where in a queue that retains the message is.
+    pub offset: Option<u64>,
     /// What is owed, unless the delivery was settled when it was handed out.
     pub lease: Option<Lease>,
 }

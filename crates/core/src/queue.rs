@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::limits::{QUEUE_ATTEMPTS, QUEUE_BYTES, QUEUE_MESSAGES};
-use crate::{Error, ErrorKind, Overflow, Pattern, Topic};
+use crate::{Error, ErrorKind, Overflow, Pattern, Retention, Topic};
 
 /// The declaration of a queue. A setting that is not named keeps what it is, or the default; a
 /// time of zero switches its setting off.
@@ -52,6 +52,8 @@ pub struct Queue {
     pub keyed: Option<bool>,
     /// Whether it outlives the broker's process.
     pub durable: Option<bool>,
+    /// What stays in it although it was read, if it is read and not consumed.
+    pub retain: Option<Retention>,
 }
 
 /// What a queue is like.
@@ -82,6 +84,8 @@ pub struct QueueSettings {
     pub keyed: bool,
     /// Whether it outlives the broker's process.
     pub durable: bool,
+    /// What stays in it although it was read, if it is read and not consumed.
+    pub retain: Option<Retention>,
 }
 
 impl Default for QueueSettings {
@@ -99,6 +103,7 @@ impl Default for QueueSettings {
             expiry: Duration::ZERO,
             keyed: false,
             durable: false,
+            retain: None,
         }
     }
 }
@@ -113,7 +118,7 @@ impl QueueSettings {
     /// `InvalidArgument`.
     pub fn of(queue: &Queue) -> Result<Self, Error> {
         let (keyed, durable) = (queue.keyed == Some(true), queue.durable == Some(true));
-        let mut settings = Self { keyed, durable, ..Self::default() };
+        let mut settings = Self { keyed, durable, retain: queue.retain, ..Self::default() };
         settings.update(queue)?;
         Ok(settings)
     }
@@ -123,9 +128,11 @@ impl QueueSettings {
     /// # Errors
     /// `Conflict`, naming what cannot be changed; `InvalidArgument`.
     pub fn update(&mut self, queue: &Queue) -> Result<(), Error> {
-        for (what, named, is) in
-            [("keyed", queue.keyed, self.keyed), ("durable", queue.durable, self.durable)]
-        {
+        for (what, named, is) in [
+            ("keyed", queue.keyed, self.keyed),
+            ("durable", queue.durable, self.durable),
+            ("retain", queue.retain.map(|_| true), self.retain.is_some()),
+        ] {
             if named.is_some_and(|named| named != is) {
                 let text = format!(
                     "the queue {} is declared with {what} = {is}; delete it first, or choose \
@@ -134,6 +141,13 @@ impl QueueSettings {
                 );
                 return Err(Error::new(ErrorKind::Conflict, text));
             }
+        }
+        if let Some(what) = self.does_not_apply(queue) {
+            let text = format!(
+                "the queue {} retains its messages, to which {what} does not apply; leave it out",
+                queue.name
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
         let overflow = queue.overflow.unwrap_or(self.overflow);
         if !overflow.suits_queues() {
@@ -154,7 +168,24 @@ impl QueueSettings {
         self.dedup_window = queue.dedup_window.unwrap_or(self.dedup_window);
         self.consumer_timeout = queue.consumer_timeout.unwrap_or(self.consumer_timeout);
         self.expiry = queue.expiry.unwrap_or(self.expiry);
+        self.retain = queue.retain.or(self.retain);
         Ok(())
+    }
+
+    /// What a declaration names of a queue that retains although such a queue has no use for it.
+    fn does_not_apply(&self, queue: &Queue) -> Option<&'static str> {
+        self.retain?;
+        let named = [
+            ("a capacity", queue.capacity_messages.is_some() || queue.capacity_bytes.is_some()),
+            ("an overflow policy", queue.overflow.is_some()),
+            ("a maximum of attempts", queue.max_attempts.is_some()),
+            ("a backoff", is_on(queue.backoff)),
+            ("a dead-letter queue", queue.dead_letter.is_some()),
+            ("a time to live (but an age of retention)", is_on(queue.ttl)),
+            ("a consumer time-out", is_on(queue.consumer_timeout)),
+            ("the order of keys", queue.keyed == Some(true)),
+        ];
+        named.into_iter().find_map(|(what, named)| named.then_some(what))
     }
 
     /// Whether any of the settings needs a clock; the answer names it.
@@ -166,6 +197,7 @@ impl QueueSettings {
             ("a deduplication window", self.dedup_window),
             ("a consumer time-out", self.consumer_timeout),
             ("an expiry", self.expiry),
+            ("an age of retention", self.retain.and_then(|retain| retain.age).unwrap_or_default()),
         ]
         .into_iter()
         .find_map(|(what, time)| (!time.is_zero()).then_some(what))
@@ -177,6 +209,10 @@ impl QueueSettings {
         let longest = self.backoff.max(Self::BACKOFF_MAX);
         self.backoff.saturating_mul(1 << attempts.saturating_sub(1).min(30)).min(longest)
     }
+}
+
+fn is_on(time: Option<Duration>) -> bool {
+    time.is_some_and(|time| !time.is_zero())
 }
 
 crate::setters! { Queue:
@@ -216,6 +252,11 @@ crate::setters! { Queue:
     /// has a store.
     durable(durable: bool) => durable = Some(durable);
 
+    /// Messages stay whoever has read them, as long as the retention says: the queue is read by
+    /// [readers](crate::Subscription::start), each on its own, and not consumed. What the retention
+    /// says may be changed by declaring again, whether there is one may not.
+    retain(retention: Retention) => retain = Some(retention);
+
     /// How long it stays when it has no consumers and no messages and nobody sends to it.
     expiry(expiry: Duration) => expiry = Some(expiry);
 }
@@ -239,6 +280,7 @@ impl Queue {
             expiry: None,
             keyed: None,
             durable: None,
+            retain: None,
         }
     }
 

@@ -72,6 +72,12 @@ pub trait Receiver: Unpin {
     /// Backends that know their responders heed it; others need not.
     fn park(&mut self, _parked: bool) {}
 
+    /// At which offset a reader of a queue that retains begins, as far as that was known when it was
+    /// opened: a link that is lost before anything came goes on there.
+    fn begins_at(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Whether what is handed out settled is counted only when [`account`](Self::account) and
     /// [`write_off`](Self::write_off) say what became of it, from now on: for one who passes it on to
     /// an application that is elsewhere. Until then the broker's books show it as held, also when the
@@ -134,6 +140,7 @@ crate::forward_to_box! { Receiver:
     disarm() -> ();
     share_wakeup() -> ();
     park(parked: bool) -> ();
+    begins_at() -> Option<u64>;
     defer_accounts() -> bool;
     account(taken: u64) -> ();
     write_off(message: Message, outcome: Outcome<'_>) -> ();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::limits::{STALL_LIMIT, SUBSCRIPTION_BYTES, SUBSCRIPTION_MESSAGES};
-use crate::{Error, ErrorKind, Pattern, Topic};
+use crate::{Error, ErrorKind, Pattern, Start, Topic};
 
 /// What a receiver receives, and how.
 ///
@@ -39,6 +39,9 @@ pub struct Subscription {
     /// How long it may free no room while it blocks its senders, before it is cut off with
     /// `SlowConsumer`. Needs a clock; without one it never is.
     pub stall_limit: Duration,
+    /// Where it begins in a queue that retains; [`start`](Self::start) sets it. Without it a queue
+    /// is consumed.
+    pub start: Option<Start>,
 }
 
 /// Where a receiver's messages come from.
@@ -226,6 +229,7 @@ impl Subscription {
             capacity_bytes: SUBSCRIPTION_BYTES,
             overflow: Overflow::Block,
             stall_limit: STALL_LIMIT,
+            start: None,
         }
     }
 

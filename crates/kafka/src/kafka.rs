@@ -196,6 +196,9 @@ impl Broker for Kafka {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        if subscription.start.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         match &subscription.source {
             Source::Topic(pattern) => {
                 check_events(pattern, self)?;
@@ -305,6 +308,7 @@ fn refuse(queue: &Queue, kafka: &Kafka) -> Result<(), Error> {
         (queue.dedup_window.is_some_and(|time| !time.is_zero()), Capability::Deduplication),
         (queue.consumer_timeout.is_some_and(|time| !time.is_zero()), Capability::ConsumerTimeout),
         (queue.keyed == Some(true), Capability::KeyedOrder),
+        (queue.retain.is_some(), Capability::Replay),
     ];
     if let Some((_, capability)) = asked.into_iter().find(|(asked, _)| *asked) {
         return Err(kafka.lacks(capability));

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_core::{
-    Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Topic,
+    Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Retention,
+    Topic,
 };
 use posthaste_memory::store::{Change, Kept, Paged, Pages, Standing, time_of};
 
@@ -42,6 +43,9 @@ mod field {
     pub(super) const EXPIRY: u64 = 12;
     pub(super) const KEYED: u64 = 13;
     pub(super) const NEXT_POSITION: u64 = 14;
+    /// Whether the last of each key stays, and then age, messages and bytes: whether there is such a
+    /// bound, and what it is.
+    pub(super) const RETAIN: u64 = 15;
 }
 
 /// The kind of a change's record.
@@ -165,6 +169,15 @@ fn declaration(
         (field::NEXT_POSITION, next_position),
     ] {
         word(tag, &value.to_le_bytes());
+    }
+    if let Some(Retention { age, messages, bytes, last_per_key, .. }) = settings.retain {
+        let mut value = Vec::new();
+        number(&mut value, last_per_key.into());
+        for bound in [age.map(micros), messages, bytes] {
+            number(&mut value, bound.is_some().into());
+            bound.into_iter().for_each(|bound| number(&mut value, bound));
+        }
+        word(field::RETAIN, &value);
     }
 }
 
@@ -442,11 +455,27 @@ impl<'a> Reader<'a> {
                 field::EXPIRY => settings.expiry = time()?,
                 field::KEYED => settings.keyed = value()? == 1,
                 field::NEXT_POSITION => next_position = value()?,
+                field::RETAIN => settings.retain = Some(Reader(bytes).retention()?),
                 _ => return Err(strange()),
             }
         }
         let name = name.ok_or_else(strange)?;
         Ok(Read::Declared { queue, name, settings, bindings, next_position })
+    }
+
+    fn retention(mut self) -> Result<Retention, Error> {
+        let mut retain = Retention::new();
+        retain.last_per_key = self.flag()?;
+        if self.flag()? {
+            retain = retain.age(Duration::from_micros(self.number()?));
+        }
+        if self.flag()? {
+            retain = retain.messages(self.number()?);
+        }
+        if self.flag()? {
+            retain = retain.bytes(self.number()?);
+        }
+        if self.0.is_empty() { Ok(retain) } else { Err(strange()) }
     }
 
     fn snapshot(&mut self, queue: u64) -> Result<Read<'a>, Error> {

@@ -161,6 +161,20 @@ impl Queue {
     }
 
     fn purge(&mut self, before: u64, but: &[u64]) {
+        if but.is_empty() {
+            // A queue that retains lets its oldest go one by one.
+            while self.others.first_key_value().is_some_and(|(at, _)| *at < before) {
+                self.others.pop_first();
+            }
+            while self.pages.begin() < before {
+                let first = self.pages.after(None).next().map(|first| first.position);
+                match first.filter(|first| *first < before) {
+                    Some(first) => self.pages.remove(first),
+                    None => break,
+                };
+            }
+            return;
+        }
         let stays = |position: u64| position >= before || but.binary_search(&position).is_ok();
         self.others.retain(|position, _| stays(*position));
         let pages = std::mem::take(&mut self.pages);
@@ -174,6 +188,11 @@ impl Queue {
     ) -> Result<Option<KeptQueue>, Error> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         self.page_what_waits();
+        if self.settings.retain.is_some() {
+            // A history is in memory as a whole.
+            let pages = std::mem::take(&mut self.pages);
+            self.others.extend(pages.after(None).map(|copy| (copy.position, waiting(copy))));
+        }
         let Self { settings, bindings, next_position, pages, others, ids, .. } = self;
         let mut ids: Vec<_> = ids.into_iter().collect();
         ids.sort_by_key(|(_, came)| *came);

@@ -18,6 +18,8 @@ pub(crate) enum Due {
     Stalled,
     /// An id has been remembered long enough.
     Forget,
+    /// The oldest message that is retained may be too old.
+    Retained,
     /// The queue has not been used.
     Unused,
 }

@@ -85,7 +85,7 @@ pub(crate) struct Handed {
     pub(crate) message: Message,
     pub(crate) attempt: u32,
     pub(crate) missed: u32,
-    /// The lease to settle, of a manual consumer.
+    /// The lease to settle, of a manual consumer; of a reader, one more than the offset.
     pub(crate) tag: u64,
 }
 

@@ -34,6 +34,7 @@ mod copies;
 mod drain;
 mod engine;
 mod fan;
+mod history;
 mod home;
 mod keys;
 mod lanes;
@@ -246,6 +247,7 @@ impl Broker for Memory {
             Capability::HandOver,
             Capability::QueueDepth,
             Capability::AnyName,
+            Capability::Replay,
         ]);
         if !self.engine.has_clock() {
             return card;

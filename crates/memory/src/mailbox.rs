@@ -48,6 +48,7 @@ pub(crate) struct Mailbox {
     role: Role,
     name: Topic,
     durable: bool,
+    retains: bool,
     /// How many consumers take what comes, which those that are parked do not.
     takers: AtomicUsize,
     taken: TakenAhead,
@@ -79,6 +80,7 @@ impl Mailbox {
             id,
             role,
             durable: keep.is_some(),
+            retains: settings.queue.retain.is_some(),
             takers: AtomicUsize::new(0),
             taken: TakenAhead::default(),
             state: Mutex::new(State::new(id, role, name.clone(), settings, keep, home)),
@@ -101,6 +103,11 @@ impl Mailbox {
     /// Whether what is in it outlives the process.
     pub(crate) fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    /// Whether it is read and not consumed.
+    pub(crate) fn retains(&self) -> bool {
+        self.retains
     }
 
     /// Whether somebody is there to take what is put in now.

@@ -37,6 +37,8 @@ pub struct MemoryReceiver {
     ended: bool,
     /// Whether the mailbox counts this receiver among its consumers.
     joined: bool,
+    /// Where a reader begins.
+    begins_at: Option<u64>,
 }
 
 /// Where this handle waits.
@@ -69,7 +71,9 @@ impl MemoryReceiver {
         let mailbox = engine.subscribe(subscription, consumer)?;
         let manual = subscription.ack == Ack::Manual;
         let prefetch = subscription.prefetch.unwrap_or(usize::MAX);
+        let enter = |start| mailbox.with(|state, _| state.enter(consumer, start));
         Ok(Self {
+            begins_at: subscription.start.and_then(enter),
             shared: Arc::new(Shared {
                 engine,
                 mailbox,
@@ -237,7 +241,7 @@ impl MemoryReceiver {
             let delivery = if taking.manual {
                 Delivery::leased(message, attempt, Arc::clone(shared) as Arc<dyn Settle>, tag)
             } else {
-                Delivery::settled(message, attempt)
+                Delivery::settled(message, attempt).with_offset(tag.checked_sub(1))
             };
             hand(delivery.with_missed(u64::from(missed)));
         };
@@ -338,6 +342,10 @@ impl Receiver for MemoryReceiver {
             self.shared.mailbox.put_back(&mut self.ahead);
         }
         self.shared.mailbox.park(self.consumer, parked);
+    }
+
+    fn begins_at(&mut self) -> Option<u64> {
+        self.begins_at
     }
 
     fn defer_accounts(&mut self) -> bool {

@@ -309,6 +309,9 @@ impl Broker for Nats {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        if subscription.start.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         self.0.engine.others_left().await;
         let (pattern, group) = match &subscription.source {
             Source::Queue(queue) => {

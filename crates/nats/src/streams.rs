@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use async_nats::jetstream::{self, ErrorCode};
 use posthaste_core::task::lock;
 use posthaste_core::{
-    Error, ErrorKind, Ledger, Level, Overflow, Queue, QueueInfo, QueueSettings, Topic,
+    Capability, Error, ErrorKind, Ledger, Level, Overflow, Queue, QueueInfo, QueueSettings, Topic,
 };
 use posthaste_engine::Confirmed;
 
@@ -151,6 +151,9 @@ impl Link {
         }
         if queue.keyed == Some(true) {
             return lacking("keyed order");
+        }
+        if queue.retain.is_some() {
+            return Err(Error::unsupported(Capability::Replay, "NATS"));
         }
         if queue.durable == Some(false) {
             return lacking("queues that are not durable");

@@ -98,7 +98,8 @@ pub mod prelude {
 
     pub use posthaste_core::{
         Ack, Broker, Bus, Capability, Delivery, Error, ErrorKind, Level, Message, Overflow,
-        Pattern, Queue, Receipt, ReceiverExt, SenderExt, SenderOptions, Subscription, Topic,
+        Pattern, Queue, Receipt, ReceiverExt, Retention, SenderExt, SenderOptions, Start,
+        Subscription, Topic,
     };
 }
 

@@ -245,7 +245,7 @@ impl Leases {
             leased: parts.lease.is_some(),
         });
         let delivery = match parts.lease {
-            None => Delivery::settled(parts.message, attempt),
+            None => Delivery::settled(parts.message, attempt).with_offset(parts.offset),
             Some(lease) => {
                 let tag = self.recorder.next_number();
                 lock(&self.open).insert(tag, (lease, id, attempt));
@@ -329,6 +329,10 @@ impl Receiver for RecordedReceiver {
 
     fn park(&mut self, parked: bool) {
         self.inner.park(parked);
+    }
+
+    fn begins_at(&mut self) -> Option<u64> {
+        self.inner.begins_at()
     }
 
     fn disarm(&mut self) {

@@ -130,6 +130,14 @@ pub enum Event {
         /// Which delivery.
         number: u64,
     },
+    /// Client: where in the queue that is read the next message of the link is. Those behind it follow
+    /// each other until this comes again.
+    Offset {
+        /// On which link.
+        link: Link,
+        /// Where that is.
+        offset: u64,
+    },
     /// Client: nobody waits any more for what is to come of a delivery.
     Cancelled {
         /// On which link.

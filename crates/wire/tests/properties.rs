@@ -81,6 +81,7 @@ impl Parts {
             24 => Frame::Extend { link, number: a },
             25 => Frame::Cancelled { link, number: a },
             26 => Frame::Cancel { body: bytes },
+            27 => Frame::Offset { link, offset: a },
             _ => Frame::Unknown { kind: 0x80 | d, flags: 0x80 | d, link, body: bytes },
         }
     }
@@ -113,7 +114,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u8>());
     let bytes = || vec(any::<u8>(), 0..300);
     let after = option::of(any::<u64>());
-    let fixed = (0..28_u8, 1..=u16::MAX, numbers, any::<u16>(), hop(), after);
+    let fixed = (0..29_u8, 1..=u16::MAX, numbers, any::<u16>(), hop(), after);
     (fixed, "\\PC{0,200}", bytes(), bytes(), run()).prop_map(|(fixed, text, bytes, more, run)| {
         let (kind, link, numbers, code, hop, after) = fixed;
         Parts { kind, link, numbers, code, hop, after, text, bytes, more, run }
@@ -134,7 +135,7 @@ proptest! {
 
     #[test]
     fn what_decodes_from_any_bytes_encodes_to_the_same_bytes(
-        kind in prop_oneof![0x01..=0x05_u8, 0x10..=0x16_u8, 0x20..=0x2a_u8, 0x30..=0x33_u8],
+        kind in prop_oneof![0x01..=0x05_u8, 0x10..=0x16_u8, 0x20..=0x2b_u8, 0x30..=0x33_u8],
         flags in prop_oneof![3 => Just(0), 1 => 0..32_u8, 1 => any::<u8>()],
         link in 0..3_u16,
         body in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..60),

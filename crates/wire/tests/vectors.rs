@@ -66,7 +66,7 @@ fn there_is_a_vector_for_every_kind() {
     let mut kinds: Vec<u8> = vectors().iter().map(|vector| vector.bytes[4]).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let known = (0x01..=0x05).chain(0x10..=0x16).chain(0x20..=0x2a).chain(0x30..=0x33);
+    let known = (0x01..=0x05).chain(0x10..=0x16).chain(0x20..=0x2b).chain(0x30..=0x33);
     assert_eq!(kinds, known.chain([0x70]).collect::<Vec<u8>>());
 }
 

@@ -241,6 +241,9 @@ impl Broker for Zmtp {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        if subscription.start.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         match subscription.source.clone() {
             Source::Topic(pattern) => self.subscribe(&subscription, What::Topic(pattern)).await,
             Source::Shared(pattern, group) => {
@@ -285,6 +288,9 @@ impl Broker for Zmtp {
         }
         if queue.durable == Some(true) {
             return Err(Error::unsupported(Capability::Durability, BACKEND));
+        }
+        if queue.retain.is_some() {
+            return Err(Error::unsupported(Capability::Replay, BACKEND));
         }
         let plain = queue
             .durable

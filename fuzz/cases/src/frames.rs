@@ -216,6 +216,7 @@ fn about_links() -> Vec<Sample> {
             Frame::Cancelled { link: 2, number: 2 },
             &[("number", 8)],
         ),
+        Sample::new("OFFSET", BY_CLIENT, Frame::Offset { link: 2, offset: 900 }, &[("offset", 8)]),
         Sample::new(
             "CONFIRM",
             BY_CLIENT,

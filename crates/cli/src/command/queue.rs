@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use posthaste::{Bus, Overflow, Pattern, Queue, QueueInfo, Reconnect};
+use posthaste::{Bus, Overflow, Pattern, Queue, QueueInfo, Reconnect, Retention};
 
 use crate::args::{BrokerArgs, parse_capacity, policies, topic};
 use crate::exit::Failure;
@@ -42,7 +42,7 @@ enum Verb {
         #[command(flatten)]
         broker: BrokerArgs,
     },
-    Declare(DeclareArgs),
+    Declare(Box<DeclareArgs>),
     /// Drop everything in a queue that is not handed out, and print `purged N`
     Purge {
         /// The queue
@@ -107,6 +107,22 @@ struct DeclareArgs {
     /// where the broker has a folder for that]
     #[arg(long)]
     durable: bool,
+    /// Retain messages whoever has read them, to be read with recv --from: for ever, or as the
+    /// other options say (whether it retains is for good; what they say can be changed)
+    #[arg(long)]
+    retain: bool,
+    /// Retain messages for so long
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    retain_age: Option<Duration>,
+    /// Retain so many messages, the newest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    retain_messages: Option<u64>,
+    /// Retain so many bytes, of the newest
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u64).range(1..))]
+    retain_bytes: Option<u64>,
+    /// Retain the last message of each key, or without one of each topic
+    #[arg(long)]
+    retain_last: bool,
     /// Copy the messages of matching topics into the queue; may be given several times
     #[arg(long = "bind", value_name = "PATTERN")]
     bindings: Vec<String>,
@@ -174,10 +190,30 @@ fn declaration(args: &DeclareArgs) -> Result<Queue, Failure> {
     queue.expiry = args.expiry;
     queue.keyed = args.keyed.then_some(true);
     queue.durable = args.durable.then_some(true);
+    queue.retain = retention(args);
     for binding in &args.bindings {
         queue = queue.bind(Pattern::new(binding)?);
     }
     Ok(queue)
+}
+
+/// What is to be retained, if any of that is asked for.
+fn retention(args: &DeclareArgs) -> Option<Retention> {
+    let mut retain = Retention::new();
+    if let Some(age) = args.retain_age {
+        retain = retain.age(age);
+    }
+    if let Some(messages) = args.retain_messages {
+        retain = retain.messages(messages);
+    }
+    if let Some(bytes) = args.retain_bytes {
+        retain = retain.bytes(bytes);
+    }
+    if args.retain_last {
+        retain = retain.last_per_key();
+    }
+    let asked = args.retain || args.retain_age.is_some() || retain != Retention::new();
+    asked.then_some(retain)
 }
 
 fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {

@@ -15,6 +15,7 @@ mod managing;
 mod measuring;
 mod overflowing;
 mod proving;
+mod reading;
 mod sending;
 mod serving;
 mod settling;

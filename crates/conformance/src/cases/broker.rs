@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthaste_core::{
-    BoxReceiver, Broker, Capability, ErrorKind, Level, Message, Queue, ReceiverExt, SenderExt,
-    SenderOptions, Subscription,
+    BoxReceiver, Broker, Capability, ErrorKind, Level, Message, Queue, ReceiverExt, Retention,
+    SenderExt, SenderOptions, Start, Subscription,
 };
 
 use crate::Context;
@@ -42,6 +42,12 @@ pub(crate) async fn b1_what_is_lacking_is_unsupported_at_the_call(cx: Context) -
     if lacking(Capability::Bindings) && !lacking(Capability::Queues) {
         let queue = Queue::new(cx.queue_name("bound")?).bind(cx.pattern("news")?);
         say(Capability::Bindings, kind_of(broker.declare(queue).await));
+    }
+    if lacking(Capability::Replay) && !lacking(Capability::Queues) {
+        let queue = Queue::new(cx.queue_name("history")?).retain(Retention::new());
+        say(Capability::Replay, kind_of(broker.declare(queue).await));
+        let of = Subscription::queue(cx.topic("history")?)?.start(Start::Beginning);
+        say(Capability::Replay, kind_of(broker.receiver(of).await));
     }
     if lacking(Capability::Drain) {
         say(Capability::Drain, kind_of(broker.drain(Duration::ZERO).await));

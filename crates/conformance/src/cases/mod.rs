@@ -12,6 +12,7 @@ mod dropped_sends;
 mod drops;
 mod fanout;
 mod flow;
+mod histories;
 mod hostile;
 mod letters;
 mod messages;
@@ -258,6 +259,8 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, DEDUPLICATION, BACK_PRESSURE];
             B12 order b12_full_queues_that_reject_confirm_what_all_of_them_know
                 [QUEUES, BINDINGS, INSPECTION, DEDUPLICATION, OVERFLOW];
+            B12 histories b12_a_known_id_is_not_retained_again
+                [QUEUES, INSPECTION, DEDUPLICATION, REPLAY];
             B13 order b13_each_key_comes_in_order_and_one_at_a_time
                 [QUEUES, INSPECTION, KEYED_ORDER];
             B13 order b13_a_key_that_waits_holds_up_no_other
@@ -304,6 +307,26 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, DEAD_LETTERS];
             B17 dropped_calls b17_replaying_may_be_given_up_at_every_poll
                 [QUEUES, INSPECTION, DEAD_LETTERS];
+            B18 histories b18_every_reader_gets_everything_in_order [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_one_that_stops_goes_on_at_its_offset [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_one_for_what_is_new_sees_nothing_from_before
+                [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_a_time_begins_with_what_came_then [QUEUES, INSPECTION, REPLAY, CLOCK];
+            B18 histories b18_a_bound_in_messages_lets_the_oldest_go [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_a_bound_in_bytes_lets_the_oldest_go [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_an_age_lets_go_what_nobody_reads [QUEUES, INSPECTION, REPLAY, CLOCK];
+            B18 histories b18_the_last_of_each_key_stays [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_one_that_is_overtaken_hears_how_much_it_missed
+                [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_all_who_wait_are_woken [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_receives_given_up_lose_nothing [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_a_limit_ends_a_reader [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_what_makes_no_sense_is_refused [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_purging_and_browsing_are_as_ever [QUEUES, INSPECTION, REPLAY];
+            B18 histories b18_a_topics_messages_are_retained
+                [QUEUES, INSPECTION, REPLAY, TOPICS, BINDINGS];
+            B18 histories b18_a_request_finds_nobody_in_it
+                [QUEUES, INSPECTION, REPLAY, INBOXES, NO_RESPONDERS];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];

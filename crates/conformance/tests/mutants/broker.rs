@@ -11,8 +11,8 @@ use posthaste_conformance::{BrokerSubject, Executor, Fixture, run_broker};
 use posthaste_core::task::lock;
 use posthaste_core::{
     BoxFuture, BoxReceiver, BoxSender, Broker, Browsed, Cancel, Capabilities, DrainReport, Error,
-    ErrorKind, Overflow, Pattern, Queue, QueueInfo, QueueSettings, Replayed, SenderOptions, Sends,
-    Source, Stats, Subscription, Topic,
+    ErrorKind, Overflow, Pattern, Queue, QueueInfo, QueueSettings, Replayed, Retention,
+    SenderOptions, Sends, Source, Start, Stats, Subscription, Topic,
 };
 use posthaste_memory::Memory;
 
@@ -73,6 +73,7 @@ impl Broken {
             Fault::IgnoresIds => queue.dedup_window = None,
             Fault::IgnoresKeys => queue.keyed = None,
             Fault::NeverTakesBack => queue.consumer_timeout = None,
+            Fault::RetainsForEver => queue.retain = queue.retain.map(|_| Retention::new()),
             Fault::DropsTheNewestOnly if queue.overflow == Some(Overflow::DropOldest) => {
                 queue.overflow = Some(Overflow::DropNewest);
             }
@@ -130,6 +131,9 @@ impl Broker for Broken {
                 if let Ok(wide) = wide {
                     subscription.source = Source::Topic(wide);
                 }
+            }
+            (Fault::BeginsAtTheBeginning, _) if subscription.start == Some(Start::New) => {
+                subscription.start = Some(Start::Beginning);
             }
             (Fault::SubscribesLate, Source::Topic(_)) => {
                 return Ok(Box::new(Late::new(self.memory.clone(), subscription)));
@@ -312,11 +316,11 @@ mutants! {
         a_broker_that_ignores_delays: Fault::IgnoresDelays, breaks [B1];
         a_broker_that_matches_too_much: Fault::MatchesTooMuch, breaks [B4, D2] and more;
         a_broker_that_miscounts_copies: Fault::MiscountsCopies, breaks [B5];
-        a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [Q2, Q4, Q5];
+        a_broker_that_never_says_nobody: Fault::NeverSaysNobody, breaks [B18, Q2, Q4, Q5];
         a_broker_that_mixes_replies: Fault::MixesReplies, breaks [Q1, Q2] and more;
     }
     VirtualTime::new() => {
-        a_broker_that_hides_conflicts: Fault::HidesConflicts, breaks [B7];
+        a_broker_that_hides_conflicts: Fault::HidesConflicts, breaks [B7, B18];
         a_broker_that_tries_once_more: Fault::TriesOnceMore, breaks [B8];
         a_broker_that_forgets_deaths: Fault::ForgetsDeaths, breaks [B8, B17];
         a_broker_that_ignores_times_to_live: Fault::IgnoresTimesToLive, breaks [B9];
@@ -335,6 +339,10 @@ mutants! {
         a_broker_that_ignores_cancels: Fault::IgnoresCancels, breaks [Q3, Q5];
         a_broker_that_counts_taken_twice: Fault::CountsTakenTwice, breaks [S7];
         a_broker_that_answers_once: Fault::AnswersOnce, breaks [Q1, Q4, Q5];
+        a_broker_that_retains_for_ever: Fault::RetainsForEver, breaks [B18];
+        a_broker_that_forgets_offsets: Fault::ForgetsOffsets, breaks [B18];
+        a_broker_that_hides_gaps: Fault::HidesGaps, breaks [B18];
+        a_broker_that_begins_at_the_beginning: Fault::BeginsAtTheBeginning, breaks [B18];
         a_broker_that_says_nothing: Fault::SaysNothing, breaks [D3];
         a_broker_that_panics_at_large_numbers: Fault::PanicsAtLargeNumbers, breaks [D4];
     }

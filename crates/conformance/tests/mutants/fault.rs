@@ -114,6 +114,14 @@ pub(crate) enum Fault {
     CountsTakenTwice,
     /// Of many answers to one request the first comes alone.
     AnswersOnce,
+    /// What retention is to let go stays for ever.
+    RetainsForEver,
+    /// Messages that are read do not say where they are.
+    ForgetsOffsets,
+    /// Who was overtaken does not hear of it.
+    HidesGaps,
+    /// Who wants what is new gets everything.
+    BeginsAtTheBeginning,
     /// Errors say nothing.
     SaysNothing,
     /// A number that is large enough is too much for it.

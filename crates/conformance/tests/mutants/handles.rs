@@ -274,6 +274,14 @@ impl BrokenReceiver {
                     return None;
                 }
             }
+            Fault::ForgetsOffsets if delivery.offset().is_some() => {
+                let parts = delivery.into_parts();
+                let delivery = Delivery::settled(parts.message, parts.attempt);
+                return Some(delivery.with_missed(parts.missed));
+            }
+            Fault::HidesGaps if delivery.offset().is_some() => {
+                return Some(delivery.with_missed(0));
+            }
             Fault::MixesReplies if delivery.message().kind() == Kind::Reply => {
                 let attempt = delivery.attempt();
                 let mut parts = delivery.into_parts().message.into_parts();
@@ -413,7 +421,8 @@ impl Settler {
             _ => parts.attempt,
         };
         let Some(lease) = parts.lease else {
-            return Delivery::settled(parts.message, attempt).with_missed(parts.missed);
+            let settled = Delivery::settled(parts.message, attempt).with_missed(parts.missed);
+            return settled.with_offset(parts.offset);
         };
         let mut leases = lock(&self.leases);
         leases.0 += 1;

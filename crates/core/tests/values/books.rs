@@ -16,7 +16,7 @@ fn a_capability_keeps_its_number_and_its_name() {
         assert_eq!(Capability::from_u8(capability.as_u8()), Some(capability));
         assert_eq!(names.iter().filter(|name| **name == names[number]).count(), 1);
     }
-    assert_eq!(Capability::from_u8(30), None);
+    assert_eq!(Capability::from_u8(31), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use posthaste_core::{
     Ack, Capabilities, Capability, Error, ErrorKind, Ledger, Level, Overflow, Pattern, QueueInfo,
-    SenderOptions, Source, Stats, Subscription, Support, Topic,
+    SenderOptions, Source, Start, Stats, Subscription, Support, Topic,
 };
 use posthaste_wire::fields::{Field, FieldError, Fields, Writer};
 
@@ -199,6 +199,8 @@ pub(crate) mod receiver {
     const CAPACITY_BYTES: u8 = 9;
     const OVERFLOW: u8 = 10;
     const STALL_LIMIT: u8 = 11;
+    const START: u8 = 12;
+    const START_AT: u8 = 13;
 
     /// Writes what is wanted; `limit` is what is left of the subscription's own.
     pub(crate) fn encode(wanted: &Wanted, limit: Option<u64>) -> Vec<u8> {
@@ -231,6 +233,13 @@ pub(crate) mod receiver {
         if let Some(limit) = limit {
             writer.u64(LIMIT, limit);
         }
+        match subscription.start {
+            Some(Start::Beginning) => writer.u8(START, 0),
+            Some(Start::Offset(offset)) => writer.u8(START, 1).u64(START_AT, offset),
+            Some(Start::Time(time)) => writer.u8(START, 2).u64(START_AT, micros(time)),
+            Some(_) => writer.u8(START, 3),
+            None => &mut writer,
+        };
         record
     }
 
@@ -256,7 +265,24 @@ pub(crate) mod receiver {
             _ => return Err(lacks("exactly one source of messages")),
         };
         (subscription.prefetch, subscription.limit) = (None, None);
-        read(record, |field| settings(&mut subscription, &field))?;
+        let (mut start, mut at) = (None, None);
+        read(record, |field| {
+            match field.tag() {
+                START => start = Some(byte(&field)?),
+                START_AT => at = Some(number(&field)?),
+                _ => settings(&mut subscription, &field)?,
+            }
+            Ok(())
+        })?;
+        let at = || at.ok_or_else(|| lacks("where a reader begins"));
+        subscription.start = match start {
+            None => None,
+            Some(0) => Some(Start::Beginning),
+            Some(1) => Some(Start::Offset(at()?)),
+            Some(2) => Some(Start::Time(Duration::from_micros(at()?))),
+            Some(3) => Some(Start::New),
+            Some(other) => return Err(unknown("start", other)),
+        };
         Ok(Wanted::Subscription(subscription))
     }
 
@@ -307,6 +333,8 @@ pub(crate) struct Opened {
     pub(crate) window: Option<u64>,
     /// The life of the link that it is to name when it wants to go on.
     pub(crate) life: u64,
+    /// At which offset a reader begins.
+    pub(crate) offset: Option<u64>,
 }
 
 impl Opened {
@@ -316,6 +344,7 @@ impl Opened {
     const CARRIED: u8 = 4;
     const WINDOW: u8 = 5;
     const LIFE: u8 = 6;
+    const OFFSET: u8 = 7;
 
     /// A receiver of which the client says what became of each message.
     pub(crate) fn of_receiver() -> Self {
@@ -341,6 +370,9 @@ impl Opened {
         if self.life > 0 {
             writer.u64(Self::LIFE, self.life);
         }
+        if let Some(offset) = self.offset {
+            writer.u64(Self::OFFSET, offset);
+        }
         record
     }
 
@@ -354,6 +386,7 @@ impl Opened {
                 Self::CARRIED => opened.carried = number(&field)?,
                 Self::WINDOW => opened.window = Some(number(&field)?),
                 Self::LIFE => opened.life = number(&field)?,
+                Self::OFFSET => opened.offset = Some(number(&field)?),
                 _ => {}
             }
             Ok(())

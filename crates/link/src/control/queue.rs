@@ -1,6 +1,6 @@
 //! A queue to be declared, and the settings of one that is.
 
-use posthaste_core::{Queue, QueueSettings};
+use posthaste_core::{Queue, QueueSettings, Retention};
 
 use super::*;
 
@@ -18,6 +18,12 @@ const CONSUMER_TIMEOUT: u8 = 11;
 const EXPIRY: u8 = 12;
 const KEYED: u8 = 13;
 const DURABLE: u8 = 14;
+const RETAIN: u8 = 15;
+
+const AGE: u8 = 1;
+const MESSAGES: u8 = 2;
+const BYTES: u8 = 3;
+const LAST_PER_KEY: u8 = 4;
 
 pub(crate) fn encode(queue: &Queue) -> Vec<u8> {
     let mut record = Vec::new();
@@ -53,6 +59,7 @@ pub(crate) fn encode(queue: &Queue) -> Vec<u8> {
     if let Some(durable) = queue.durable {
         writer.bool(DURABLE, durable);
     }
+    write_retention(&mut writer, queue.retain);
     record
 }
 
@@ -73,6 +80,7 @@ pub(crate) fn decode(record: &[u8]) -> Decoded<Queue> {
             EXPIRY => queue.expiry = Some(time(&field)?),
             KEYED => queue.keyed = Some(field.bool().map_err(malformed)?),
             DURABLE => queue.durable = Some(field.bool().map_err(malformed)?),
+            RETAIN => queue.retain = Some(retention(field.record())?),
             _ => {}
         }
         Ok(())
@@ -97,6 +105,7 @@ pub(super) fn write_settings(writer: &mut Writer<'_>, settings: &QueueSettings) 
     if let Some(dead_letter) = &settings.dead_letter {
         writer.str(DEAD_LETTER, dead_letter.as_str());
     }
+    write_retention(writer, settings.retain);
 }
 
 pub(super) fn read_settings(fields: Fields<'_>) -> Decoded<QueueSettings> {
@@ -116,10 +125,42 @@ pub(super) fn read_settings(fields: Fields<'_>) -> Decoded<QueueSettings> {
             EXPIRY => settings.expiry = time(&field)?,
             KEYED => settings.keyed = field.bool().map_err(malformed)?,
             DURABLE => settings.durable = field.bool().map_err(malformed)?,
+            RETAIN => settings.retain = Some(retention(field.record())?),
             _ => {}
         }
     }
     Ok(settings)
+}
+
+fn write_retention(writer: &mut Writer<'_>, retain: Option<Retention>) {
+    let Some(retain) = retain else { return };
+    writer.record(RETAIN, |writer| {
+        let bounds =
+            [(AGE, retain.age.map(micros)), (MESSAGES, retain.messages), (BYTES, retain.bytes)];
+        for (tag, bound) in bounds {
+            if let Some(bound) = bound {
+                writer.u64(tag, bound);
+            }
+        }
+        if retain.last_per_key {
+            writer.bool(LAST_PER_KEY, true);
+        }
+    });
+}
+
+fn retention(fields: Fields<'_>) -> Decoded<Retention> {
+    let mut retain = Retention::new();
+    for field in fields {
+        let field = field.map_err(malformed)?;
+        match field.tag() {
+            AGE => retain = retain.age(time(&field)?),
+            MESSAGES => retain = retain.messages(number(&field)?),
+            BYTES => retain = retain.bytes(number(&field)?),
+            LAST_PER_KEY => retain.last_per_key = field.bool().map_err(malformed)?,
+            _ => {}
+        }
+    }
+    Ok(retain)
 }
 
 fn attempts(field: &Field<'_>) -> Decoded<u32> {

@@ -105,6 +105,11 @@ impl State {
                     wakers.add(receiver.cancelled(number));
                 }
             }
+            Event::Offset { link, offset } => {
+                if let Some(receiver) = self.receiver_by_link(link) {
+                    receiver.next_is_at(offset);
+                }
+            }
             Event::Stopped { link } => {
                 if let Some(receiver) = self.receiver_by_link(link) {
                     receiver.stopped();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use posthaste_core::task::remember;
-use posthaste_core::{Ack, Error, ErrorKind, Event, Message, Parts, Source, Subscription, Topic};
+use posthaste_core::{
+    Ack, Error, ErrorKind, Event, Message, Parts, Source, Start, Subscription, Topic,
+};
 use posthaste_wire::{self as wire, Outcome, Transfer};
 
 use super::state::Wakeups;
@@ -37,6 +39,8 @@ pub(crate) struct Arrived {
     pub(super) parts: Parts,
     pub(super) attempt: u32,
     pub(super) missed: u64,
+    /// Where in the queue that is read it is, or the first of them.
+    pub(super) offset: Option<u64>,
 }
 
 impl Arrived {
@@ -59,6 +63,7 @@ impl Arrived {
         let len = parts.payload.try_get_u32_le().map_or(0, |len| usize::try_from(len).unwrap_or(0));
         let payload = parts.payload.split_to(len.min(parts.payload.len()));
         parts.count -= 1;
+        self.offset = self.offset.map(|at| at.wrapping_add(1));
         if parts.count == 1 {
             // What is left is no run any more.
             parts.payload.advance(Message::RUN_PREFIX.min(parts.payload.len()));
@@ -119,6 +124,9 @@ pub(crate) struct ReceiverState {
     /// How many have gone to the handle, in all sessions, and how many the application has taken.
     delivered: u64,
     handed: u64,
+    /// Where in the queue that is read the next message is, as far as that is known.
+    next_offset: Option<u64>,
+    begins_at: Option<u64>,
     /// Deliveries whose result nobody waits for any more, and who wants to know that of which.
     cancelled: BTreeSet<u64>,
     watching: BTreeMap<u64, Waker>,
@@ -160,6 +168,8 @@ impl ReceiverState {
             owed_bytes: 0,
             delivered: 0,
             handed: 0,
+            next_offset: None,
+            begins_at: None,
             cancelled: BTreeSet::new(),
             watching: BTreeMap::new(),
             stopping: false,
@@ -188,7 +198,14 @@ impl ReceiverState {
         let taken = if self.is_auto() { self.delivered } else { self.handed };
         let gone = taken + messages(&self.stale);
         let left = self.limit.map(|limit| limit.saturating_sub(gone));
-        control::receiver::encode(&self.wanted, left)
+        match (&self.wanted, self.next_offset) {
+            // It has everything before that.
+            (Wanted::Subscription(wanted), Some(next)) if wanted.start.is_some() => {
+                let wanted = wanted.clone().start(Start::Offset(next));
+                control::receiver::encode(&Wanted::Subscription(wanted), left)
+            }
+            (wanted, _) => control::receiver::encode(wanted, left),
+        }
     }
 
     /// How many deliveries there are in all.
@@ -202,6 +219,16 @@ impl ReceiverState {
             Wanted::Inbox(address) => address.clone(),
             Wanted::Subscription(_) => None,
         }
+    }
+
+    /// Where in the queue that is read it began.
+    pub(super) fn begins_at(&self) -> Option<u64> {
+        self.begins_at
+    }
+
+    /// The server says where in the queue that is read the next message is.
+    pub(crate) fn next_is_at(&mut self, offset: u64) {
+        self.next_offset = Some(offset);
     }
 
     /// Whether the application settles nothing itself.
@@ -308,6 +335,8 @@ impl ReceiverState {
     /// bytes.
     pub(crate) fn opened(&mut self, opened: Opened) -> (u64, u64) {
         self.settles = opened.settles;
+        self.next_offset = opened.offset.or(self.next_offset);
+        self.begins_at = self.begins_at.or(opened.offset);
         if let (Wanted::Inbox(address), Some(given)) = (&mut self.wanted, opened.address) {
             *address = Some(given);
         }
@@ -401,6 +430,7 @@ impl ReceiverState {
         let arrived = Arrived {
             attempt: hop.attempt,
             missed: hop.missed,
+            offset: self.next_offset,
             parts: Parts {
                 head: head.into(),
                 payload,
@@ -417,6 +447,7 @@ impl ReceiverState {
             self.tray.arrived(self.received + 1, count);
         }
         self.received += arrived.count();
+        self.next_offset = self.next_offset.map(|at| at.wrapping_add(arrived.count()));
         arrived
     }
 
@@ -720,7 +751,7 @@ impl ReceiverState {
             && !self.stopping
         {
             let parts = Message::into_parts(message);
-            self.stale.push_back(Arrived { parts, attempt: 1, missed: 0 });
+            self.stale.push_back(Arrived { parts, attempt: 1, missed: 0, offset: None });
         }
     }
 }

@@ -343,6 +343,10 @@ impl Broker for Remote {
     }
 
     async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        // A server that does not know what a start is would have the queue consumed.
+        if subscription.start.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         let wanted = Wanted::Subscription(subscription);
         Ok(Box::new(RemoteReceiver::open(Arc::clone(&self.alive), wanted).await?))
     }
@@ -356,6 +360,9 @@ impl Broker for Remote {
     }
 
     async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        if queue.retain.is_some() {
+            self.capabilities().require(Capability::Replay)?;
+        }
         let body = control::queue::encode(&queue);
         call::call(&self.alive.0, method::DECLARE, &body).await.map(|_| ())
     }

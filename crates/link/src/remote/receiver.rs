@@ -171,7 +171,7 @@ impl RemoteReceiver {
     /// The next of the batch, as the application sees it.
     fn hand_out(&mut self) -> Option<Result<Delivery, Error>> {
         let next = self.batch.front_mut()?;
-        let (attempt, missed) = (next.attempt, next.missed);
+        let (attempt, missed, offset) = (next.attempt, next.missed, next.offset);
         let parts =
             if next.count() > 1 { next.take_first() } else { self.batch.pop_front()?.parts };
         let seq = self.next;
@@ -192,7 +192,7 @@ impl RemoteReceiver {
             Some(lease) if !self.auto => {
                 Delivery::leased(message, attempt, Arc::clone(lease) as _, seq)
             }
-            _ => Delivery::settled(message, attempt),
+            _ => Delivery::settled(message, attempt).with_offset(offset),
         };
         Some(Ok(delivery.with_missed(missed)))
     }
@@ -342,6 +342,10 @@ impl Receiver for RemoteReceiver {
             }
             _ => Poll::Ready(Ok(())),
         }
+    }
+
+    fn begins_at(&mut self) -> Option<u64> {
+        self.shared().lock().receiver(self.key)?.begins_at()
     }
 
     fn disarm(&mut self) {

@@ -47,6 +47,11 @@ pub(super) async fn receiver(broker: Arc<dyn Broker>, wanted: Wanted) -> Result<
         }
     };
     let auto = subscription.ack == Ack::Auto;
+    if subscription.start.is_some() {
+        // What is read is not settled.
+        let receiver = broker.receiver(subscription).await?;
+        return Ok(Receiving { receiver, address: None, auto, accounts: false });
+    }
     let by_hand = broker.capabilities().has(Capability::ManualAck);
     // What is on its way to a lossy subscription could not make room for what is newer.
     let topic = matches!(subscription.source, Source::Topic(_));

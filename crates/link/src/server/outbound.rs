@@ -40,6 +40,8 @@ pub(super) struct Outbound {
     to_resend: VecDeque<u64>,
     /// How many messages this connection has carried.
     on_wire: u64,
+    /// Where the client takes the next message of a reader to be, on this connection.
+    next_offset: Option<u64>,
     watch: Watch,
     syncs: VecDeque<u64>,
     sent: Progressed,
@@ -106,6 +108,7 @@ impl Outbound {
             to_tell: VecDeque::new(),
             to_resend: VecDeque::new(),
             on_wire: 0,
+            next_offset: None,
             watch,
             syncs: VecDeque::new(),
             sent: Progressed::default(),
@@ -343,7 +346,7 @@ impl Outbound {
                 Err(error) => return self.not_sent(sent, &error),
             }
         }
-        match transfer(session, link, &sent, runtime) {
+        match transfer(session, link, &sent, &mut self.next_offset, runtime) {
             Ok(_) => {
                 self.is_sent(sent);
                 Ok(())
@@ -394,7 +397,7 @@ impl Outbound {
         while let Some(number) = self.to_resend.pop_front() {
             // It cannot be settled: the client has never heard of it.
             let Some(sent) = self.owed.get(number) else { continue };
-            match transfer(session, link, sent, runtime) {
+            match transfer(session, link, sent, &mut self.next_offset, runtime) {
                 Ok(on_wire) => {
                     self.on_wire = on_wire;
                     self.sent.encoded = number;
@@ -441,6 +444,7 @@ impl Outbound {
         let carried = u64::try_from(open.len()).unwrap_or(u64::MAX);
         self.numbering = Numbering::after(received, open);
         self.on_wire = 0;
+        self.next_offset = None;
         self.sent =
             Progressed { encoded: received, collected: received, written: received, listed: false };
         std::mem::swap(&mut self.watch, &mut watch);
@@ -494,14 +498,15 @@ impl Drop for Outbound {
     }
 }
 
-/// Sends one message; its number on the connection.
+/// Sends one message, and says where it is unless the client knows; its number on the connection.
 fn transfer(
     session: &mut Session,
     link: Link,
     sent: &Sent,
+    next_offset: &mut Option<u64>,
     runtime: &dyn Runtime,
 ) -> Result<u64, TransferError> {
-    let Sent { parts, attempt, missed, .. } = sent;
+    let Sent { parts, attempt, missed, offset, .. } = sent;
     let Parts { head, payload, attributes, correlation, deadline, .. } = parts;
     let hop = Hop {
         attributes: *attributes,
@@ -511,7 +516,16 @@ fn transfer(
         attempt: *attempt,
         missed: *missed,
     };
-    session.transfer(link, &hop, head, payload)
+    if let Some(at) = *offset
+        && *next_offset != *offset
+        && session.room(link)
+    {
+        session.offset(link, at);
+        *next_offset = *offset;
+    }
+    let number = session.transfer(link, &hop, head, payload)?;
+    *next_offset = offset.map(|at| at.wrapping_add(1));
+    Ok(number)
 }
 
 fn left(deadline: Instant, now: Instant) -> std::time::Duration {

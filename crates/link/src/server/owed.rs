@@ -51,6 +51,8 @@ pub(super) struct Sent {
     pub(super) parts: Parts,
     pub(super) attempt: u32,
     pub(super) missed: u64,
+    /// Where in the queue that is read it is.
+    pub(super) offset: Option<u64>,
     pub(super) is_request: bool,
     /// There is none where the broker has settled it already.
     pub(super) lease: Option<Lease>,
@@ -58,9 +60,9 @@ pub(super) struct Sent {
 
 impl From<Delivery> for Sent {
     fn from(delivery: Delivery) -> Self {
-        let DeliveryParts { message, attempt, missed, lease } = delivery.into_parts();
+        let DeliveryParts { message, attempt, missed, offset, lease } = delivery.into_parts();
         let is_request = message.kind() == Kind::Request;
-        Self { parts: message.into_parts(), attempt, missed, is_request, lease }
+        Self { parts: message.into_parts(), attempt, missed, offset, is_request, lease }
     }
 }
 
@@ -94,8 +96,8 @@ impl Sent {
         self.parts.payload.advance(len);
         self.parts.count -= count;
         self.make_one_of_the_last();
-        let Self { attempt, missed, is_request, .. } = *self;
-        let mut first = Self { parts, attempt, missed, is_request, lease: None };
+        let Self { attempt, missed, offset, is_request, .. } = *self;
+        let mut first = Self { parts, attempt, missed, offset, is_request, lease: None };
         first.make_one_of_the_last();
         first
     }
@@ -109,11 +111,11 @@ impl Sent {
 
     /// The messages of a run, one by one.
     fn each(self) -> Vec<Self> {
-        let Self { parts, attempt, missed, is_request, lease: _ } = self;
+        let Self { parts, attempt, missed, offset, is_request, lease: _ } = self;
         let one = |piece| {
             let parts =
                 Parts { payload: parts.payload.slice_ref(piece), count: 1, ..parts.clone() };
-            Self { parts, attempt, missed, is_request, lease: None }
+            Self { parts, attempt, missed, offset, is_request, lease: None }
         };
         Payloads::of_run(&parts.payload).map(one).collect()
     }
@@ -439,7 +441,14 @@ mod tests {
                 deadline: None,
                 count: 1,
             };
-            owed.push(Sent { parts, attempt: 1, missed: 0, is_request: false, lease: None });
+            owed.push(Sent {
+                parts,
+                attempt: 1,
+                missed: 0,
+                offset: None,
+                is_request: false,
+                lease: None,
+            });
         }
         owed.settle(1, 3, Outcome::Ack);
         assert_eq!(owed.after(0).collect::<Vec<_>>(), [4, 5]);

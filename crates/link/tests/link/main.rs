@@ -10,6 +10,7 @@ mod ending;
 mod gaps;
 mod hostile;
 mod losing;
+mod reading;
 mod receiving;
 mod resuming;
 mod scripted;

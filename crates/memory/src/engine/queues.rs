@@ -120,6 +120,10 @@ impl Engine {
     /// Moves one letter at a time, each in the one queue until it is in the other.
     pub(crate) async fn replay(&self, name: &Topic, limit: u64) -> Result<Replayed, Error> {
         let source = self.find_queue(name)?;
+        if source.retains() {
+            let text = format!("the queue {name} retains, so nothing in it moves; read it instead");
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
         let end = source.with(|state, _| state.next_position());
         let mut report = Replayed::default();
         let mut behind = None;

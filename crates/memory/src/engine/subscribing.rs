@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use posthaste_core::sync::atomic::Ordering;
 use posthaste_core::task::lock;
-use posthaste_core::{Error, ErrorKind, Source, Subscription, Topic};
+use posthaste_core::{Error, ErrorKind, Source, Start, Subscription, Topic};
 
 use super::Engine;
 use super::registry::Registry;
@@ -24,6 +24,10 @@ impl Engine {
         if !matches!(subscription.source, Source::Queue(_)) && !overflow.suits_subscriptions() {
             let text = format!("{overflow} is no policy of subscriptions; choose another one");
             return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
+        subscription.check_start()?;
+        if matches!(subscription.start, Some(Start::Time(_))) && !self.has_clock() {
+            return Err(Self::needs_clock("reading from a time on"));
         }
         let mut after = Aftermath::default();
         let mut registry = self.open_registry()?;
@@ -50,7 +54,29 @@ impl Engine {
         subscription: &Subscription,
     ) -> Result<Arc<Mailbox>, Error> {
         match &subscription.source {
-            Source::Queue(name) => registry.open_queue(name),
+            Source::Queue(name) => {
+                let reads = subscription.start.is_some();
+                let queue = match registry.queues.get(name) {
+                    None if reads => {
+                        let text = format!(
+                            "there is no queue {name} to read from a start; declare one that \
+                             retains first"
+                        );
+                        return Err(Error::new(ErrorKind::NotFound, text));
+                    }
+                    _ => registry.open_queue(name)?,
+                };
+                let text = match (reads, queue.retains()) {
+                    (true, false) => {
+                        format!("the queue {name} does not retain; consume it, without a start")
+                    }
+                    (false, true) => {
+                        format!("the queue {name} retains; read it, from a start")
+                    }
+                    _ => return Ok(queue),
+                };
+                Err(Error::new(ErrorKind::Conflict, text))
+            }
             Source::Topic(pattern) => {
                 let name = Topic::new("_ph.subscription")?;
                 let role = match pattern.as_str().starts_with(&self.inbox_prefix) {

@@ -229,6 +229,12 @@ impl State {
             let text = format!("the queue {} is keyed and knows no priorities", self.name);
             return Some(Admission::Refused(Error::new(ErrorKind::InvalidArgument, text)));
         }
+        if self.history.is_some()
+            && matches!(entrance, Entrance::Sender(_))
+            && let Some(error) = self.not_retained(message)
+        {
+            return Some(Admission::Refused(error));
+        }
         // One that may have come before comes in only where a duplicate would be noticed.
         if message.is_repeat() && (self.seen.is_none() || message.id().is_none()) {
             return Some(Admission::Refused(uncertain()));
@@ -272,6 +278,9 @@ impl State {
     /// Takes a message in.
     fn push(&mut self, mut message: Message, origin: Origin, after: &mut Aftermath) {
         self.remember_id(&message);
+        if self.history.is_some() {
+            return self.retain(message, origin, after);
+        }
         let delay = message.delay();
         let mut due = None;
         if !delay.is_zero() {

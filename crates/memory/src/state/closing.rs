@@ -67,7 +67,8 @@ impl State {
 
     fn drop_waiting(&mut self, reason: &'static str, after: &mut Aftermath) -> u64 {
         let unread = self.release_pages();
-        let copies: Vec<_> = self.lanes.drain().chain(self.aside.take_all()).collect();
+        let mut copies: Vec<_> = self.lanes.drain().chain(self.aside.take_all()).collect();
+        copies.extend(self.drain_history());
         self.agenda.clear_waiting();
         self.burial.dying.clear();
         if self.burial.waits_at.is_some() {

@@ -136,6 +136,10 @@ impl State {
             };
             others.push(standing(home, entry, due, what));
         }
+        let retained = self.history.iter().flat_map(|history| history.from(0));
+        waiting.extend(
+            retained.map(|this| Paged::new(this.position, this.place, this.message.size())),
+        );
         // They are in order but for those that came back.
         waiting.sort_by_key(|copy| copy.position);
         let mut pages = Pages::default();
@@ -178,6 +182,19 @@ impl State {
                 Why::Moving => {}
             }
         }
+        if let Some(history) = &mut self.history {
+            history.each_mut(|retained| {
+                if retained.place < before {
+                    let change = Change::Put {
+                        queue: keep.queue,
+                        copy: &retained.kept(&self.home),
+                        from: None,
+                    };
+                    let old = std::mem::replace(&mut retained.place, keep.store.note(&change));
+                    released.push((old, retained.message.size()));
+                }
+            });
+        }
         keep.store.release(&released);
     }
 
@@ -191,6 +208,9 @@ impl State {
             {
                 self.agenda.add(later(came, window), Due::Forget);
             }
+        }
+        if self.history.is_some() {
+            return self.restore_history(kept.copies, after);
         }
         self.books.accepted += kept.pages.len() as u64;
         self.lanes.set_pages(kept.pages);

@@ -56,6 +56,7 @@ impl State {
         let is_behind = |entry: &&Entry| after.is_none_or(|after| entry.position > after);
         let leased = self.leases.iter().map(|lease| &lease.entry).filter(is_behind);
         found.extend(leased.map(|entry| looked(entry, true)));
+        found.extend(self.retained_behind(after).take(limit));
         found.sort_unstable_by_key(|this| this.position);
         found.truncate(limit);
         found
@@ -65,7 +66,7 @@ impl State {
     /// handed out `handed`.
     pub(crate) fn held(&self, handed: u64) -> u64 {
         let here = self.lanes.len() + self.aside.len() + self.leases.len();
-        here as u64 + self.unhanded(handed)
+        here as u64 + self.unhanded(handed) + self.retained()
     }
 
     /// What a drain finds here. Copies are counted as soon as room is kept for them: their senders
@@ -75,7 +76,7 @@ impl State {
         let ready = self.lanes.len() as u64 + self.reserved as u64 + self.unhanded(handed);
         let leased = self.leases.len() as u64;
         match self.role == Role::Queue {
-            true => Outstanding { leased, undelivered: 0, kept: ready + aside },
+            true => Outstanding { leased, undelivered: 0, kept: ready + aside + self.retained() },
             false => Outstanding { leased, undelivered: ready, kept: aside },
         }
     }
@@ -91,8 +92,8 @@ impl State {
             name: self.name.clone(),
             messages: self.held(handed),
             unsettled: self.leases.len() as u64,
-            bytes: (self.held_bytes() + self.bytes_ahead(handed)) as u64,
-            consumers: self.takers() as u64,
+            bytes: (self.held_bytes() + self.bytes_ahead(handed)) as u64 + self.retained_bytes(),
+            consumers: self.consumers.takers() as u64,
             settings: self.settings.queue.clone(),
             bindings: self.settings.bindings.clone(),
             ledger: self.ledger(handed),

@@ -2,6 +2,7 @@
 
 mod admit;
 mod closing;
+mod history;
 mod keeping;
 mod looking;
 mod moving;
@@ -28,6 +29,7 @@ use crate::aside::{Aside, Why};
 use crate::books::Books;
 use crate::consumers::Consumers;
 use crate::copies::Entry;
+use crate::history::History;
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::lanes::Lanes;
@@ -91,6 +93,8 @@ pub(crate) struct State {
     seen: Option<Seen>,
     /// The newest copies of a subscription that wants only these.
     latest: Option<Latest>,
+    /// What a queue retains, if it is read and not consumed. Then nothing is anywhere else.
+    history: Option<Box<History>>,
     burial: Burial,
     agenda: Agenda,
     /// Since when senders have waited and no room was freed.
@@ -184,6 +188,7 @@ impl State {
             keys: None,
             seen: None,
             latest: None,
+            history: None,
             burial: Burial::default(),
             agenda: Agenda::default(),
             stalled: None,
@@ -208,6 +213,9 @@ impl State {
         if settings.overflow == posthaste_core::Overflow::LatestPerKey {
             self.latest.get_or_insert_default();
         }
+        if settings.retain.is_some() {
+            self.history.get_or_insert_default();
+        }
         match settings.dedup_window.is_zero() {
             true => self.seen = None,
             false => drop(self.seen.get_or_insert_default()),
@@ -224,6 +232,7 @@ impl State {
             && settings.expiry.is_zero()
             && self.keys.is_none()
             && self.seen.is_none()
+            && self.history.is_none()
             && self.keep.is_none()
             && !self.home.planted.ignores_capacity;
         self.usual = self.usual_or_latest && self.latest.is_none();
@@ -262,6 +271,7 @@ impl State {
             }
         }
         self.furnish();
+        self.retain_as_declared(after);
         if self.settings.queue != before || self.settings.bindings.len() > known {
             self.note_declared();
         }

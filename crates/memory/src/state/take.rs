@@ -36,6 +36,9 @@ impl State {
         if let Some(ticket) = waiting {
             self.leave_idle(ticket, after);
         }
+        if let Some(history) = &mut self.history {
+            history.leave(consumer);
+        }
         if let Some(consumer) = self.consumers.remove(consumer) {
             after.discard(consumer.stalled);
         }
@@ -65,9 +68,9 @@ impl State {
         !self.consumers.is_empty()
     }
 
-    /// How many consumers are not parked.
+    /// How many consumers are not parked, and take what comes: who reads takes nothing.
     pub(crate) fn takers(&self) -> usize {
-        self.consumers.takers()
+        if self.history.is_some() { 0 } else { self.consumers.takers() }
     }
 
     /// Hands copies to a consumer, or lets it take them in advance; `waiting` is its place on the
@@ -96,6 +99,10 @@ impl State {
         };
         let taken = match taken {
             Taken::Some(0) if self.reading_failed().is_some() => self.end_unread(),
+            Taken::Some(0) if self.history.is_some() => Taken::Some(self.read(taking, hand)),
+            taken => taken,
+        };
+        let taken = match taken {
             Taken::Some(0) if taking.waits && self.is_over() => self.end(),
             Taken::Some(0) if taking.waits => Taken::Wait(self.idle.wait(cx.waker(), 0)),
             Taken::Stalled if taking.waits => {

@@ -31,6 +31,7 @@ impl State {
                 Due::TimedOut(tag) => self.time_out(tag, after),
                 Due::Stalled => self.stall_is_over(after),
                 Due::Forget => self.forget_ids(now),
+                Due::Retained => self.look_for_old(after),
                 Due::Unused => {
                     self.usage.ends = None;
                     self.errand(Errand::Expire, after);
@@ -91,6 +92,7 @@ impl State {
     fn usage_ends(&self) -> Option<Instant> {
         let expiry = self.settings.queue.expiry;
         let holds = self.lanes.len() + self.aside.len() + self.leases.len() + self.reserved;
+        let holds = holds as u64 + self.retained();
         let unused = self.role == Role::Queue && self.consumers.is_empty() && holds == 0;
         self.usage.last.filter(|_| unused && !expiry.is_zero()).map(|last| later(last, expiry))
     }

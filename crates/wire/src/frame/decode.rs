@@ -164,6 +164,10 @@ fn other(header: Header, mut body: Cursor<'_>) -> Result<Frame<'_>, Violation> {
         }
         kind::EXTEND => Frame::Extend { link: about_link(header, 0)?, number: body.u64()? },
         kind::CANCELLED => Frame::Cancelled { link: about_link(header, 0)?, number: body.u64()? },
+        kind::OFFSET if header.flags & Header::IGNORABLE != 0 => {
+            let link = about_link(header, Header::IGNORABLE)?;
+            Frame::Offset { link, offset: body.u64()? }
+        }
         _ => return unknown(header, body),
     };
     body.end()?;

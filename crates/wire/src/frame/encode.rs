@@ -116,6 +116,9 @@ impl Frame<'_> {
             Frame::Extend { link, number } => {
                 put(out, kind::EXTEND, 0, link, |b| put_u64(b, number));
             }
+            Frame::Offset { link, offset } => {
+                put(out, kind::OFFSET, Header::IGNORABLE, link, |b| put_u64(b, offset));
+            }
             Frame::Cancelled { link, number } => {
                 put(out, kind::CANCELLED, 0, link, |b| put_u64(b, number));
             }

@@ -98,6 +98,7 @@ pub(crate) mod kind {
     pub(crate) const EXTEND: u8 = 0x28;
     pub(crate) const CANCELLED: u8 = 0x29;
     pub(crate) const RUN: u8 = 0x2a;
+    pub(crate) const OFFSET: u8 = 0x2b;
 
     pub(crate) const CALL: u8 = 0x30;
     pub(crate) const RESULT: u8 = 0x31;
@@ -174,6 +175,8 @@ pub enum Frame<'a> {
     Extend { link: u16, number: u64 },
     /// Server: nobody waits any more for what is to come of a delivery.
     Cancelled { link: u16, number: u64 },
+    /// Server: where in the queue that is read the next message of the link is; may be skipped.
+    Offset { link: u16, offset: u64 },
     /// Client: a call.
     Call { id: u32, method: u16, body: &'a [u8] },
     /// Server: the answer to a CALL.

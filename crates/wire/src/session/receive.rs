@@ -442,6 +442,22 @@ impl Session {
                 }
                 Event::Cancelled { link, number }
             }
+            Frame::Offset { link: id, offset } => {
+                let link = self.handle(id)?;
+                let Some(state) = find(&mut self.links, link) else {
+                    return Ok(());
+                };
+                if state.role != Role::Receiver {
+                    return Err(WRONG_ROLE);
+                }
+                if state.incoming.is_some() {
+                    return Err(NOT_WHOLE);
+                }
+                if state.stage == Stage::Closing {
+                    return Ok(()); // No message is told any more.
+                }
+                Event::Offset { link, offset }
+            }
             Frame::Result { id, code, body } => {
                 if !self.calls.remove(&id) {
                     return Err(NO_CALL);

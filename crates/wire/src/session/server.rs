@@ -97,6 +97,55 @@ impl Session {
         true
     }
 
+    /// Server: tells the client where in the queue that is read the next message of a receiving link
+    /// is; those behind it follow each other until this is said again. Say it when there is
+    /// [`room`](Self::room) for that message: while a fragmented one is under way nothing is told.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use posthaste_wire::{Config, Event, Hop, Output, Role, Session};
+    ///
+    /// # use bytes::BytesMut;
+    /// # let now = std::time::Instant::now();
+    /// # let mut client = Session::client(Config::default(), now);
+    /// # let mut server = Session::server(Config::default(), now);
+    /// # fn said(session: &mut Session) -> BytesMut {
+    /// #     let mut output = Output::new();
+    /// #     session.swap_output(&mut output);
+    /// #     BytesMut::from(&output.to_vec()[..])
+    /// # }
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # let link = client.open(Role::Receiver, b"options").expect("a link is free");
+    /// # client.grant(link, 10, 1_000);
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # while let Some(event) = server.poll_event() {
+    /// #     if let Event::Opening { link, .. } = event {
+    /// #         server.opened(link, b"info");
+    /// #     }
+    /// # }
+    /// # client.handle_input(&mut said(&mut server), now);
+    /// # server.handle_input(&mut said(&mut client), now);
+    /// # while client.poll_event().is_some() {}
+    /// // On a link that is open and has credit,
+    /// if server.room(link) {
+    ///     server.offset(link, 1_000);
+    ///     server.transfer(link, &Hop::default(), b"head", &Bytes::from("body"))?;
+    /// }
+    /// client.handle_input(&mut said(&mut server), now);
+    /// assert_eq!(client.poll_event(), Some(Event::Offset { link, offset: 1_000 }));
+    /// assert!(matches!(client.poll_event(), Some(Event::Transfer { seq: 1, .. })));
+    /// # Ok::<(), posthaste_wire::TransferError>(())
+    /// ```
+    pub fn offset(&mut self, link: Link, offset: u64) {
+        let goes = self
+            .theirs(link, Some(Role::Receiver), &[Stage::Open])
+            .is_some_and(|state| state.outgoing.is_none() && !state.stopped);
+        if goes {
+            self.control(Frame::Offset { link: link.id, offset });
+        }
+    }
+
     /// Server: sends no more on a receiving link, as asked by [`Event::Stop`](crate::Event::Stop)
     /// or of its own accord. A fragmented message that is under way goes out first.
     pub fn stopped(&mut self, link: Link) {

@@ -161,3 +161,49 @@ fn what_was_not_sent_is_neither_worked_on_nor_cancelled() {
         assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol);
     }
 }
+
+#[test]
+fn an_offset_comes_right_before_the_message_that_it_is_about() {
+    let mut pair = Pair::new();
+    let (link, at_server) = pair.receiver();
+    for (offset, body) in [(Some(7), "a"), (None, "b"), (Some(40), "c")] {
+        if let Some(offset) = offset {
+            pair.server.offset(at_server, offset);
+        }
+        send(&mut pair.server, at_server, body.as_bytes());
+    }
+    pair.pump();
+    let told = events(&mut pair.client);
+    let [
+        Event::Offset { link: on, offset: 7 },
+        Event::Transfer { seq: 1, .. },
+        Event::Transfer { seq: 2, .. },
+        Event::Offset { offset: 40, .. },
+        Event::Transfer { seq: 3, .. },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(*on, link);
+}
+
+#[test]
+fn while_a_message_is_under_way_no_offset_is_told() {
+    let mut pair = Pair::new();
+    let (_, at_server) = pair.receiver();
+    send(&mut pair.server, at_server, &vec![0; 300_000]);
+    pair.server.offset(at_server, 1);
+    pair.pump();
+    let told = events(&mut pair.client);
+    assert!(!told.iter().any(|event| matches!(event, Event::Offset { .. })), "{told:?}");
+    assert!(pair.client.is_established());
+}
+
+#[test]
+fn an_offset_on_a_link_that_sends_is_a_violation() {
+    let mut pair = Pair::new();
+    pair.sender();
+    let now = pair.now;
+    feed(&mut pair.client, now, &[Frame::Offset { link: 1, offset: 1 }]);
+    assert_eq!(ended(&events(&mut pair.client)).0, Code::Protocol);
+}

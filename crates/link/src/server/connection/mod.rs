@@ -653,9 +653,10 @@ impl Connection {
                     session.refuse(link, code_of(error.kind()), error.text());
                     false
                 }
-                Poll::Ready(Ok(Receiving { receiver, address, auto, accounts })) => {
+                Poll::Ready(Ok(Receiving { mut receiver, address, auto, accounts })) => {
                     let life = task.identity.life;
-                    let opened = Opened { address: address.clone(), life, ..Opened::of_receiver() };
+                    let (offset, told) = (receiver.begins_at(), address.clone());
+                    let opened = Opened { address: told, life, offset, ..Opened::of_receiver() };
                     session.opened(link, &opened.encode());
                     let watch = Watch::new(self.ready.clone(), FIRST_WATCH + at);
                     let mut outbound = Outbound::new(receiver, address, auto, accounts, watch);

@@ -1,0 +1,363 @@
+//! What a queue retains: messages in the order of their positions, each with when it came. Nearly
+//! all go at the front, and every reader finds its place from a position.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use posthaste_core::{Message, Start};
+
+use crate::latest::Latest;
+
+/// A message that is retained.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    pub(crate) position: u64,
+    /// Its place in the store of a durable queue.
+    pub(crate) place: u64,
+    /// By the wall clock; never earlier than the one before.
+    pub(crate) came: Duration,
+    /// By the other clock, if there is one.
+    pub(crate) since: Option<Instant>,
+    pub(crate) message: Message,
+}
+
+/// A place in the order of positions.
+#[derive(Debug)]
+struct Slot {
+    position: u64,
+    came: Duration,
+    /// Nothing, once a newer message has taken its place.
+    retained: Option<Box<Retained>>,
+}
+
+/// Messages that are retained, and who reads them.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// In the order of positions; the first and the last one are there.
+    slots: VecDeque<Slot>,
+    /// How many of them are there.
+    len: usize,
+    bytes: usize,
+    /// The newest of each key, where only these stay.
+    latest: Option<Latest>,
+    /// Where each reader is, by the number of the consumer.
+    readers: BTreeMap<u64, Reader>,
+    /// When somebody comes to look for what is too old.
+    pub(crate) visit: Option<Instant>,
+}
+
+/// Where a reader is.
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    /// The position of the next message, if that is there still.
+    next: u64,
+    /// How many are missing before that which it was not told of.
+    missing: u64,
+    /// It wants nothing that came before this.
+    from: Duration,
+}
+
+impl History {
+    /// Whether only the newest message of each key stays, from now on; hands back what goes.
+    pub(crate) fn keep_latest(&mut self, only: bool) -> Vec<Retained> {
+        let mut gone = Vec::new();
+        if !only {
+            self.latest = None;
+        } else if self.latest.is_none() {
+            let mut latest = Latest::default();
+            for slot in &mut self.slots {
+                let Some(retained) = &slot.retained else { continue };
+                if let Some(before) = latest.predecessor(&retained.message) {
+                    gone.push(before);
+                }
+                latest.insert(&retained.message, retained.position);
+            }
+            self.latest = Some(latest);
+        }
+        gone.into_iter().filter_map(|position| self.take_out(position)).collect()
+    }
+
+    /// Adds a message behind all others, and hands back the one that it takes the place of.
+    pub(crate) fn push(&mut self, mut new: Retained) -> Option<Retained> {
+        let last = self.slots.back().map_or(Duration::ZERO, |last| last.came);
+        new.came = new.came.max(last);
+        let mut before = None;
+        if let Some(latest) = &mut self.latest {
+            before = latest.predecessor(&new.message);
+            latest.insert(&new.message, new.position);
+        }
+        self.len += 1;
+        self.bytes += new.message.size();
+        let (position, came) = (new.position, new.came);
+        self.slots.push_back(Slot { position, came, retained: Some(Box::new(new)) });
+        before.and_then(|position| self.take_out(position))
+    }
+
+    /// The message at a position.
+    #[cfg(test)]
+    pub(crate) fn get(&self, position: u64) -> Option<&Retained> {
+        self.from(position).next().filter(|found| found.position == position)
+    }
+
+    /// The messages from a position on.
+    pub(crate) fn from(&self, position: u64) -> impl Iterator<Item = &Retained> {
+        let slots = self.slots.range(self.find(position)..);
+        slots.filter_map(|slot| slot.retained.as_deref())
+    }
+
+    /// The oldest message.
+    pub(crate) fn first(&self) -> Option<&Retained> {
+        self.slots.front()?.retained.as_deref()
+    }
+
+    /// Shows all messages; what is changed of them is not their size.
+    pub(crate) fn each_mut(&mut self, mut show: impl FnMut(&mut Retained)) {
+        self.slots.iter_mut().filter_map(|slot| slot.retained.as_deref_mut()).for_each(&mut show);
+    }
+
+    /// Lets the oldest message go.
+    pub(crate) fn pop(&mut self) -> Option<Retained> {
+        let retained = *self.slots.pop_front()?.retained?;
+        self.is_gone(&retained);
+        self.trim();
+        Some(retained)
+    }
+
+    /// Takes a message out that another has taken the place of.
+    fn take_out(&mut self, position: u64) -> Option<Retained> {
+        let at = self.find(position);
+        let slot = self.slots.get_mut(at).filter(|slot| slot.position == position)?;
+        let retained = *slot.retained.take()?;
+        self.is_gone(&retained);
+        self.trim();
+        if self.slots.len() > 2 * self.len + 64 {
+            self.slots.retain(|slot| slot.retained.is_some());
+        }
+        Some(retained)
+    }
+
+    fn is_gone(&mut self, retained: &Retained) {
+        self.len -= 1;
+        self.bytes -= retained.message.size();
+        if let Some(latest) = &mut self.latest {
+            latest.remove(&retained.message, retained.position);
+        }
+    }
+
+    fn trim(&mut self) {
+        while self.slots.front().is_some_and(|slot| slot.retained.is_none()) {
+            self.slots.pop_front();
+        }
+    }
+
+    /// Where the first slot is that is not before a position: at once where nothing is missing, as
+    /// is nearly always so.
+    fn find(&self, position: u64) -> usize {
+        let Some(first) = self.slots.front() else { return 0 };
+        let ahead = position.saturating_sub(first.position);
+        let at = usize::try_from(ahead).unwrap_or(usize::MAX).min(self.slots.len());
+        if self.slots.get(at).is_some_and(|slot| slot.position == position) {
+            return at;
+        }
+        self.slots.partition_point(|slot| slot.position < position)
+    }
+
+    // ---- readers
+
+    /// A reader comes, and begins where it says; `next` is the position of the next message. Says
+    /// where that is, unless it waits for a time to come.
+    pub(crate) fn enter(&mut self, reader: u64, start: Start, next: u64) -> Option<u64> {
+        let first = self.first().map_or(next, |first| first.position);
+        let (mut at, mut from) = (next, Duration::ZERO);
+        match start {
+            Start::Beginning => at = first,
+            // One beyond the end was given to a message that a crash took away; what has come
+            // instead is new.
+            Start::Offset(offset) => at = offset.min(next),
+            Start::Time(time) => {
+                let slot = self.slots.partition_point(|slot| slot.came < time);
+                match self.slots.get(slot) {
+                    Some(slot) => at = slot.position,
+                    None => from = time,
+                }
+            }
+            _ => {}
+        }
+        self.readers.insert(reader, Reader { next: at, missing: 0, from });
+        from.is_zero().then_some(at)
+    }
+
+    pub(crate) fn leave(&mut self, reader: u64) {
+        self.readers.remove(&reader);
+    }
+
+    /// Hands a reader what is next, up to `limit`, each with how many are missing before it, and
+    /// says how many those are. What `wants` does not want is missing, too.
+    pub(crate) fn read(
+        &mut self,
+        reader: u64,
+        limit: usize,
+        mut wants: impl FnMut(&Retained) -> bool,
+        mut hand: impl FnMut(&Retained, u64),
+    ) -> usize {
+        let Some(mut reading) = self.readers.get(&reader).copied() else { return 0 };
+        let (mut count, Reader { next, missing, from }) = (0, &mut reading);
+        for retained in self.from(*next) {
+            if count == limit {
+                break;
+            }
+            if retained.came >= *from {
+                // Who waited for a time to come has missed nothing before that.
+                let gap = if from.is_zero() { retained.position - *next } else { 0 };
+                (*missing, *from) = (*missing + gap, Duration::ZERO);
+                if wants(retained) {
+                    hand(retained, std::mem::take(missing));
+                    count += 1;
+                } else {
+                    *missing += 1;
+                }
+            }
+            *next = retained.position + 1;
+        }
+        self.readers.insert(reader, reading);
+        count
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use posthaste_core::Topic;
+
+    use super::*;
+
+    /// Numbers that look random and are always the same.
+    fn numbers() -> impl FnMut(u64) -> u64 {
+        let mut state = 1_u64;
+        move |below| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        }
+    }
+
+    fn retained(position: u64, key: u64) -> Retained {
+        let topic = Topic::new("history").expect("a topic");
+        let message = Message::builder(topic).key(key.to_string()).payload(position.to_string());
+        let message = message.build().expect("a message");
+        let came = Duration::from_secs(position);
+        Retained { position, place: 0, came, since: None, message }
+    }
+
+    fn positions(history: &History, from: u64) -> Vec<u64> {
+        history.from(from).map(|this| this.position).collect()
+    }
+
+    /// A history and the simplest thing that is like it, side by side.
+    #[test]
+    fn whatever_comes_and_goes_everybody_finds_what_is_there() {
+        let mut below = numbers();
+        for round in 0..40 {
+            let (mut history, mut model) = (History::default(), BTreeMap::new());
+            assert!(history.keep_latest(round % 2 == 0).is_empty());
+            // Where each reader is, in the model.
+            let mut readers: BTreeMap<u64, u64> = BTreeMap::new();
+            for next in 0..400 {
+                let key = below(12);
+                let gone = history.push(retained(next, key));
+                let before = model.iter().find(|(_, this)| round % 2 == 0 && **this == key);
+                let before = before.map(|(position, _)| *position);
+                assert_eq!(gone.map(|this| this.position), before);
+                before.map(|position| model.remove(&position));
+                model.insert(next, key);
+                if below(3) == 0 && model.len() > 1 {
+                    let first = history.pop().map(|this| this.position);
+                    assert_eq!(first, model.pop_first().map(|(position, _)| position));
+                }
+                let from = below(next + 2);
+                let expected: Vec<_> = model.range(from..).map(|(position, _)| *position).collect();
+                assert_eq!(positions(&history, from), expected);
+                let found = history.get(from).map(|this| this.position);
+                assert_eq!(found, model.contains_key(&from).then_some(from));
+                assert_eq!(history.len(), model.len());
+                let bytes = history.from(0).map(|this| this.message.size()).sum::<usize>();
+                assert_eq!(history.bytes(), bytes);
+
+                let reader = below(4);
+                if below(20) == 0 {
+                    let begins = history.enter(reader, Start::Offset(from), next + 1);
+                    readers.insert(reader, from);
+                    assert_eq!(begins, Some(from));
+                }
+                let (most, mut read) = (below(30), Vec::new());
+                let limit = usize::try_from(most).expect("few");
+                history.read(
+                    reader,
+                    limit,
+                    |_| true,
+                    |this, missing| {
+                        read.push((this.position, missing));
+                    },
+                );
+                let Some(at) = readers.get_mut(&reader) else {
+                    assert!(read.is_empty());
+                    continue;
+                };
+                let mut expected = Vec::new();
+                for (position, _) in model.range(*at..).take(limit) {
+                    expected.push((*position, position - *at));
+                    *at = position + 1;
+                }
+                assert_eq!(read, expected);
+            }
+            assert!(history.slots.len() <= 2 * history.len() + 64, "places that nobody needs");
+        }
+    }
+
+    #[test]
+    fn what_is_of_a_time_is_found_and_what_is_not_wanted_is_missing() {
+        let mut history = History::default();
+        (10..20).for_each(|position| drop(history.push(retained(position, position))));
+        assert_eq!(history.enter(1, Start::Time(Duration::from_secs(15)), 20), Some(15));
+        assert_eq!(history.enter(2, Start::Time(Duration::from_secs(21)), 20), None);
+        assert_eq!(history.enter(3, Start::Beginning, 20), Some(10));
+        assert_eq!(history.enter(4, Start::New, 20), Some(20));
+        assert_eq!(history.enter(5, Start::Offset(1_000), 20), Some(20));
+        // The clock may go back; what comes then counts as of the same time.
+        let mut back = retained(20, 20);
+        back.came = Duration::ZERO;
+        history.push(back);
+        (21..24).for_each(|position| drop(history.push(retained(position, position))));
+        let mut read = |reader, odd: bool| {
+            let mut found = Vec::new();
+            let wants = |this: &Retained| !odd || this.position % 2 == 1;
+            history.read(reader, 100, wants, |this, missing| found.push((this.position, missing)));
+            found
+        };
+        assert_eq!(read(1, false).first(), Some(&(15, 0)));
+        assert_eq!(read(2, false), [(21, 0), (22, 0), (23, 0)]);
+        let odd: Vec<_> = [11, 13, 15, 17, 19, 21, 23].map(|position| (position, 1)).into();
+        assert_eq!(read(3, true), odd);
+        assert_eq!(read(4, true), [(21, 1), (23, 1)]);
+        assert_eq!(read(5, false).len(), 4);
+        assert!(read(5, false).is_empty());
+    }
+
+    #[test]
+    fn only_the_last_of_each_key_stays_from_when_that_is_asked_for() {
+        let mut history = History::default();
+        (0..9).for_each(|position| drop(history.push(retained(position, position % 3))));
+        let gone: Vec<_> = history.keep_latest(true).iter().map(|this| this.position).collect();
+        assert_eq!(gone, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(history.push(retained(9, 1)).map(|this| this.position), Some(7));
+        assert_eq!(positions(&history, 0), [6, 8, 9]);
+        assert!(history.keep_latest(false).is_empty());
+        assert!(history.push(retained(10, 1)).is_none());
+    }
+}

@@ -1,0 +1,211 @@
+//! Queues that are read and not consumed: what comes in, what retention lets go, and who reads.
+
+use std::time::Instant;
+
+use posthaste_core::{Error, ErrorKind, Kind, Message, Start};
+
+use super::State;
+use super::looking::{Content, Looked};
+use crate::aftermath::Aftermath;
+use crate::agenda::Due;
+use crate::books::reason;
+use crate::copies::{Entry, Handed, Origin, Taking};
+use crate::history::Retained;
+use crate::home::{Home, later};
+use crate::store::{Change, Kept};
+
+impl State {
+    /// Why a message is not for a queue that retains.
+    pub(super) fn not_retained(&self, message: &Message) -> Option<Error> {
+        if message.kind() == Kind::Request {
+            let text = format!("the queue {} retains what comes, and nobody answers", self.name);
+            return Some(Error::new(ErrorKind::NoResponders, text));
+        }
+        if !message.delay().is_zero() {
+            let text = format!("the queue {} retains, and takes no delayed messages", self.name);
+            return Some(Error::new(ErrorKind::Unsupported, text));
+        }
+        None
+    }
+
+    /// Takes a message in to stay.
+    pub(super) fn retain(&mut self, mut message: Message, from: Origin, after: &mut Aftermath) {
+        if message.is_repeat() {
+            message = message.without_repeat();
+        }
+        let position = self.next_position;
+        self.next_position += 1;
+        let (came, since) = (self.home.unix_time(), self.home.now());
+        let mut retained = Retained { position, place: 0, came, since, message };
+        if let Some(keep) = &self.keep {
+            let change = Change::Put { queue: keep.queue, copy: &retained.kept(&self.home), from };
+            retained.place = keep.store.note(&change);
+            if let (Some(seen), Some(_)) = (&mut self.seen, retained.message.id()) {
+                seen.note_place(retained.place);
+            }
+        }
+        self.add_retained(retained, after);
+        self.let_go(after);
+        self.idle.notify_all(after);
+    }
+
+    fn add_retained(&mut self, retained: Retained, after: &mut Aftermath) {
+        self.books.accepted += 1;
+        let replaced = self.history.as_mut().and_then(|history| history.push(retained));
+        replaced.into_iter().for_each(|before| self.is_replaced(before, after));
+    }
+
+    /// A newer message has taken the place of this one.
+    fn is_replaced(&mut self, before: Retained, after: &mut Aftermath) {
+        if let Some(keep) = &self.keep {
+            keep.gone(before.position, (before.place, before.message.size()));
+        }
+        self.count_drop(&before.message, reason::REPLACED, after);
+        after.forget(before.message);
+    }
+
+    /// Lets go what the retention does not keep any longer.
+    fn let_go(&mut self, after: &mut Aftermath) {
+        let (Some(history), Some(retain)) = (&mut self.history, self.settings.queue.retain) else {
+            return;
+        };
+        let now = retain.age.and_then(|_| self.home.now());
+        let over = |since: Option<Instant>| Some(later(since?, retain.age?));
+        let (mut before, mut released) = (None, Vec::new());
+        while let Some(first) = history.first() {
+            let many = retain.messages.is_some_and(|most| history.len() as u64 > most);
+            let large = retain.bytes.is_some_and(|most| history.bytes() as u64 > most);
+            let old = over(first.since).zip(now).is_some_and(|(over, now)| over <= now);
+            if !(many || old || large && history.len() > 1) {
+                break;
+            }
+            let Some(gone) = history.pop() else { break };
+            self.books.expired += 1;
+            before = Some(gone.position + 1);
+            if self.keep.is_some() {
+                released.push((gone.place, gone.message.size()));
+            }
+            after.forget(gone.message);
+        }
+        if let (Some(keep), Some(before)) = (&self.keep, before) {
+            keep.purged(before, &[]);
+            keep.store.release(&released);
+        }
+        if history.visit.is_none()
+            && let Some(at) = history.first().and_then(|first| over(first.since))
+        {
+            history.visit = Some(at);
+            self.agenda.add(at, Due::Retained);
+        }
+    }
+
+    /// The oldest may be too old now.
+    pub(super) fn look_for_old(&mut self, after: &mut Aftermath) {
+        if let Some(history) = &mut self.history {
+            history.visit = None;
+        }
+        self.let_go(after);
+    }
+
+    /// What the retention says may have changed.
+    pub(super) fn retain_as_declared(&mut self, after: &mut Aftermath) {
+        let Some((history, retain)) = self.history.as_mut().zip(self.settings.queue.retain) else {
+            return;
+        };
+        if let Some(at) = history.visit.take() {
+            self.agenda.remove(at, Due::Retained);
+        }
+        for before in history.keep_latest(retain.last_per_key) {
+            self.is_replaced(before, after);
+        }
+        self.let_go(after);
+    }
+
+    /// Puts back what was there when the process before this one ended.
+    pub(super) fn restore_history(&mut self, copies: Vec<Kept>, after: &mut Aftermath) {
+        self.retain_as_declared(after);
+        for Kept { position, place, message, came, .. } in copies {
+            let since = self.home.time_of(came);
+            self.add_retained(Retained { position, place, came, since, message }, after);
+        }
+        self.let_go(after);
+    }
+
+    /// Takes everything out.
+    pub(super) fn drain_history(&mut self) -> impl Iterator<Item = Entry> + use<'_> {
+        let retained = std::iter::from_fn(|| self.history.as_mut()?.pop());
+        retained.map(|Retained { position, place, message, .. }| {
+            let mut entry = Entry::new(message, position, 0);
+            entry.place = place;
+            entry
+        })
+    }
+
+    // ---- readers
+
+    /// A consumer reads from `start` on; says at which offset that is, unless it is a time to come.
+    pub(crate) fn enter(&mut self, consumer: u64, start: Start) -> Option<u64> {
+        let next = self.next_position;
+        self.history.as_mut()?.enter(consumer, start, next)
+    }
+
+    /// Hands a reader what is next.
+    pub(super) fn read(&mut self, taking: Taking, hand: &mut impl FnMut(Handed)) -> usize {
+        let Some(history) = &mut self.history else { return 0 };
+        let (home, mut now) = (&self.home, None);
+        let mut is_over = |at: Instant| {
+            now = now.or_else(|| home.now());
+            now.is_some_and(|now| at <= now)
+        };
+        let wants = |this: &Retained| !this.message.deadline().is_some_and(&mut is_over);
+        history.read(taking.consumer, taking.limit, wants, |retained, missing| {
+            hand(Handed {
+                message: retained.message.clone(),
+                attempt: 1,
+                missed: u32::try_from(missing).unwrap_or(u32::MAX),
+                tag: retained.position.wrapping_add(1),
+            });
+        })
+    }
+
+    // ---- looking
+
+    /// How many messages are retained.
+    pub(super) fn retained(&self) -> u64 {
+        self.history.as_ref().map_or(0, |history| history.len() as u64)
+    }
+
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.history.as_ref().map_or(0, |history| history.bytes() as u64)
+    }
+
+    pub(super) fn retained_behind(&self, after: Option<u64>) -> impl Iterator<Item = Looked> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let retained = self.history.iter().flat_map(move |history| history.from(from));
+        retained.map(|retained| Looked {
+            position: retained.position,
+            attempts: 0,
+            unsettled: false,
+            content: Content::Here(retained.message.clone()),
+        })
+    }
+}
+
+impl Retained {
+    /// As a store notes it: when it came stays what it is, wherever the store has it.
+    pub(super) fn kept(&self, home: &Home) -> Kept {
+        Kept {
+            position: self.position,
+            place: self.place,
+            message: self.message.clone(),
+            came: self.came,
+            attempts: 0,
+            due: None,
+            expires: None,
+            deadline: self.message.deadline().map(|at| home.wall_time(at)),
+            death: None,
+            dying: false,
+            out: false,
+        }
+    }
+}
