@@ -327,7 +327,7 @@ impl Journal {
 
     /// Has all queues noted as a whole.
     fn begin_snapshot(&self, host: &dyn Host) {
-        let from = lock(&self.shared).end;
+        let from = lock(&self.shared).noted;
         let complete = host.snapshot();
         let mut shared = lock(&self.shared);
         let end = shared.end;

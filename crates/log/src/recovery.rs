@@ -32,8 +32,13 @@ pub(crate) struct Queue {
     pages: Pages,
     /// Those that have more to them, or that were noted again behind others.
     others: BTreeMap<u64, Standing>,
+    /// Some came before it was known whether they are retained.
+    has_early: bool,
     ids: BTreeMap<Arc<str>, Duration>,
 }
+
+/// How many copies are looked at at a time to find out when they came.
+const DATED_AT_ONCE: usize = 256;
 
 impl Queues {
     pub(crate) fn new(unix: Duration, planted: Planted) -> Self {
@@ -132,12 +137,13 @@ impl Queue {
             pages = merged(&pages, in_store.after(None));
         }
         let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();
-        let name = Some(name);
-        Self { name, settings, bindings, next_position, pages, others, ids }
+        let (name, has_early) = (Some(name), false);
+        Self { has_early, name, settings, bindings, next_position, pages, others, ids }
     }
 
     fn put(&mut self, copy: Put<'_>, unix: Duration) {
         let (position, window) = (copy.position, self.settings.dedup_window);
+        self.has_early |= self.name.is_none();
         let is_fresh = self.name.is_none() || copy.came + window > unix;
         if let Some(id) = copy.message.id().filter(|_| is_fresh && !copy.came.is_zero()) {
             self.ids.insert(id.into(), copy.came);
@@ -148,10 +154,21 @@ impl Queue {
         } else {
             self.next_position = position + 1;
             if copy.waits() {
-                return self.pages.push(paged(&copy));
+                return self.pages.push(self.paged(&copy));
             }
         }
-        self.others.insert(position, standing(copy));
+        let paged = self.paged(&copy);
+        self.others.insert(position, standing(copy, paged));
+    }
+
+    /// Where a copy is, and when it expires; in a history, when it came.
+    fn paged(&self, put: &Put<'_>) -> Paged {
+        let mut paged = Paged::new(put.position, put.place, put.size());
+        paged.expires = match self.settings.retain {
+            Some(_) => Some(put.came),
+            None => put.expires.into_iter().chain(put.deadline).min(),
+        };
+        paged
     }
 
     fn forget(&mut self, position: u64) {
@@ -166,12 +183,8 @@ impl Queue {
             while self.others.first_key_value().is_some_and(|(at, _)| *at < before) {
                 self.others.pop_first();
             }
-            while self.pages.begin() < before {
-                let first = self.pages.after(None).next().map(|first| first.position);
-                match first.filter(|first| *first < before) {
-                    Some(first) => self.pages.remove(first),
-                    None => break,
-                };
+            while let Some(first) = self.pages.front().filter(|first| first.position < before) {
+                self.pages.remove(first.position);
             }
             return;
         }
@@ -188,10 +201,14 @@ impl Queue {
     ) -> Result<Option<KeptQueue>, Error> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         self.page_what_waits();
-        if self.settings.retain.is_some() {
-            // A history is in memory as a whole.
-            let pages = std::mem::take(&mut self.pages);
-            self.others.extend(pages.after(None).map(|copy| (copy.position, waiting(copy))));
+        match self.settings.retain {
+            Some(retain) if retain.last_per_key => {
+                // By their keys, which are in the messages.
+                let pages = std::mem::take(&mut self.pages);
+                self.others.extend(pages.after(None).map(|copy| (copy.position, waiting(copy))));
+            }
+            Some(_) if self.has_early => self.date_pages(&read)?,
+            _ => {}
         }
         let Self { settings, bindings, next_position, pages, others, ids, .. } = self;
         let mut ids: Vec<_> = ids.into_iter().collect();
@@ -202,11 +219,33 @@ impl Queue {
         Ok(Some(KeptQueue { number, name, settings, bindings, next_position, copies, pages, ids }))
     }
 
+    /// Finds out when the copies came.
+    fn date_pages(
+        &mut self,
+        read: impl Fn(&[Paged]) -> Result<Vec<Kept>, Error>,
+    ) -> Result<(), Error> {
+        let pages = std::mem::take(&mut self.pages);
+        let mut copies = pages.after(None).peekable();
+        while copies.peek().is_some() {
+            let some: Vec<_> = copies.by_ref().take(DATED_AT_ONCE).collect();
+            let came = read(&some)?.into_iter().map(|kept| Some(kept.came));
+            let dated = some.into_iter().zip(came);
+            self.pages.extend(dated.map(|(mut copy, came)| {
+                copy.expires = came;
+                copy
+            }));
+        }
+        Ok(())
+    }
+
     /// Puts those of the others that only wait between those that came in order.
     fn page_what_waits(&mut self) {
         let keyed = self.settings.keyed;
-        let (waiting, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.others).into_iter().partition(|(_, copy)| waits(copy, keyed));
+        // What is retained is looked for by nobody but its readers.
+        let all = self.settings.retain.is_some_and(|retain| !retain.last_per_key);
+        let (waiting, others): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.others)
+            .into_iter()
+            .partition(|(_, copy)| all || waits(copy, keyed));
         self.others = others;
         if !waiting.is_empty() {
             let waiting = waiting.into_values().map(|copy| copy.paged);
@@ -231,12 +270,6 @@ impl Queue {
     }
 }
 
-fn paged(put: &Put<'_>) -> Paged {
-    let mut paged = Paged::new(put.position, put.place, put.size());
-    paged.expires = put.expires.into_iter().chain(put.deadline).min();
-    paged
-}
-
 impl Put<'_> {
     /// Whether nobody looks for it before its turn.
     fn may_be_paged(&self) -> bool {
@@ -251,8 +284,8 @@ impl Put<'_> {
     }
 }
 
-fn standing(put: Put<'_>) -> Standing {
-    let (paged, may_be_paged) = (paged(&put), put.may_be_paged());
+fn standing(put: Put<'_>, paged: Paged) -> Standing {
+    let may_be_paged = put.may_be_paged();
     let Put { attempts, due, death, dying, out, .. } = put;
     Standing { paged, may_be_paged, attempts, due, death, dying, out }
 }

@@ -31,16 +31,17 @@ async fn open(disk: &Simulated, random: &mut Random, runtime: impl Into<SharedRu
     options.segment_bytes = 512 + random.below(6_000);
     options.snapshot_bytes = 200 << random.below(8);
     options.prewritten = random.below(2) == 0;
+    options.memory_bytes = [0, 2_000, 128 << 20][usize::try_from(random.below(3)).unwrap()];
     Durable::open(runtime, disk.clone(), options).await.unwrap().0
 }
 
-/// What a reader finds from a start on: offsets and numbers.
+/// What a reader finds from a start on, as many as are said to be there: offsets and numbers.
 async fn read(broker: &Durable, start: Start, limit: u64) -> Vec<(u64, u64)> {
     let of = Subscription::queue(history()).unwrap().start(start).limit(limit);
     let mut reader = broker.receiver(of).await.unwrap();
     let mut found = Vec::new();
-    // What is there is there at once: nobody waits for what is missing.
-    while let Some(delivery) = reader.try_recv().unwrap() {
+    for _ in 0..limit {
+        let delivery = reader.next_delivery().await.unwrap();
         let payload = std::str::from_utf8(delivery.payload()).unwrap();
         let number = payload.split(' ').next().unwrap().parse().unwrap();
         found.push((delivery.offset().unwrap(), number));

@@ -1,12 +1,17 @@
 //! What a queue retains: messages in the order of their positions, each with when it came. Nearly
 //! all go at the front, and every reader finds its place from a position.
+//!
+//! Of a durable queue the older ones may be in the store alone, unless only the last of each key stays.
+//! Who reads those has some of them read back for itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use posthaste_core::{Message, Start};
+use posthaste_core::{Error, Message, Start};
 
+use crate::lanes::Lanes;
 use crate::latest::Latest;
+use crate::store::{Paged, Pages};
 
 /// A message that is retained.
 #[derive(Debug)]
@@ -21,6 +26,19 @@ pub(crate) struct Retained {
     pub(crate) message: Message,
 }
 
+/// The oldest one, or one that is let go.
+#[derive(Debug)]
+pub(crate) struct Oldest {
+    pub(crate) position: u64,
+    pub(crate) place: u64,
+    pub(crate) size: usize,
+    pub(crate) came: Duration,
+    /// By the other clock, where that is known.
+    pub(crate) since: Option<Instant>,
+    /// If it is in memory.
+    pub(crate) message: Option<Message>,
+}
+
 /// A place in the order of positions.
 #[derive(Debug)]
 struct Slot {
@@ -33,9 +51,12 @@ struct Slot {
 /// Messages that are retained, and who reads them.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// In the order of positions; the first and the last one are there.
+    /// The oldest ones, which are in the store alone, each with when it came in the place of when it
+    /// expires.
+    pages: Pages,
+    /// The others, in the order of positions; the first and the last one are there.
     slots: VecDeque<Slot>,
-    /// How many of them are there.
+    /// How many of these are there.
     len: usize,
     bytes: usize,
     /// The newest of each key, where only these stay.
@@ -47,7 +68,7 @@ pub(crate) struct History {
 }
 
 /// Where a reader is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Reader {
     /// The position of the next message, if that is there still.
     next: u64,
@@ -55,6 +76,12 @@ struct Reader {
     missing: u64,
     /// It wants nothing that came before this.
     from: Duration,
+    /// What was read back for it.
+    back: VecDeque<Retained>,
+    /// Some is being read back.
+    waits: bool,
+    /// Why nothing can be any more.
+    failed: Option<Error>,
 }
 
 impl History {
@@ -93,34 +120,104 @@ impl History {
         before.and_then(|position| self.take_out(position))
     }
 
-    /// The message at a position.
-    #[cfg(test)]
-    pub(crate) fn get(&self, position: u64) -> Option<&Retained> {
-        self.from(position).next().filter(|found| found.position == position)
-    }
-
-    /// The messages from a position on.
+    /// The messages from a position on that are in memory.
     pub(crate) fn from(&self, position: u64) -> impl Iterator<Item = &Retained> {
         let slots = self.slots.range(self.find(position)..);
         slots.filter_map(|slot| slot.retained.as_deref())
     }
 
     /// The oldest message.
-    pub(crate) fn first(&self) -> Option<&Retained> {
-        self.slots.front()?.retained.as_deref()
+    pub(crate) fn first(&self) -> Option<Oldest> {
+        match self.pages.front() {
+            Some(copy) => Some(Oldest::of(copy)),
+            None => self.slots.front()?.retained.as_deref().map(Oldest::in_memory),
+        }
     }
 
-    /// Shows all messages; what is changed of them is not their size.
+    /// Shows all messages that are in memory; what is changed of them is not their size.
     pub(crate) fn each_mut(&mut self, mut show: impl FnMut(&mut Retained)) {
         self.slots.iter_mut().filter_map(|slot| slot.retained.as_deref_mut()).for_each(&mut show);
     }
 
     /// Lets the oldest message go.
-    pub(crate) fn pop(&mut self) -> Option<Retained> {
+    pub(crate) fn pop(&mut self) -> Option<Oldest> {
+        if let Some(copy) = self.pages.front() {
+            return self.pages.remove(copy.position).map(Oldest::of);
+        }
+        let retained = self.pop_in_memory()?;
+        let oldest = Oldest::in_memory(&retained);
+        Some(Oldest { message: Some(retained.message), ..oldest })
+    }
+
+    fn pop_in_memory(&mut self) -> Option<Retained> {
         let retained = *self.slots.pop_front()?.retained?;
         self.is_gone(&retained);
         self.trim();
         Some(retained)
+    }
+
+    // ---- what is in the store alone
+
+    /// Leaves the oldest message that is in memory to the store, and hands it back; the newest stays.
+    pub(crate) fn page_out(&mut self) -> Option<Retained> {
+        let first = self.slots.front()?.retained.as_deref()?;
+        if self.latest.is_some() || self.len < 2 || first.place == u64::MAX {
+            return None;
+        }
+        let retained = self.pop_in_memory()?;
+        self.pages.push(retained.paged());
+        Some(retained)
+    }
+
+    /// Those that are in the store alone.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(crate) fn pages_mut(&mut self) -> &mut Pages {
+        &mut self.pages
+    }
+
+    /// How many bytes the others take in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        Lanes::footprint(self.len, self.bytes)
+    }
+
+    /// What is to be read back for a reader, at most so many bytes, if there is something.
+    pub(crate) fn next_pages(&self, reader: u64, bytes: usize) -> Vec<Paged> {
+        let Some(reader) = self.readers.get(&reader) else { return Vec::new() };
+        let mut sum = 0;
+        let enough = |copy: &Paged| {
+            let goes_on = sum < bytes;
+            sum += copy.size;
+            goes_on
+        };
+        self.pages.after(reader.next.checked_sub(1)).take_while(enough).collect()
+    }
+
+    /// Whether a reader waits for nothing but that some is read back, which nobody does yet; from now
+    /// on somebody does.
+    pub(crate) fn begins_to_read(&mut self, reader: u64) -> bool {
+        let Some(reader) = self.readers.get_mut(&reader) else { return false };
+        let wants = reader.back.is_empty()
+            && reader.failed.is_none()
+            && self.pages.after(reader.next.checked_sub(1)).next().is_some();
+        wants && !std::mem::replace(&mut reader.waits, true)
+    }
+
+    /// Some was read back for a reader, or cannot be.
+    pub(crate) fn read_back(&mut self, reader: u64, read: Result<Vec<Retained>, Error>) {
+        let Some(reader) = self.readers.get_mut(&reader) else { return };
+        reader.waits = false;
+        match read {
+            Ok(read) => reader.back = read.into(),
+            Err(error) => reader.failed = Some(error),
+        }
+    }
+
+    /// Why a reader gets nothing more, if it does not.
+    pub(crate) fn failed(&self, reader: u64) -> Option<&Error> {
+        self.readers.get(&reader)?.failed.as_ref()
     }
 
     /// Takes a message out that another has taken the place of.
@@ -175,15 +272,16 @@ impl History {
             // instead is new.
             Start::Offset(offset) => at = offset.min(next),
             Start::Time(time) => {
+                let in_store = self.pages.expires_from(time).map(|copy| copy.position);
                 let slot = self.slots.partition_point(|slot| slot.came < time);
-                match self.slots.get(slot) {
-                    Some(slot) => at = slot.position,
+                match in_store.or_else(|| self.slots.get(slot).map(|slot| slot.position)) {
+                    Some(position) => at = position,
                     None => from = time,
                 }
             }
             _ => {}
         }
-        self.readers.insert(reader, Reader { next: at, missing: 0, from });
+        self.readers.insert(reader, Reader { next: at, from, ..Reader::default() });
         from.is_zero().then_some(at)
     }
 
@@ -200,12 +298,11 @@ impl History {
         mut wants: impl FnMut(&Retained) -> bool,
         mut hand: impl FnMut(&Retained, u64),
     ) -> usize {
-        let Some(mut reading) = self.readers.get(&reader).copied() else { return 0 };
-        let (mut count, Reader { next, missing, from }) = (0, &mut reading);
-        for retained in self.from(*next) {
-            if count == limit {
-                break;
-            }
+        let Some(mut reading) = self.readers.remove(&reader) else { return 0 };
+        let oldest = self.first().map_or(u64::MAX, |first| first.position);
+        let mut count = 0;
+        let Reader { next, missing, from, back, .. } = &mut reading;
+        let mut show = |retained: &Retained, next: &mut u64| {
             if retained.came >= *from {
                 // Who waited for a time to come has missed nothing before that.
                 let gap = if from.is_zero() { retained.position - *next } else { 0 };
@@ -218,17 +315,60 @@ impl History {
                 }
             }
             *next = retained.position + 1;
+            count < limit
+        };
+        let mut goes_on = limit > 0;
+        while goes_on && let Some(retained) = back.pop_front() {
+            // What was let go since is missing.
+            if retained.position >= oldest.max(*next) {
+                goes_on = show(&retained, next);
+            }
+        }
+        if goes_on && self.pages.after(next.checked_sub(1)).next().is_none() {
+            for retained in self.from(*next) {
+                if !show(retained, next) {
+                    break;
+                }
+            }
         }
         self.readers.insert(reader, reading);
         count
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len + self.pages.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.pages.bytes()
+    }
+}
+
+impl Retained {
+    /// Where it is in the store, and when it came.
+    pub(crate) fn paged(&self) -> Paged {
+        let mut copy = Paged::new(self.position, self.place, self.message.size());
+        copy.expires = Some(self.came);
+        copy
+    }
+}
+
+impl Oldest {
+    fn of(copy: Paged) -> Self {
+        Self {
+            position: copy.position,
+            place: copy.place,
+            size: copy.size,
+            came: copy.expires.unwrap_or_default(),
+            since: None,
+            message: None,
+        }
+    }
+
+    fn in_memory(retained: &Retained) -> Self {
+        let Retained { position, place, came, since, message } = retained;
+        let (position, place, came, since) = (*position, *place, *came, *since);
+        Self { position, place, size: message.size(), came, since, message: None }
     }
 }
 
@@ -256,7 +396,30 @@ mod tests {
     }
 
     fn positions(history: &History, from: u64) -> Vec<u64> {
-        history.from(from).map(|this| this.position).collect()
+        let in_store = history.pages().after(from.checked_sub(1)).map(|copy| copy.position);
+        in_store.chain(history.from(from).map(|this| this.position)).collect()
+    }
+
+    /// Reads up to `limit` messages, and whatever has to be read back for that.
+    fn read(history: &mut History, reader: u64, limit: usize) -> Vec<(u64, u64)> {
+        let mut read = Vec::new();
+        loop {
+            let left = limit - read.len();
+            history.read(
+                reader,
+                left,
+                |_| true,
+                |this, missing| read.push((this.position, missing)),
+            );
+            if read.len() == limit || !history.begins_to_read(reader) {
+                return read;
+            }
+            // What the message is like matters to nobody here.
+            let copies = history.next_pages(reader, 100);
+            assert!(!copies.is_empty() && !history.begins_to_read(reader), "it is on its way");
+            let back = copies.iter().map(|copy| retained(copy.position, 0)).collect();
+            history.read_back(reader, Ok(back));
+        }
     }
 
     /// A history and the simplest thing that is like it, side by side.
@@ -283,11 +446,17 @@ mod tests {
                 let from = below(next + 2);
                 let expected: Vec<_> = model.range(from..).map(|(position, _)| *position).collect();
                 assert_eq!(positions(&history, from), expected);
-                let found = history.get(from).map(|this| this.position);
-                assert_eq!(found, model.contains_key(&from).then_some(from));
+                if below(4) == 0 {
+                    let here: Vec<_> = history.from(0).map(|this| this.position).collect();
+                    let goes = here.first().filter(|_| round % 2 == 1 && here.len() > 1);
+                    let out = history.page_out().map(|this| this.position);
+                    assert_eq!(out.as_ref(), goes);
+                }
                 assert_eq!(history.len(), model.len());
                 let bytes = history.from(0).map(|this| this.message.size()).sum::<usize>();
-                assert_eq!(history.bytes(), bytes);
+                assert_eq!(history.bytes() - history.pages().bytes(), bytes);
+                let first = history.first().map(|first| first.position);
+                assert_eq!(first, model.keys().next().copied());
 
                 let reader = below(4);
                 if below(20) == 0 {
@@ -295,16 +464,8 @@ mod tests {
                     readers.insert(reader, from);
                     assert_eq!(begins, Some(from));
                 }
-                let (most, mut read) = (below(30), Vec::new());
-                let limit = usize::try_from(most).expect("few");
-                history.read(
-                    reader,
-                    limit,
-                    |_| true,
-                    |this, missing| {
-                        read.push((this.position, missing));
-                    },
-                );
+                let limit = usize::try_from(below(30)).expect("few");
+                let read = read(&mut history, reader, limit);
                 let Some(at) = readers.get_mut(&reader) else {
                     assert!(read.is_empty());
                     continue;
@@ -316,7 +477,7 @@ mod tests {
                 }
                 assert_eq!(read, expected);
             }
-            assert!(history.slots.len() <= 2 * history.len() + 64, "places that nobody needs");
+            assert!(history.slots.len() <= 2 * history.len + 64, "places that nobody needs");
         }
     }
 

@@ -7,12 +7,32 @@ use posthaste_core::runtime::blocking;
 use posthaste_core::{Error, Level, SharedRuntime};
 
 use super::Engine;
+use crate::aftermath::Aftermath;
 use crate::mailbox::Mailbox;
+use crate::state::State;
 use crate::store::{Kept, Paged, Store};
 
 impl Engine {
     /// Has a queue's next copies read back.
     pub(super) fn begin_reading(&self, mailbox: &Arc<Mailbox>) {
+        self.have_read(mailbox, State::next_pages, State::read_back);
+    }
+
+    /// Has the next messages of a history read back for one who reads it.
+    pub(super) fn read_on(&self, mailbox: &Arc<Mailbox>, consumer: u64) {
+        let next = move |state: &State| state.next_pages_of(consumer);
+        self.have_read(mailbox, next, move |state, copies, after| {
+            state.read_back_for(consumer, copies, after);
+        });
+    }
+
+    /// Has what a mailbox says read, and then does something with it there.
+    fn have_read(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        next: impl Fn(&State) -> Vec<Paged> + Send + Sync + 'static,
+        then: impl FnOnce(&mut State, Result<Vec<Kept>, Error>, &mut Aftermath) + Send + 'static,
+    ) {
         let (Some(store), Some(runtime)) = (self.store().cloned(), self.home.runtime.clone())
         else {
             return;
@@ -20,14 +40,12 @@ impl Engine {
         let (mailbox, spawner) = (Arc::downgrade(mailbox), runtime.clone());
         spawner.spawn(Box::pin(async move {
             let next = || match mailbox.upgrade() {
-                Some(mailbox) => mailbox.with(|state, _| state.next_pages()),
+                Some(mailbox) => mailbox.with(|state, _| next(state)),
                 None => Vec::new(),
             };
-            let copies = read(&store, &runtime, next).await;
+            let copies = read(&store, &runtime, next).await.map(|(_, copies)| copies);
             if let Some(mailbox) = mailbox.upgrade() {
-                mailbox.with(|state, after| {
-                    state.read_back(copies.map(|(_, copies)| copies), after);
-                });
+                mailbox.with(|state, after| then(state, copies, after));
             }
         }));
     }

@@ -6,13 +6,16 @@ use posthaste_core::{Error, ErrorKind, Kind, Message, Start};
 
 use super::State;
 use super::looking::{Content, Looked};
-use crate::aftermath::Aftermath;
+use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
 use crate::books::reason;
-use crate::copies::{Entry, Handed, Origin, Taking};
-use crate::history::Retained;
+use crate::copies::{Entry, Handed, Origin, Taken, Taking};
+use crate::history::{Oldest, Retained};
 use crate::home::{Home, later};
-use crate::store::{Change, Kept};
+use crate::store::{Change, Kept, Paged, Pages};
+
+/// How many messages are left to the store for one that comes.
+const PAGED_AT_ONCE: usize = 4;
 
 impl State {
     /// Why a message is not for a queue that retains.
@@ -46,7 +49,21 @@ impl State {
         }
         self.add_retained(retained, after);
         self.let_go(after);
+        self.leave_to_store(after);
         self.idle.notify_all(after);
+    }
+
+    /// Leaves the oldest messages to the store if there is enough in memory: more than come, but not so
+    /// many that somebody would have to wait for that.
+    fn leave_to_store(&mut self, after: &mut Aftermath) {
+        let Some(history) = self.history.as_mut().filter(|_| self.keep.is_some()) else { return };
+        for _ in 0..PAGED_AT_ONCE {
+            if self.home.memory.has_room(history.in_memory(), 0) {
+                return;
+            }
+            let Some(retained) = history.page_out() else { return };
+            after.forget(retained.message);
+        }
     }
 
     fn add_retained(&mut self, retained: Retained, after: &mut Aftermath) {
@@ -70,12 +87,16 @@ impl State {
             return;
         };
         let now = retain.age.and_then(|_| self.home.now());
-        let over = |since: Option<Instant>| Some(later(since?, retain.age?));
+        let home = &self.home;
+        let over = |first: &Oldest| {
+            let since = first.since.or_else(|| home.time_of(first.came));
+            Some(later(since?, retain.age?))
+        };
         let (mut before, mut released) = (None, Vec::new());
         while let Some(first) = history.first() {
             let many = retain.messages.is_some_and(|most| history.len() as u64 > most);
             let large = retain.bytes.is_some_and(|most| history.bytes() as u64 > most);
-            let old = over(first.since).zip(now).is_some_and(|(over, now)| over <= now);
+            let old = over(&first).zip(now).is_some_and(|(over, now)| over <= now);
             if !(many || old || large && history.len() > 1) {
                 break;
             }
@@ -83,16 +104,16 @@ impl State {
             self.books.expired += 1;
             before = Some(gone.position + 1);
             if self.keep.is_some() {
-                released.push((gone.place, gone.message.size()));
+                released.push((gone.place, gone.size));
             }
-            after.forget(gone.message);
+            gone.message.into_iter().for_each(|message| after.forget(message));
         }
         if let (Some(keep), Some(before)) = (&self.keep, before) {
             keep.purged(before, &[]);
             keep.store.release(&released);
         }
         if history.visit.is_none()
-            && let Some(at) = history.first().and_then(|first| over(first.since))
+            && let Some(at) = history.first().and_then(|first| over(&first))
         {
             history.visit = Some(at);
             self.agenda.add(at, Due::Retained);
@@ -122,7 +143,16 @@ impl State {
     }
 
     /// Puts back what was there when the process before this one ended.
-    pub(super) fn restore_history(&mut self, copies: Vec<Kept>, after: &mut Aftermath) {
+    pub(super) fn restore_history(
+        &mut self,
+        pages: Pages,
+        copies: Vec<Kept>,
+        after: &mut Aftermath,
+    ) {
+        self.books.accepted += pages.len() as u64;
+        if let Some(history) = &mut self.history {
+            *history.pages_mut() = pages;
+        }
         self.retain_as_declared(after);
         for Kept { position, place, message, came, .. } in copies {
             let since = self.home.time_of(came);
@@ -131,14 +161,29 @@ impl State {
         self.let_go(after);
     }
 
-    /// Takes everything out.
+    /// Takes everything out that is in memory; what is in the store alone is gone already.
     pub(super) fn drain_history(&mut self) -> impl Iterator<Item = Entry> + use<'_> {
         let retained = std::iter::from_fn(|| self.history.as_mut()?.pop());
-        retained.map(|Retained { position, place, message, .. }| {
-            let mut entry = Entry::new(message, position, 0);
+        retained.filter_map(|Oldest { position, place, message, .. }| {
+            let mut entry = Entry::new(message?, position, 0);
             entry.place = place;
-            entry
+            Some(entry)
         })
+    }
+
+    /// Whether the last of each key may be all that stays from now on: what is in the store alone has
+    /// no keys that anybody knows.
+    pub(super) fn may_retain_last(&self) -> Result<(), Error> {
+        let has_pages = self.history.as_ref().is_some_and(|history| !history.pages().is_empty());
+        if has_pages {
+            let text = format!(
+                "the queue {} has more than fits in memory, and cannot be made to retain the last \
+                 of each key alone; declare another one for that",
+                self.name
+            );
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
+        Ok(())
     }
 
     // ---- readers
@@ -149,8 +194,26 @@ impl State {
         self.history.as_mut()?.enter(consumer, start, next)
     }
 
-    /// Hands a reader what is next.
-    pub(super) fn read(&mut self, taking: Taking, hand: &mut impl FnMut(Handed)) -> usize {
+    /// Hands a reader what is next, and has more read back for it if that is in the store alone.
+    pub(super) fn take_retained(
+        &mut self,
+        taking: Taking,
+        hand: &mut impl FnMut(Handed),
+        after: &mut Aftermath,
+    ) -> Taken {
+        let count = self.read(taking, hand);
+        let Some(history) = &mut self.history else { return Taken::Some(count) };
+        if history.begins_to_read(taking.consumer) {
+            self.errand(Errand::ReadOn(taking.consumer), after);
+            return Taken::Some(count);
+        }
+        match history.failed(taking.consumer) {
+            Some(error) if count == 0 => Taken::Unreadable(error.clone()),
+            _ => Taken::Some(count),
+        }
+    }
+
+    fn read(&mut self, taking: Taking, hand: &mut impl FnMut(Handed)) -> usize {
         let Some(history) = &mut self.history else { return 0 };
         let (home, mut now) = (&self.home, None);
         let mut is_over = |at: Instant| {
@@ -168,6 +231,33 @@ impl State {
         })
     }
 
+    /// What is to be read back for a reader.
+    pub(crate) fn next_pages_of(&self, consumer: u64) -> Vec<Paged> {
+        let bytes = self.home.memory.at_once();
+        self.history.as_ref().map_or(Vec::new(), |history| history.next_pages(consumer, bytes))
+    }
+
+    /// Messages were read back for a reader, or cannot be.
+    pub(crate) fn read_back_for(
+        &mut self,
+        consumer: u64,
+        copies: Result<Vec<Kept>, Error>,
+        after: &mut Aftermath,
+    ) {
+        let retained = |Kept { position, place, came, message, .. }: Kept| Retained {
+            position,
+            place,
+            came,
+            since: None,
+            message,
+        };
+        let read = copies.map(|copies| copies.into_iter().map(retained).collect());
+        if let Some(history) = &mut self.history {
+            history.read_back(consumer, read);
+        }
+        self.idle.notify_all(after);
+    }
+
     // ---- looking
 
     /// How many messages are retained.
@@ -181,12 +271,15 @@ impl State {
 
     pub(super) fn retained_behind(&self, after: Option<u64>) -> impl Iterator<Item = Looked> {
         let from = after.map_or(0, |after| after.saturating_add(1));
-        let retained = self.history.iter().flat_map(move |history| history.from(from));
-        retained.map(|retained| Looked {
-            position: retained.position,
-            attempts: 0,
-            unsettled: false,
-            content: Content::Here(retained.message.clone()),
+        let looked =
+            |position, content| Looked { position, attempts: 0, unsettled: false, content };
+        self.history.iter().flat_map(move |history| {
+            let in_store = history.pages().after(after);
+            let in_store = in_store.map(move |copy| looked(copy.position, Content::InStore(copy)));
+            let here = history.from(from);
+            in_store.chain(
+                here.map(move |this| looked(this.position, Content::Here(this.message.clone()))),
+            )
         })
     }
 }

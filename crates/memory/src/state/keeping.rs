@@ -8,6 +8,7 @@ use crate::agenda::Due;
 use crate::aside::Why;
 use crate::books::reason;
 use crate::copies::{Entry, Origin};
+use crate::history::Retained;
 use crate::home::{Home, later};
 use crate::store::{self, Change, Kept, KeptQueue, Paged, Pages};
 
@@ -137,20 +138,19 @@ impl State {
             others.push(standing(home, entry, due, what));
         }
         let retained = self.history.iter().flat_map(|history| history.from(0));
-        waiting.extend(
-            retained.map(|this| Paged::new(this.position, this.place, this.message.size())),
-        );
+        waiting.extend(retained.map(Retained::paged));
         // They are in order but for those that came back.
         waiting.sort_by_key(|copy| copy.position);
         let mut pages = Pages::default();
         pages.extend(waiting);
+        let in_store = self.history.as_ref().map_or(self.lanes.pages(), |history| history.pages());
         keep.declared = keep.store.note(&Change::Snapshot {
             queue: keep.queue,
             name: &self.name,
             settings: &self.settings.queue,
             bindings: &self.settings.bindings,
             next_position: self.next_position,
-            waiting: [&pages, self.lanes.pages()],
+            waiting: [&pages, in_store],
             others: &others,
         });
         self.renew_ids(u64::MAX);
@@ -210,7 +210,7 @@ impl State {
             }
         }
         if self.history.is_some() {
-            return self.restore_history(kept.copies, after);
+            return self.restore_history(kept.pages, kept.copies, after);
         }
         self.books.accepted += kept.pages.len() as u64;
         self.lanes.set_pages(kept.pages);

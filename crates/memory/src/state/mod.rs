@@ -263,6 +263,9 @@ impl State {
         after: &mut Aftermath,
     ) -> Result<Vec<Pattern>, Error> {
         let before = self.settings.queue.clone();
+        if queue.retain.is_some_and(|retain| retain.last_per_key) {
+            self.may_retain_last()?;
+        }
         self.settings.queue.update(&queue)?;
         let known = self.settings.bindings.len();
         for binding in queue.bindings {

@@ -15,7 +15,7 @@ use crate::agenda::Due;
 use crate::books::reason;
 use crate::copies::Entry;
 use crate::lanes::Lanes;
-use crate::store::{Change, Kept, Paged};
+use crate::store::{Change, Kept, Paged, Pages};
 
 /// How a queue stands with its store.
 #[derive(Debug, Default)]
@@ -91,7 +91,8 @@ impl State {
     /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
     /// nothing stays that has outlived its time.
     pub(super) fn plan_paging(&mut self, after: &mut Aftermath) {
-        let in_memory = self.lanes.in_memory();
+        let retained = self.history.as_ref().map_or(0, |history| history.in_memory());
+        let in_memory = self.lanes.in_memory() + retained;
         let counted = std::mem::replace(&mut self.paging.counted, in_memory);
         self.home.memory.count(counted, in_memory);
         let pages = self.lanes.pages();
@@ -131,7 +132,7 @@ impl State {
     /// Drops the first copy of those that are in the store alone, of which nobody knows the topic;
     /// false if there is none.
     pub(super) fn drop_page(&mut self, after: &mut Aftermath) -> bool {
-        let Some(copy) = self.lanes.pages().after(None).next() else { return false };
+        let Some(copy) = self.lanes.pages().front() else { return false };
         self.lanes.unpage(copy.position);
         self.books.drop_copies(reason::FULL, 1);
         self.report_drops(1, &self.name.clone(), reason::FULL, after);
@@ -150,33 +151,45 @@ impl State {
     pub(crate) fn pages_before(&self, place: u64) -> Vec<Paged> {
         match self.ending {
             Ending::Closed(_) => Vec::new(),
-            Ending::Open | Ending::Draining => self.lanes.pages().placed_before(place),
+            Ending::Open | Ending::Draining => self.pages().placed_before(place),
         }
+    }
+
+    /// The copies that are in the store alone.
+    fn pages(&self) -> &Pages {
+        self.history.as_ref().map_or(self.lanes.pages(), |history| history.pages())
     }
 
     /// Notes copies again that are in the store alone, and whose places are before another one.
     pub(crate) fn relocate_pages(&mut self, copies: Vec<Kept>, before: u64) {
         let Some(keep) = &self.keep else { return };
-        let mut there = self.lanes.pages().placed_before(before).into_iter().peekable();
+        let mut there = self.pages().placed_before(before).into_iter().peekable();
         let (mut moved, mut released) = (Vec::new(), Vec::new());
         for copy in copies {
             while there.next_if(|paged| paged.position < copy.position).is_some() {}
             let Some(paged) = there.next_if(|paged| paged.position == copy.position) else {
                 continue;
             };
-            // It is not new: its id came when it did.
-            let copy = Kept { came: Duration::ZERO, ..copy };
+            // It is not new: its id came when it did. In a history that is what it is found by.
+            let came = if self.history.is_some() { copy.came } else { Duration::ZERO };
+            let copy = Kept { came, ..copy };
             let change = Change::Put { queue: keep.queue, copy: &copy, from: None };
             moved.push(Paged { place: keep.store.note(&change), ..paged });
             released.push((paged.place, paged.size));
         }
         keep.store.release(&released);
-        self.lanes.replace_pages(&moved);
+        match &mut self.history {
+            Some(history) => history.pages_mut().replace(&moved),
+            None => self.lanes.replace_pages(&moved),
+        }
     }
 
     /// Forgets all copies that are in the store alone, and says how many those were.
     pub(super) fn release_pages(&mut self) -> usize {
-        let pages = self.lanes.take_pages();
+        let pages = match &mut self.history {
+            Some(history) => std::mem::take(history.pages_mut()),
+            None => self.lanes.take_pages(),
+        };
         if let Some(keep) = &self.keep {
             let mut released = Vec::new();
             for copy in pages.after(None) {

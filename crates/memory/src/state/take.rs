@@ -99,7 +99,7 @@ impl State {
         };
         let taken = match taken {
             Taken::Some(0) if self.reading_failed().is_some() => self.end_unread(),
-            Taken::Some(0) if self.history.is_some() => Taken::Some(self.read(taking, hand)),
+            Taken::Some(0) if self.history.is_some() => self.take_retained(taking, hand, after),
             taken => taken,
         };
         let taken = match taken {

@@ -175,6 +175,23 @@ impl Pages {
         self.pages.iter().take_while(enough).flat_map(Page::iter).collect()
     }
 
+    /// The first copy.
+    #[must_use]
+    pub fn front(&self) -> Option<Paged> {
+        let page = self.pages.front()?;
+        // Those that are gone before it were gone through when they went.
+        let known =
+            self.found.filter(|(first, cursor)| *first == page.first && cursor.nth <= page.leading);
+        let mut cursor = known.map_or_else(|| page.begin(), |(_, cursor)| cursor);
+        loop {
+            let nth = cursor.nth;
+            let copy = page.next(&mut cursor)?;
+            if !page.is_gone(nth) {
+                return Some(copy);
+            }
+        }
+    }
+
     /// Before which position no copy is; the first one is there as a rule, or soon behind.
     #[must_use]
     pub fn begin(&self) -> u64 {
@@ -187,6 +204,14 @@ impl Pages {
         let first = self.pages.partition_point(|page| page.last.position < from);
         let copies = self.pages.range(first..).flat_map(Page::iter);
         copies.skip_while(move |copy| copy.position < from)
+    }
+
+    /// The first copy that expires at `time` or later, where each expires no earlier than the one before.
+    #[must_use]
+    pub fn expires_from(&self, time: Duration) -> Option<Paged> {
+        let ends_before = |page: &Page| page.last.expires.is_none_or(|at| at < time);
+        let pages = self.pages.range(self.pages.partition_point(ends_before)..);
+        pages.flat_map(Page::iter).find(|copy| copy.expires.is_some_and(|at| at >= time))
     }
 
     /// Of the first page that has such, the copies whose places are before this one.
@@ -575,6 +600,7 @@ mod tests {
                         prop_assert!(next.is_none_or(|next| bound.is_some_and(|at| at <= next)));
                     }
                 }
+                prop_assert_eq!(pages.front(), model.values().next().copied());
                 prop_assert_eq!(pages.len(), model.len());
                 prop_assert_eq!(pages.bytes(), model.values().map(|copy| copy.size).sum::<usize>());
             }
