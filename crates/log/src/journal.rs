@@ -4,7 +4,7 @@
 //! the buffer as it is, writes it, syncs, and wakes whoever waits for that; meanwhile the next buffer
 //! fills. So one sync serves all queues and all connections, and more the more there is to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -22,6 +22,7 @@ use crate::planted::Planted;
 use crate::record;
 use crate::scan::MARK;
 use crate::segment;
+use crate::uses::{Chore, Uses};
 
 /// How much may be noted and not written before senders wait: 16 MiB.
 const UNWRITTEN_MAX: usize = 16 << 20;
@@ -34,19 +35,11 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// What is in front of a change in the buffer: how long its content is, and its kind.
 const FRAME: usize = 5;
 
-/// How much more of the log may be of no use than is of use, in segments, before what is of use is
-/// noted again at its end.
-const WASTE_SEGMENTS: u64 = 3;
-
 /// How many times as much as the last snapshot was has to come before there is another.
 const SNAPSHOT_SHARE: u64 = 4;
 
 /// How many times less is worth another one when the broker is closed.
 const SNAPSHOTS_AT_END: u64 = 16;
-
-/// What a record of a copy takes beside the message, at most as a rule: what is of use is rather
-/// taken for more than it is, so that nothing is noted again in vain.
-const RECORD_BYTES: u64 = 64;
 
 /// Notes changes and has them written.
 ///
@@ -78,15 +71,8 @@ struct Shared {
     end: u64,
     /// Up to where changes were noted: a mark behind that is not synced for its own sake.
     noted: u64,
-    /// Where the segments begin, and how much of them is of use.
-    segments: BTreeMap<u64, Use>,
-    /// What segments hold no more once everything before some place is stored, in the order of these
-    /// places.
-    released: VecDeque<Released>,
-    /// Before where nothing is but what single copies need.
-    renewed: u64,
-    /// The same for when everything before the second place is stored.
-    renewing: Option<(u64, u64)>,
+    /// What of the segments is of use.
+    uses: Uses,
     snapshots: Snapshots,
     host: Option<Weak<dyn Host>>,
     /// The disk has no room for another segment, so this one is for what makes room.
@@ -101,13 +87,6 @@ struct Shared {
     blocked: Vec<Waker>,
 }
 
-/// What has to be noted again so that a segment can go.
-struct Chore {
-    before: u64,
-    /// The copies, too.
-    relocate: bool,
-}
-
 /// When all queues were noted as a whole, and will be.
 #[derive(Default)]
 struct Snapshots {
@@ -118,22 +97,6 @@ struct Snapshots {
     taking: Option<(u64, u64)>,
     /// Not before here again, since it did not work out.
     not_before: u64,
-}
-
-/// How many copies have their places in a segment, and the bytes of their messages.
-#[derive(Debug, Default, Clone, Copy)]
-struct Use {
-    copies: u64,
-    bytes: u64,
-}
-
-/// Copies that a segment holds no more.
-struct Released {
-    /// Once everything before here is stored.
-    at: u64,
-    /// Where the segment begins.
-    segment: u64,
-    was: Use,
 }
 
 #[derive(Clone)]
@@ -160,8 +123,8 @@ impl Journal {
         let end = log.end();
         let mut shared = Shared { end, noted: end, ..Shared::default() };
         shared.snapshots.from = log.begin();
-        shared.segments = log.segments().map(|base| (base, Use::default())).collect();
-        shared.use_places(copies);
+        shared.uses = Uses::of(log.segments());
+        shared.uses.add_all(copies);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
@@ -282,10 +245,10 @@ impl Journal {
     /// Sees to it that there is room on the disk: what is needed no more is forgotten, and the next
     /// segment is made before it is needed.
     fn tidy(&self, log: &mut Log) -> Result<(), LogError> {
-        let forget = lock(&self.shared).needed_from(log.stored());
+        let forget = lock(&self.shared).uses.needed_from(log.stored());
         if log.forget_before(forget)? > 0 {
             let start = log.start();
-            lock(&self.shared).segments.retain(|base, _| *base >= start);
+            lock(&self.shared).uses.forget_before(start);
         }
         let cramped = match log.prepare() {
             Err(error) if !error.is_full() => return Err(error),
@@ -294,7 +257,7 @@ impl Journal {
         let (chore, host) = {
             let shared = lock(&self.shared);
             let host = shared.host.as_ref().and_then(Weak::upgrade);
-            (shared.chore(cramped, self.segment_bytes), host)
+            (shared.uses.chore(shared.end, cramped, self.segment_bytes), host)
         };
         if let (Some(chore), Some(host)) = (chore, &host) {
             self.note_again(&chore, &**host);
@@ -322,7 +285,7 @@ impl Journal {
         }
         host.renew(chore.before);
         let noted = self.noted.load(Ordering::SeqCst);
-        lock(&self.shared).renewing = Some((chore.before, noted));
+        lock(&self.shared).uses.renewed_before(chore.before, noted);
     }
 
     /// Has all queues noted as a whole.
@@ -440,8 +403,8 @@ impl Journal {
         shared.unwritten[at..at + 4].copy_from_slice(&frame);
         shared.unwritten[at + 4] = kind;
         let (place, size) = (shared.end, record::size(length));
-        if !segment::follows(shared.active(), place, size, self.segment_bytes) {
-            shared.segments.insert(place, Use::default());
+        if !segment::follows(shared.uses.active(), place, size, self.segment_bytes) {
+            shared.uses.begin_segment(place);
         }
         shared.end += size;
         place
@@ -450,8 +413,8 @@ impl Journal {
     /// Has everything noted again that is needed, and forgets what was before. Blocks.
     pub(crate) fn compact(&self) -> Result<(), Error> {
         let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
-        let upto = lock(&self.shared).active();
-        let oldest = || lock(&self.shared).oldest(upto);
+        let upto = lock(&self.shared).uses.active();
+        let oldest = || lock(&self.shared).uses.oldest(upto);
         let mut next = oldest();
         // A segment at a time, so that not all of it is in memory at once.
         while let (Some(host), Some((first, second))) = (&host, next) {
@@ -522,110 +485,11 @@ impl Drop for Ending<'_> {
 }
 
 impl Shared {
-    /// Where the segment begins that is written to.
-    fn active(&self) -> u64 {
-        self.segments.last_key_value().map_or(0, |(base, _)| *base)
-    }
-
-    /// A copy has its place there.
-    fn use_place(&mut self, place: u64, size: usize) {
-        if let Some((_, used)) = self.segments.range_mut(..=place).next_back() {
-            used.copies += 1;
-            used.bytes += size as u64 + RECORD_BYTES;
-        }
-    }
-
-    /// Where the first segment begins, and the second one, if that is not behind `upto`.
-    fn oldest(&self, upto: u64) -> Option<(u64, u64)> {
-        let mut bases = self.segments.keys().copied();
-        bases.next().zip(bases.next()).filter(|(_, second)| *second <= upto)
-    }
-
-    /// Copies have their places there, which mostly lie side by side.
-    fn use_places(&mut self, copies: impl Iterator<Item = (u64, usize)>) {
-        let (mut from, mut upto, mut sum) = (0, 0, Use::default());
-        for (place, size) in copies {
-            if !(from..upto).contains(&place) {
-                self.add_use(from, sum);
-                sum = Use::default();
-                from = self.segments.range(..=place).next_back().map_or(place, |(base, _)| *base);
-                let next = self.segments.range(from + 1..).next();
-                upto = next.map_or(u64::MAX, |(base, _)| *base);
-            }
-            sum.copies += 1;
-            sum.bytes += size as u64 + RECORD_BYTES;
-        }
-        self.add_use(from, sum);
-    }
-
-    fn add_use(&mut self, segment: u64, more: Use) {
-        if let Some(used) = self.segments.get_mut(&segment) {
-            used.copies += more.copies;
-            used.bytes += more.bytes;
-        }
-    }
-
-    /// A copy will have its place there no more.
-    fn release(&mut self, place: u64, size: usize) {
-        let Some((segment, _)) = self.segments.range(..=place).next_back() else { return };
-        let (at, segment) = (self.noted, *segment);
-        let last = self.released.back_mut().filter(|last| (last.at, last.segment) == (at, segment));
-        let was = match last {
-            Some(last) => &mut last.was,
-            None => {
-                self.released.push_back(Released { at, segment, was: Use::default() });
-                let last = self.released.len() - 1;
-                &mut self.released[last].was
-            }
-        };
-        was.copies += 1;
-        was.bytes += size as u64 + RECORD_BYTES;
-    }
-
-    /// Before where nothing is of use, now that so much is stored.
-    fn needed_from(&mut self, stored: u64) -> u64 {
-        let done = self.released.partition_point(|released| released.at <= stored);
-        for Released { segment, was, .. } in self.released.drain(..done) {
-            if let Some(used) = self.segments.get_mut(&segment) {
-                used.copies = used.copies.saturating_sub(was.copies);
-                used.bytes = used.bytes.saturating_sub(was.bytes);
-            }
-        }
-        if let Some((before, _)) = self.renewing.take_if(|(_, after)| *after <= stored) {
-            self.renewed = self.renewed.max(before);
-        }
-        self.first_used().min(self.renewed)
-    }
-
     /// How much has come since the last snapshot, if there is none on its way, and how much that was.
     fn since_snapshot(&self) -> Option<(u64, u64)> {
         let Snapshots { from, bytes, taking, not_before } = self.snapshots;
         let may_be = taking.is_none() && self.end >= not_before;
         may_be.then(|| (self.end.saturating_sub(from + bytes), bytes))
-    }
-
-    /// Where the first segment begins in which a copy has its place, or else the last one.
-    fn first_used(&self) -> u64 {
-        let mut used = self.segments.iter().filter(|(_, used)| used.copies > 0);
-        used.next().map_or(self.active(), |(base, _)| *base)
-    }
-
-    /// What is to be noted again now: where there is little room everything that can be, else what is
-    /// in the way of segments that nobody needs, or in the first one if too much is of no use.
-    fn chore(&self, cramped: bool, segment_bytes: u64) -> Option<Chore> {
-        let start = *self.segments.first_key_value()?.0;
-        let before = if cramped { self.active() } else { self.first_used() };
-        if self.renewing.is_some() {
-            return None;
-        }
-        if before > self.renewed.max(start) {
-            return Some(Chore { before, relocate: false });
-        }
-        let bytes: u64 = self.segments.values().map(|used| used.bytes).sum();
-        let waste = (self.end - start).saturating_sub(bytes);
-        let second = *self.segments.range(start + 1..).next()?.0;
-        let relocate = !cramped && waste > bytes + WASTE_SEGMENTS * segment_bytes;
-        relocate.then_some(Chore { before: second, relocate })
     }
 }
 
@@ -641,8 +505,11 @@ impl Store for Journal {
         let place = self.put(&mut shared, kind, |into| change::encode(into, change));
         shared.noted = shared.end;
         match change {
-            Change::Put { copy, .. } => shared.use_place(place, copy.message.size()),
-            Change::Gone { released: (gone, size), .. } => shared.release(*gone, *size),
+            Change::Put { copy, .. } => shared.uses.add(place, copy.message.size()),
+            Change::Gone { released: (gone, size), .. } => {
+                let at = shared.noted;
+                shared.uses.release(at, *gone, *size);
+            }
             _ => {}
         }
         self.noted.store(shared.end, Ordering::SeqCst);
@@ -652,7 +519,8 @@ impl Store for Journal {
 
     fn release(&self, copies: &[(u64, usize)]) {
         let mut shared = lock(&self.shared);
-        copies.iter().for_each(|(place, size)| shared.release(*place, *size));
+        let at = shared.noted;
+        copies.iter().for_each(|(place, size)| shared.uses.release(at, *place, *size));
     }
 
     fn read(&self, copies: &[Paged]) -> Result<Vec<Kept>, Error> {

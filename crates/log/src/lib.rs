@@ -19,6 +19,7 @@ mod recovery;
 mod scan;
 mod segment;
 pub mod storage;
+mod uses;
 
 pub use durable::Durable;
 pub use error::{Damage, Flaw, LogError};
