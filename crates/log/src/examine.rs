@@ -8,7 +8,7 @@ use crate::anchor::{self, Anchor};
 use crate::error::{Damage, Flaw, LogError};
 use crate::log::Segment;
 use crate::record::Record;
-use crate::scan::{MARK, Scan, latest_mark};
+use crate::scan::{MARK, Scan, latest_mark, written};
 use crate::segment::{HEAD, Id};
 use crate::storage::{Blob, Storage};
 
@@ -114,12 +114,17 @@ pub(crate) fn examine(
     Ok(found)
 }
 
-/// What is in a file from byte `from` on, but for the zeros at its end.
+/// What was being written in a file from byte `from` on, where its records end: all that is there but for
+/// the zeros at its end, and but for what was there before the file was used again.
 pub(crate) fn rest_of(blob: &dyn Blob, from: u64) -> io::Result<Vec<u8>> {
     let rest = usize::try_from(blob.len()?.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut bytes = vec![0; rest];
     let read = blob.read_at(from, &mut bytes)?;
-    let used = bytes[..read].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(read);
+    if let Some(id) = Id::reused(blob)? {
+        bytes.truncate(written(&bytes, id, from));
+    }
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     bytes.truncate(used);
     Ok(bytes)
 }
@@ -148,7 +153,7 @@ fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Result<Anchor, Damage>
 }
 
 /// Takes the last segments off if they were being made when the power went: no anchor knows them, they
-/// have no head, and nothing in them.
+/// have no head, or that of a segment that was forgotten, and nothing in them.
 fn take_unmade(
     storage: &dyn Storage,
     ids: &mut Vec<Id>,

@@ -9,7 +9,7 @@ use crate::error::{Damage, Flaw, LogError};
 use crate::examine::{Examined, examine, rest_of};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
 use crate::scan::MARK;
-use crate::segment::{self, Id};
+use crate::segment::{self, HEAD, Id};
 use crate::storage::{Blob, Storage};
 
 /// How a log is kept.
@@ -94,8 +94,10 @@ pub struct Log {
     /// Where whoever opens it begins to go through it.
     from: u64,
     broken: bool,
-    /// A file that is written out to become the next segment.
-    spare: Option<Arc<dyn Blob>>,
+    /// A file that becomes the next segment: one that is written out, or a segment that was forgotten.
+    spare: Option<Spare>,
+    /// Whether the segment that is appended to was another one before.
+    reused: bool,
     /// The segments, as they are read.
     shown: Reader,
 }
@@ -108,6 +110,15 @@ pub(crate) struct Segment {
 
 /// The file that becomes the next segment.
 const SPARE: &str = "spare";
+
+struct Spare {
+    blob: Arc<dyn Blob>,
+    /// Whether it was a segment.
+    reused: bool,
+}
+
+/// What is behind the last record of a segment that was another one before: no record begins with it.
+const END: [u8; HEADER] = [0; HEADER];
 /// How much is written again at a time.
 const PIECE: usize = 1 << 20;
 
@@ -161,6 +172,7 @@ impl Log {
             from,
             broken: false,
             spare: None,
+            reused: false,
             shown: Reader::default(),
         };
         log.begin_segment(epoch + 1, 0)?;
@@ -233,7 +245,8 @@ impl Log {
 
     /// Writes out a file to become the next segment once a quarter of this one is used: so a disk that is
     /// full is noticed while there is still room for what makes some, which is that the copies of a
-    /// segment are gone. Those of the smallest messages take less than half a segment to say so.
+    /// segment are gone. Those of the smallest messages take less than half a segment to say so. A segment
+    /// that was forgotten meanwhile has the room already.
     ///
     /// # Errors
     /// `Storage`.
@@ -250,7 +263,7 @@ impl Log {
             let _removed = self.storage.remove(SPARE);
             return Err(failed(source));
         }
-        self.spare = Some(blob.into());
+        self.spare = Some(Spare { blob: blob.into(), reused: false });
         Ok(())
     }
 
@@ -286,7 +299,17 @@ impl Log {
         }
         let active = self.active();
         let offset = active.id.offset(self.written);
-        match active.blob.write_at(offset, &self.buffer) {
+        let length = self.buffer.len();
+        if self.reused {
+            // The file needs not become larger for it.
+            let room = self.options.segment_bytes.saturating_sub(offset + length as u64);
+            let most = usize::try_from(room).unwrap_or(HEADER).min(HEADER);
+            self.buffer.extend_from_slice(&END[..most]);
+        }
+        let written =
+            active_blob(&self.segments).map_or(Ok(()), |blob| blob.write_at(offset, &self.buffer));
+        self.buffer.truncate(length);
+        match written {
             Ok(()) => {
                 self.written += self.buffer.len() as u64;
                 self.buffer.clear();
@@ -385,22 +408,45 @@ impl Log {
         self.shown.read(position)
     }
 
-    /// Forgets the segments that end before `position`, and says how many those were.
+    /// Forgets the segments that end before `position`, and says how many those were. One of them becomes
+    /// the next segment.
     ///
     /// # Errors
     /// `Storage`; what was not forgotten is still there.
     pub fn forget_before(&mut self, position: u64) -> Result<usize, LogError> {
         let mut forgotten = 0;
         while self.segments.get(1).is_some_and(|next| next.id.base <= position) {
-            let name = self.segments[0].id.name();
-            self.storage.remove(&name).map_err(LogError::storage(FORGETTING))?;
-            // One by one: a later one that is gone while an earlier one is there would be missing.
-            self.storage.sync_dir().map_err(LogError::storage(FORGETTING))?;
-            self.segments.remove(0);
-            self.shown.show(&self.segments);
+            self.shown.show(&self.segments[1..]);
+            if let Err(source) = self.forget_first() {
+                self.shown.show(&self.segments);
+                return Err(LogError::Storage { what: FORGETTING, source });
+            }
             forgotten += 1;
         }
         Ok(forgotten)
+    }
+
+    /// Forgets the first segment, which nobody can begin to read any more.
+    fn forget_first(&mut self) -> io::Result<()> {
+        let first = &mut self.segments[0];
+        let name = first.id.name();
+        // Whoever still reads it reads what it had, and one of another size is no segment to be.
+        let reused = self.spare.is_none()
+            && self.options.prewritten
+            && Arc::get_mut(&mut first.blob).is_some()
+            && first.blob.len()? == self.options.segment_bytes;
+        match reused {
+            true => self.storage.rename(&name, SPARE)?,
+            false => self.storage.remove(&name)?,
+        }
+        // One by one: a later one that is gone while an earlier one is there would be missing. And the
+        // power that goes must not bring back the name of what is written to as the next segment.
+        self.storage.sync_dir()?;
+        let Segment { blob, .. } = self.segments.remove(0);
+        if reused {
+            self.spare = Some(Spare { blob, reused });
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), LogError> {
@@ -416,13 +462,19 @@ impl Log {
     fn begin_segment(&mut self, epoch: u64, size: u64) -> Result<(), LogError> {
         let id = Id { base: self.written, epoch };
         let failed = LogError::storage(MAKING);
-        let blob = match self.spare.take() {
-            Some(blob) => self.storage.rename(SPARE, &id.name()).map(|()| blob),
-            None => self.storage.create(&id.name()).map(Arc::from),
+        let made = match self.spare.take() {
+            Some(spare) => self.storage.rename(SPARE, &id.name()).map(|()| spare),
+            None => self
+                .storage
+                .create(&id.name())
+                .map(|blob| Spare { blob: Arc::from(blob), reused: false }),
         };
-        let blob = blob.map_err(&failed)?;
+        let Spare { blob, reused } = made.map_err(&failed)?;
         let made = (|| {
-            blob.write_at(0, &id.head())?;
+            // As one write: where there is a head there is an end behind it.
+            let mut head = id.head(reused).to_vec();
+            head.extend_from_slice(&END);
+            blob.write_at(0, &head[..if reused { head.len() } else { HEAD }])?;
             if self.options.prewritten {
                 blob.allocate(self.options.segment_bytes.max(id.offset(id.base) + size))?;
             }
@@ -440,6 +492,7 @@ impl Log {
             self.storage.remove(&empty.id.name()).map_err(LogError::storage(FORGETTING))?;
         }
         self.segments.push(Segment { id, blob });
+        self.reused = reused;
         self.shown.show(&self.segments);
         Ok(())
     }
@@ -555,7 +608,7 @@ fn active_blob(segments: &[Segment]) -> Option<&dyn Blob> {
     segments.last().map(|segment| &*segment.blob)
 }
 
-/// Cuts the end of a segment off and keeps its bytes beside; `None` if it has only zeros there.
+/// Cuts the end of a segment off and keeps its bytes beside; `None` if nothing was being written there.
 fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option<Torn>, LogError> {
     let failed = LogError::storage(CUTTING);
     let rest = rest_of(blob, damage.offset).map_err(&failed)?;
@@ -611,5 +664,36 @@ impl fmt::Debug for Log {
             .field("end", &self.end())
             .field("stored", &self.stored)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Simulated;
+
+    #[test]
+    fn a_segment_that_is_being_read_is_not_used_again() {
+        for is_read in [false, true] {
+            let disk = Simulated::new();
+            let options = LogOptions { segment_bytes: 500, ..LogOptions::default() };
+            let (mut log, _) = Log::open(disk.clone(), options, |_| {}).unwrap();
+            for _ in 0..10 {
+                log.append(1, &[7; 90]).unwrap();
+            }
+            log.sync().unwrap();
+            let reading = log.reader().segment(0).filter(|_| is_read);
+            assert_eq!(log.forget_before(log.segments[1].id.base).unwrap(), 1);
+            assert_eq!(disk.names().unwrap().contains(&SPARE.to_owned()), !is_read);
+            for _ in 0..10 {
+                log.append(1, &[8; 90]).unwrap();
+            }
+            log.sync().unwrap();
+            if let Some((segment, _)) = reading {
+                let mut bytes = vec![0; 99];
+                segment.blob.read_at(HEAD as u64, &mut bytes).unwrap();
+                assert_eq!(segment.decode(&bytes, 0).unwrap().content, [7; 90]);
+            }
+        }
     }
 }

@@ -115,6 +115,48 @@ pub(crate) fn latest_mark(id: Id, blob: &dyn Blob, from: u64) -> io::Result<u64>
     Ok(latest)
 }
 
+/// How many of `bytes`, which lie at byte `from` of a segment behind the last of its records that are whole,
+/// were being written when the power went. The others are what the file had in it when it was another
+/// segment. Where every write came to its end there are zeros in front of these.
+pub(crate) fn written(bytes: &[u8], id: Id, from: u64) -> usize {
+    let first = id.base + (from - HEAD as u64);
+    let claimed = |at: usize| {
+        let length = bytes.get(at..)?.first_chunk().map(|length| u32::from_le_bytes(*length))?;
+        let length = usize::try_from(length).ok().filter(|length| *length > 0)?;
+        Some(length.saturating_add(HEADER - 1))
+    };
+    // What begins something else was broken off, or rotted. Its length may be what is left of the other
+    // segment, and then nothing says how long it was.
+    let mut end = match record::decode(bytes, id.epoch, first) {
+        Err(Flaw::Nothing) => 0,
+        _ => claimed(0).filter(|size| *size <= bytes.len()).unwrap_or(FRAGMENT).min(bytes.len()),
+    };
+    let (mut at, mut budget) = (0, SUMMED);
+    while at < bytes.len() {
+        let size = claimed(at).filter(|size| *size <= SOUGHT.min(bytes.len() - at));
+        let Some(size) = size.filter(|size| *size <= budget) else {
+            at += 1;
+            continue;
+        };
+        budget -= size;
+        match record::decode(&bytes[at..at + size], id.epoch, first + at as u64) {
+            Ok(_) => {
+                at += size;
+                end = end.max(at);
+            }
+            Err(_) => at += 1,
+        }
+    }
+    end
+}
+
+/// How much is kept of something that was broken off, if its length is not known.
+const FRAGMENT: usize = 64 << 10;
+/// How large a record is at most that is looked for anywhere, and how many bytes of such are summed: any
+/// four bytes may be the length of one.
+const SOUGHT: usize = 256 << 10;
+const SUMMED: usize = 1 << 30;
+
 /// The kind of a record that says up to where the disk is known to have everything.
 pub(crate) const MARK: u8 = 0;
 const MARK_LENGTH: [u8; 4] = 9_u32.to_le_bytes();

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!  0         8         16        24       28
-//!  | "PHLOG" 0 0 1 | epoch | base | CRC-32C | zeros up to 64 | records ...
+//!  | "PHLOG" 0 R 1 | epoch | base | CRC-32C | zeros up to 64 | records ...
 //! ```
 //!
 //! The base is the position of the first record; the positions of a log go on from one segment to the
 //! next without a gap, so where the next one begins is where this one ends. The epoch is a number that
 //! no segment before has had. Both are in the name of the file as well.
+//!
+//! R is 1 in a file that was another segment before, and 0 in a new one. Behind the records of a new one
+//! there are zeros. Behind those of one that is used again there are as many as a record has in front of
+//! its content, which each write puts there, and behind these whatever the other segment had.
 
 use crate::error::Flaw;
 use crate::storage::Blob;
@@ -16,6 +20,8 @@ use crate::storage::Blob;
 pub(crate) const HEAD: usize = 64;
 
 const MAGIC: [u8; 8] = *b"PHLOG\0\0\x01";
+/// Where the magic says whether the file is used again.
+const REUSED: usize = 6;
 const SUFFIX: &str = ".seg";
 
 /// What is left at the end of a segment for a mark.
@@ -49,9 +55,11 @@ impl Id {
         (id.name() == name).then_some(id)
     }
 
-    pub(crate) fn head(self) -> [u8; HEAD] {
+    /// What its file begins with, be it a new one or one that is `reused`.
+    pub(crate) fn head(self, reused: bool) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[..8].copy_from_slice(&MAGIC);
+        head[REUSED] = u8::from(reused);
         head[8..16].copy_from_slice(&self.epoch.to_le_bytes());
         head[16..24].copy_from_slice(&self.base.to_le_bytes());
         let sum = crc32c::crc32c(&head[..24]);
@@ -66,8 +74,22 @@ impl Id {
     pub(crate) fn check(self, blob: &dyn Blob) -> std::io::Result<Result<(), Flaw>> {
         let mut head = [0; HEAD];
         let read = blob.read_at(0, &mut head)?;
-        let is_own = read == HEAD && head == self.head();
+        let is_own = read == HEAD && [false, true].map(|reused| self.head(reused)).contains(&head);
         Ok(if is_own { Ok(()) } else { Err(Flaw::Head) })
+    }
+
+    /// The segment that a file is, if it was another one before.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn reused(blob: &dyn Blob) -> std::io::Result<Option<Self>> {
+        let mut head = [0; HEAD];
+        let read = blob.read_at(0, &mut head)?;
+        let number = |at: usize| {
+            head[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        let id = Self { epoch: number(8), base: number(16) };
+        Ok((read == HEAD && head == id.head(true)).then_some(id))
     }
 
     /// The byte of its file at which a position is.

@@ -6,40 +6,60 @@
 mod common;
 
 use common::Random;
-use posthaste_log::storage::Simulated;
+use posthaste_log::storage::{Simulated, Storage};
 use posthaste_log::{Log, LogError, LogOptions};
 
 fn options(random: &mut Random) -> LogOptions {
     let mut options = LogOptions::default();
-    options.segment_bytes = 512 + random.below(6_000);
-    options.prewritten = random.below(2) == 0;
+    let most = 256 << random.below(6);
+    options.segment_bytes = 512 + random.below(most);
+    options.prewritten = random.below(4) > 0;
     options
 }
 
 type Found = Vec<(u64, Vec<u8>)>;
 
 fn open(disk: &Simulated, options: LogOptions) -> Result<(Log, Found), LogError> {
+    open_torn(disk, options).map(|(log, found, _)| (log, found))
+}
+
+/// The same, and whether the end was torn.
+fn open_torn(disk: &Simulated, options: LogOptions) -> Result<(Log, Found, bool), LogError> {
     let mut found = Vec::new();
     let show = |record: posthaste_log::Record<'_>| {
         found.push((record.position, record.content.to_vec()));
     };
     let (log, recovery) = Log::open(disk.clone(), options, show)?;
     assert_eq!(recovery.records, found.len() as u64);
-    Ok((log, found))
+    Ok((log, found, recovery.torn.is_some()))
 }
 
-/// One life after the other on the same disk; what does not hold is the error.
-fn live(seed: u64, lies: bool) -> Result<(), String> {
+/// Whether the last segment is in the file of one that was forgotten.
+fn is_reused(disk: &Simulated) -> bool {
+    let names = disk.names().unwrap();
+    let last = names.iter().filter(|name| name.ends_with(".seg")).max().unwrap();
+    disk.content(last).unwrap()[6] == 1
+}
+
+/// One life after the other on the same disk; what does not hold is the error. Says how many lives ended in
+/// a segment that was another one before, and after how many of these the end was torn.
+fn live(seed: u64, lies: bool) -> Result<(u32, u32), String> {
     let mut random = Random::new(seed);
     let mut disk = Simulated::new();
     // What must be there, and what may be there behind it.
     let (mut safe, mut maybe): (Found, Found) = (Vec::new(), Vec::new());
+    let (mut is_whole, mut was_reused, mut reused, mut torn) = (true, false, 0, 0);
     for life in 0..4 {
         if lies {
             disk.lie();
         }
-        let opened = open(&disk, options(&mut random));
-        let (mut log, found) = opened.map_err(|error| format!("life {life}: {error}"))?;
+        let opened = open_torn(&disk, options(&mut random));
+        let (mut log, found, is_torn) = opened.map_err(|error| format!("life {life}: {error}"))?;
+        if is_whole && is_torn {
+            return Err(format!("life {life}: torn, and all was written"));
+        }
+        reused += u32::from(was_reused);
+        torn += u32::from(was_reused && is_torn);
         if found.len() < safe.len() {
             return Err(format!("life {life}: {} of {} are there", found.len(), safe.len()));
         }
@@ -48,9 +68,9 @@ fn live(seed: u64, lies: bool) -> Result<(), String> {
             return Err(format!("life {life}: something else is there"));
         }
         (safe, maybe) = (found, Vec::new());
-        let dies_in = random.below(60);
+        let dies_in = random.below(120);
         for _ in 0..dies_in {
-            match random.below(8) {
+            match random.below(9) {
                 0 => {
                     log.sync().unwrap();
                     safe.append(&mut maybe);
@@ -59,6 +79,12 @@ fn live(seed: u64, lies: bool) -> Result<(), String> {
                 2 => {
                     log.mark().unwrap();
                     safe.append(&mut maybe);
+                }
+                3 => {
+                    let all = log.end() - log.start() + 1;
+                    log.forget_before(log.start() + random.below(all)).unwrap();
+                    safe.retain(|(position, _)| *position >= log.start());
+                    maybe.retain(|(position, _)| *position >= log.start());
                 }
                 _ => {
                     let most = 1 << random.below(12);
@@ -75,20 +101,57 @@ fn live(seed: u64, lies: bool) -> Result<(), String> {
         let stored = log.stored();
         let synced = maybe.iter().take_while(|(position, _)| *position < stored).count();
         safe.extend(maybe.drain(..synced));
+        is_whole = stored == log.end() && !lies;
         drop(log);
+        was_reused = is_reused(&disk);
         disk = match random.below(4) {
-            0 => disk.kill(),
+            0 => {
+                is_whole = true;
+                disk.kill()
+            }
             _ => disk.power_cut(&mut || random.next()),
         };
     }
-    Ok(())
+    Ok((reused, torn))
 }
 
 #[test]
 fn what_was_synced_is_there_after_every_power_cut() {
+    let (mut reused, mut torn) = (0, 0);
     for seed in 0..10_000 {
-        live(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let (more, more_torn) =
+            live(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        (reused, torn) = (reused + more, torn + more_torn);
     }
+    assert!(reused > 4_000, "{reused} lives ended in a segment that was another one before");
+    assert!(torn > 50 && torn < reused / 2, "{torn} of {reused} were torn");
+}
+
+#[test]
+fn a_segment_that_is_forgotten_becomes_the_next_one_and_no_other_is_kept() {
+    let disk = Simulated::new();
+    let mut options = LogOptions::default();
+    options.segment_bytes = 1_000;
+    let (mut log, _) = open(&disk, options.clone()).unwrap();
+    let files = |disk: &Simulated| disk.names().unwrap().len();
+    for number in 0..200_u8 {
+        log.append(1, &[number; 90]).unwrap();
+        log.sync().unwrap();
+        log.forget_before(log.end().saturating_sub(1_500)).unwrap();
+        assert!(files(&disk) <= 5, "{:?}", disk.names());
+        assert!(is_reused(&disk) || number < 40, "{number}");
+    }
+    drop(log);
+    // Where none is made beforehand none is kept, and its room is given back.
+    options.prewritten = false;
+    let disk = disk.power_cut(&mut || 0);
+    let (mut log, found, is_torn) = open_torn(&disk, options).unwrap();
+    assert_eq!((found.last().unwrap().1.as_slice(), is_torn), ([199; 90].as_slice(), false));
+    log.append(1, b"more").unwrap();
+    log.sync().unwrap();
+    log.forget_before(log.end()).unwrap();
+    // The anchor and the segment.
+    assert_eq!(files(&disk), 2, "{:?}", disk.names());
 }
 
 #[test]

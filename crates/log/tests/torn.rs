@@ -75,6 +75,112 @@ fn no_change_of_a_byte_is_served_or_skipped() {
     }
 }
 
+#[test]
+fn behind_the_records_of_a_segment_that_is_used_again_nothing_counts() {
+    let (disk, all) = reused();
+    let names = segments(&disk);
+    assert!(names.len() >= 2, "{names:?}");
+    for (nth, name) in names.iter().enumerate() {
+        let before = disk.content(name).unwrap();
+        assert_eq!((before[6], before.len()), (1, 500), "{name}");
+        let last = all.iter().rfind(|(position, ..)| {
+            let next = names.get(nth + 1).map_or(u64::MAX, |next| base(next));
+            (base(name)..next).contains(position)
+        });
+        let (position, _, content) = last.unwrap();
+        let end = 64 + usize::try_from(position - base(name)).unwrap() + 9 + content.len();
+        for at in 0..before.len() {
+            for change in [
+                (|bytes, at| bytes[at] ^= 0xff) as fn(&mut Vec<u8>, usize),
+                |bytes, at| bytes[at..].fill(0),
+                |bytes, at| bytes[at..].fill(0xff),
+                Vec::truncate,
+            ] {
+                let damaged = disk.kill();
+                damaged.rot(name, |bytes| change(bytes, at)).unwrap();
+                let after = damaged.content(name).unwrap();
+                let same = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
+                match open(&damaged) {
+                    Ok((found, torn)) => {
+                        assert!(same >= end || after == before, "{name} at {at}: it was not seen");
+                        assert_eq!(found, all);
+                        // What ends it was written with the last record.
+                        assert!(!torn || (end..end + 9).contains(&at), "{name} at {at}, {end}");
+                    }
+                    Err(LogError::Damaged(damage)) => {
+                        assert!(at < end, "{name} at {at}, which nobody needs: {damage}");
+                        assert_eq!(&damage.segment, name);
+                        assert!(damage.offset <= same as u64, "{damage}, not at {same}");
+                    }
+                    Err(error) => panic!("{name} at {at}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_torn_end_of_a_segment_that_is_used_again_is_kept_and_nothing_of_what_it_was() {
+    // Another one is appended behind the one that goes, or not, and the one that goes has lost its head or
+    // its tail, or both.
+    for (follows, lost) in [(false, 30..40), (true, 0..9), (true, 0..40), (true, 30..40)] {
+        let (disk, mut log, mut all) = reused_and_open();
+        log.sync().unwrap();
+        let torn_at = log.append(9, &[b'g'; 40]).unwrap();
+        if follows {
+            log.append(9, b"goes as well").unwrap();
+        }
+        log.write().unwrap();
+        let torn_end = log.end();
+        drop(log);
+        let name = segments(&disk).pop().unwrap();
+        // A mark may be in front of what was appended.
+        assert!(all.last().unwrap().0 < torn_at);
+        let offset = 64 + usize::try_from(torn_at - base(&name)).unwrap();
+        disk.rot(&name, |bytes| bytes[offset..][lost.clone()].fill(0)).unwrap();
+        all.retain(|(position, ..)| *position < torn_at);
+        let mut found = Vec::new();
+        let (_, recovery) = Log::open(disk.clone(), options(), |record| {
+            found.push((record.position, record.kind, record.content.to_vec()));
+        })
+        .unwrap();
+        assert_eq!(found, all);
+        let torn = recovery.torn.unwrap();
+        assert_eq!(torn.damage.position, torn_at);
+        let kept = disk.content(&torn.kept_as).unwrap();
+        assert_eq!(kept.len() as u64, torn_end - torn_at, "{follows} {lost:?}");
+        assert_eq!(open(&disk).unwrap(), (all, false));
+    }
+}
+
+/// A log in which all segments were others before, synced.
+fn reused_and_open() -> (Simulated, Log, Found) {
+    let (disk, mut all) = (Simulated::new(), Vec::new());
+    let mut options = options();
+    options.prewritten = true;
+    let (mut log, _) = Log::open(disk.clone(), options, |_| {}).unwrap();
+    for number in 0..60_u8 {
+        let content = vec![number; usize::from(number) % 50];
+        all.push((log.append(1, &content).unwrap(), 1, content));
+        log.sync().unwrap();
+        log.forget_before(log.end().saturating_sub(500)).unwrap();
+    }
+    all.retain(|(position, ..)| *position >= log.start());
+    (disk, log, all)
+}
+
+/// The same, closed in order.
+fn reused() -> (Simulated, Found) {
+    let (disk, mut log, all) = reused_and_open();
+    log.close().unwrap();
+    (disk, all)
+}
+
+/// Where a segment begins.
+fn base(name: &str) -> u64 {
+    u64::from_str_radix(name.split('-').next().unwrap(), 16).unwrap()
+}
+
 /// The files of its segments, in order.
 fn segments(disk: &Simulated) -> Vec<String> {
     let mut names = disk.names().unwrap();
