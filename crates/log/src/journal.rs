@@ -93,8 +93,10 @@ struct Snapshots {
     /// From where on that is so, and how much it was.
     from: u64,
     bytes: u64,
-    /// The same once everything before the second place is stored.
-    taking: Option<(u64, u64)>,
+    /// The same once everything before the last place is stored.
+    taking: Option<(u64, u64, u64)>,
+    /// How much was noted of queues as a whole since the last one began: others note meanwhile.
+    noted: u64,
     /// Not before here again, since it did not work out.
     not_before: u64,
 }
@@ -290,12 +292,18 @@ impl Journal {
 
     /// Has all queues noted as a whole.
     fn begin_snapshot(&self, host: &dyn Host) {
-        let from = lock(&self.shared).noted;
+        let from = {
+            let mut shared = lock(&self.shared);
+            shared.snapshots.noted = 0;
+            shared.noted
+        };
         let complete = host.snapshot();
         let mut shared = lock(&self.shared);
         let end = shared.end;
         match complete {
-            true => shared.snapshots.taking = Some((from, shared.noted)),
+            true => {
+                shared.snapshots.taking = Some((from, shared.snapshots.noted, shared.noted));
+            }
             false => shared.snapshots.not_before = end + self.snapshot_bytes / 8,
         }
     }
@@ -303,9 +311,9 @@ impl Journal {
     /// Has the log gone through only from the last snapshot on, once that is stored.
     fn end_snapshot(&self, log: &mut Log) -> Result<(), LogError> {
         let mut shared = lock(&self.shared);
-        let stored = shared.snapshots.taking.take_if(|(_, upto)| *upto <= log.stored());
-        let Some((from, upto)) = stored else { return Ok(()) };
-        (shared.snapshots.from, shared.snapshots.bytes) = (from, upto - from);
+        let stored = shared.snapshots.taking.take_if(|(.., upto)| *upto <= log.stored());
+        let Some((from, bytes, _)) = stored else { return Ok(()) };
+        (shared.snapshots.from, shared.snapshots.bytes) = (from, bytes);
         drop(shared);
         log.begin_at(from)
     }
@@ -487,7 +495,7 @@ impl Drop for Ending<'_> {
 impl Shared {
     /// How much has come since the last snapshot, if there is none on its way, and how much that was.
     fn since_snapshot(&self) -> Option<(u64, u64)> {
-        let Snapshots { from, bytes, taking, not_before } = self.snapshots;
+        let Snapshots { from, bytes, taking, not_before, .. } = self.snapshots;
         let may_be = taking.is_none() && self.end >= not_before;
         may_be.then(|| (self.end.saturating_sub(from + bytes), bytes))
     }
@@ -509,6 +517,10 @@ impl Store for Journal {
             Change::Gone { released: (gone, size), .. } => {
                 let at = shared.noted;
                 shared.uses.release(at, *gone, *size);
+            }
+            Change::Snapshot { .. } => {
+                let size = shared.end - place;
+                shared.snapshots.noted += size;
             }
             _ => {}
         }
