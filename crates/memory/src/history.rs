@@ -59,6 +59,8 @@ pub(crate) struct History {
     /// How many of these are there.
     len: usize,
     bytes: usize,
+    /// When the last one came that has ever come.
+    newest: Duration,
     /// The newest of each key, where only these stay.
     latest: Option<Latest>,
     /// Where each reader is, by the number of the consumer.
@@ -106,8 +108,8 @@ impl History {
 
     /// Adds a message behind all others, and hands back the one that it takes the place of.
     pub(crate) fn push(&mut self, mut new: Retained) -> Option<Retained> {
-        let last = self.slots.back().map_or(Duration::ZERO, |last| last.came);
-        new.came = new.came.max(last);
+        new.came = new.came.max(self.newest);
+        self.newest = new.came;
         let mut before = None;
         if let Some(latest) = &mut self.latest {
             before = latest.predecessor(&new.message);
@@ -172,6 +174,12 @@ impl History {
     /// Those that are in the store alone.
     pub(crate) fn pages(&self) -> &Pages {
         &self.pages
+    }
+
+    /// Puts those back that are in the store alone, where there is nothing yet.
+    pub(crate) fn restore(&mut self, pages: Pages) {
+        self.newest = pages.back().and_then(|last| last.expires).unwrap_or_default();
+        self.pages = pages;
     }
 
     pub(crate) fn pages_mut(&mut self) -> &mut Pages {
@@ -479,6 +487,19 @@ mod tests {
             }
             assert!(history.slots.len() <= 2 * history.len + 64, "places that nobody needs");
         }
+    }
+
+    #[test]
+    fn a_clock_that_went_back_while_nobody_was_there_leaves_times_in_order() {
+        let (mut before, mut history) = (History::default(), History::default());
+        (10..20).for_each(|position| drop(before.push(retained(position, position))));
+        while before.page_out().is_some() {}
+        history.restore(before.pages().clone());
+        let late = Retained { came: Duration::from_secs(3), ..retained(20, 20) };
+        history.push(late);
+        let came = history.from(0).next().map(|this| this.came);
+        assert_eq!(came, Some(Duration::from_secs(18)), "as the last one that was paged out");
+        assert_eq!(history.enter(1, Start::Time(Duration::from_secs(17)), 21), Some(17));
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl State {
     ) {
         self.books.accepted += pages.len() as u64;
         if let Some(history) = &mut self.history {
-            *history.pages_mut() = pages;
+            history.restore(pages);
         }
         self.retain_as_declared(after);
         for Kept { position, place, message, came, .. } in copies {

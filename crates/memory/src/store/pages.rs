@@ -192,6 +192,11 @@ impl Pages {
         }
     }
 
+    /// The copy that came last, as far as it is known, which may be gone.
+    pub(crate) fn back(&self) -> Option<Paged> {
+        self.pages.back().map(|page| page.last)
+    }
+
     /// Before which position no copy is; the first one is there as a rule, or soon behind.
     #[must_use]
     pub fn begin(&self) -> u64 {
