@@ -3,7 +3,9 @@
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
-use posthaste_endurance::{FileSystem, Options, Outcome, Report, eio, kill, memory, power};
+use posthaste_endurance::{
+    Depth, FileSystem, Options, Outcome, Report, deep, eio, kill, memory, power,
+};
 
 /// So many cycles, with the data in memory where there is a place for that.
 fn options(cycles: u64) -> Options {
@@ -32,6 +34,16 @@ fn check_unless_skipped(outcome: Outcome) {
 #[test]
 fn what_was_confirmed_survives_kills() {
     check(&kill(&options(20)).unwrap());
+}
+
+#[test]
+fn a_queue_that_does_not_fit_in_memory_comes_out_as_it_went_in() {
+    // Larger than what may be in memory, beside what a message takes there.
+    let depth = Depth { messages: 60_000, size: 4_000, round: 2_000, rounds: 1 };
+    let found = deep(&options(1), &depth).unwrap();
+    let whole = depth.messages * depth.size as u64 >> 20;
+    assert!(found.resident_mib[1] < whole, "{found}");
+    assert!(found.recovered_mib < whole / 2, "{found}");
 }
 
 #[test]

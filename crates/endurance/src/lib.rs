@@ -9,7 +9,8 @@
 //!
 //! [`kill()`] kills the process, [`power()`] cuts the power of its disk,
 //! [`eio()`] lets its system calls fail, [`full()`] fills its disk.
-//! [`compare()`] does the first two to other brokers.
+//! [`compare()`] does the first two to other brokers. [`deep()`] measures a queue that holds more than fits
+//! in memory.
 
 #![cfg(unix)]
 #![expect(
@@ -21,6 +22,7 @@ mod books;
 mod broker;
 mod compare;
 mod cycles;
+mod deep;
 mod drain;
 mod eio;
 mod ending;
@@ -38,6 +40,7 @@ mod unsynced;
 
 pub use crate::compare::{Compared, compare, table};
 pub use crate::cycles::Options;
+pub use crate::deep::{Deep, Depth, deep};
 pub use crate::eio::eio;
 pub use crate::ending::end_on_signals;
 pub use crate::full::full;

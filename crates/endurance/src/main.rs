@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use posthaste_endurance::{Failure, FileSystem, Options, Outcome, Report};
+use posthaste_endurance::{Depth, Failure, FileSystem, Options, Outcome, Report};
 
 /// Break a durable broker, and check the books
 #[derive(Debug, Parser)]
@@ -51,6 +51,30 @@ enum Mode {
         /// Only brokers whose names have this in them
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
+    },
+    /// Fill a queue, and measure it beside an empty one: speed, memory, and how soon it is there again
+    Deep {
+        /// The posthaste command
+        #[arg(long, value_name = "PATH", env = "POSTHASTE_BIN")]
+        posthaste: PathBuf,
+        /// How many messages wait
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        messages: u64,
+        /// How many bytes each has
+        #[arg(long, value_name = "B", default_value_t = 100)]
+        size: usize,
+        /// How many go through each queue in a round
+        #[arg(long, value_name = "N", default_value_t = 500_000)]
+        round: u64,
+        /// How many rounds there are
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        rounds: usize,
+        /// Where to put the data
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
+        /// Print one object
+        #[arg(long)]
+        json: bool,
     },
     /// Serve a folder as posthaste does, but sync nothing: `--posthaste` with this command itself
     /// shows that `power --expect-loss` finds that out
@@ -158,6 +182,21 @@ fn run(mode: &Mode) -> Result<bool, Failure> {
         Mode::Full { run, mebibytes } => {
             let outcome = posthaste_endurance::full(&run.options(), mebibytes << 20)?;
             end("full", outcome, run.json)
+        }
+        Mode::Deep { posthaste, messages, size, round, rounds, scratch, json } => {
+            let mut options = Options::new(posthaste);
+            if let Some(scratch) = scratch {
+                options.scratch.clone_from(scratch);
+            }
+            let (messages, size, round, rounds) = (*messages, *size, *round, *rounds);
+            let found =
+                posthaste_endurance::deep(&options, &Depth { messages, size, round, rounds })?;
+            let mut stdout = io::stdout().lock();
+            match json {
+                true => writeln!(stdout, "{}", serde_json::to_string(&found)?)?,
+                false => writeln!(stdout, "{found}")?,
+            }
+            Ok(true)
         }
         Mode::Compare { run, nats, only } => {
             let mut options = run.options();
