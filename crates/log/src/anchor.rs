@@ -52,15 +52,27 @@ impl Anchor {
 
     /// Puts it in the place of the one before.
     pub(crate) fn write(self, storage: &dyn Storage) -> std::io::Result<()> {
-        // One that is there was being written when the power went.
-        if storage.names()?.iter().any(|name| name == NEW) {
-            storage.remove(NEW)?;
-        }
-        let blob = storage.create(NEW)?;
+        // One that is there is the room for this one, or was being written when the power went.
+        let blob = match has_room(storage)? {
+            true => storage.open(NEW)?,
+            false => storage.create(NEW)?,
+        };
         blob.write_at(0, &self.encode())?;
         blob.sync_data()?;
         storage.rename(NEW, NAME)?;
         storage.sync_dir()
+    }
+
+    /// Sees to it that there is room for the next one, whatever else fills the disk.
+    pub(crate) fn make_room(storage: &dyn Storage) -> std::io::Result<()> {
+        if has_room(storage)? {
+            return Ok(());
+        }
+        let made = storage.create(NEW)?.write_at(0, &[0; BYTES]);
+        if made.is_err() {
+            let _removed = storage.remove(NEW);
+        }
+        made
     }
 
     fn encode(self) -> [u8; BYTES] {
@@ -73,4 +85,8 @@ impl Anchor {
         bytes[32..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
+}
+
+fn has_room(storage: &dyn Storage) -> std::io::Result<bool> {
+    Ok(storage.names()?.iter().any(|name| name == NEW))
 }

@@ -192,10 +192,13 @@ impl Journal {
             let mut rest = &batch[..];
             while let Err((error, left)) = self.write(log, rest, has_changes) {
                 // What is stored by now may have made room for the rest.
-                let goes_on = error.is_full() && left < rest.len() && self.makes_room(log);
+                let may_go_on = error.is_full() && left < rest.len();
                 rest = &rest[rest.len() - left..];
-                if !goes_on {
-                    return self.stop(&error, rest);
+                let makes_room = if may_go_on { self.makes_room(log) } else { Ok(false) };
+                match makes_room {
+                    Ok(true) => {}
+                    Ok(false) => return self.stop(&error, rest),
+                    Err(error) => return self.stop(&error, rest),
                 }
             }
             self.keep(batch);
@@ -308,19 +311,31 @@ impl Journal {
         }
     }
 
-    /// Has the log gone through only from the last snapshot on, once that is stored.
+    /// Has the log gone through only from the last snapshot on, once that is stored. A full disk is in the
+    /// way of that alone, and it is tried again.
     fn end_snapshot(&self, log: &mut Log) -> Result<(), LogError> {
-        let mut shared = lock(&self.shared);
-        let stored = shared.snapshots.taking.take_if(|(.., upto)| *upto <= log.stored());
-        let Some((from, bytes, _)) = stored else { return Ok(()) };
-        (shared.snapshots.from, shared.snapshots.bytes) = (from, bytes);
-        drop(shared);
-        log.begin_at(from)
+        let taking = lock(&self.shared).snapshots.taking;
+        let Some((from, bytes, _)) = taking.filter(|(.., upto)| *upto <= log.stored()) else {
+            return Ok(());
+        };
+        match log.begin_at(from) {
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let snapshots = &mut lock(&self.shared).snapshots;
+                (snapshots.from, snapshots.bytes, snapshots.taking) = (from, bytes, None);
+                Ok(())
+            }
+        }
     }
 
     /// Whether there is room for another segment now.
-    fn makes_room(&self, log: &mut Log) -> bool {
-        self.tidy(log).is_ok() && !lock(&self.shared).cramped
+    fn makes_room(&self, log: &mut Log) -> Result<bool, LogError> {
+        match self.tidy(log) {
+            Ok(()) => Ok(!lock(&self.shared).cramped),
+            Err(error) if error.is_full() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tries to write again in a while, when there may be room on the disk.
@@ -420,6 +435,11 @@ impl Journal {
 
     /// Has everything noted again that is needed, and forgets what was before. Blocks.
     pub(crate) fn compact(&self) -> Result<(), Error> {
+        if lock(&self.shared).has_no_room() {
+            // What is noted again would take the room of what makes some.
+            return Err(full());
+        }
+        self.commit();
         let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
         let upto = lock(&self.shared).uses.active();
         let oldest = || lock(&self.shared).uses.oldest(upto);
@@ -445,7 +465,8 @@ impl Journal {
             .as_mut()
             .map_or(Ok(()), |log| self.end_snapshot(log))
             .map_err(failed_here)?;
-        let since = lock(&self.shared).since_snapshot();
+        let has_room = !lock(&self.shared).has_no_room();
+        let since = lock(&self.shared).since_snapshot().filter(|_| has_room);
         let host = lock(&self.shared).host.as_ref().and_then(Weak::upgrade);
         if let Some(host) = host
             && since.is_some_and(|(since, _)| since > self.snapshot_bytes / SNAPSHOTS_AT_END)
@@ -454,8 +475,10 @@ impl Journal {
             self.begin_snapshot(&*host);
             self.commit();
         }
-        if let Some(Trouble::Failed(error)) = &lock(&self.shared).trouble {
-            return Err(error.clone());
+        match &lock(&self.shared).trouble {
+            Some(Trouble::Failed(error)) => return Err(error.clone()),
+            Some(Trouble::Full) => return Err(full()),
+            None => {}
         }
         match &mut *lock(&self.log) {
             Some(log) => {
@@ -493,6 +516,11 @@ impl Drop for Ending<'_> {
 }
 
 impl Shared {
+    /// Whether there is room only for what makes some.
+    fn has_no_room(&self) -> bool {
+        self.cramped || matches!(self.trouble, Some(Trouble::Full))
+    }
+
     /// How much has come since the last snapshot, if there is none on its way, and how much that was.
     fn since_snapshot(&self) -> Option<(u64, u64)> {
         let Snapshots { from, bytes, taking, not_before, .. } = self.snapshots;

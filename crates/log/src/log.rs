@@ -93,6 +93,8 @@ pub struct Log {
     marked: u64,
     /// Where whoever opens it begins to go through it.
     from: u64,
+    /// Whether there is room for another anchor.
+    anchor_has_room: bool,
     broken: bool,
     /// A file that becomes the next segment: one that is written out, or a segment that was forgotten.
     spare: Option<Spare>,
@@ -170,6 +172,7 @@ impl Log {
             stored: end,
             marked: end,
             from,
+            anchor_has_room: false,
             broken: false,
             spare: None,
             reused: false,
@@ -252,11 +255,17 @@ impl Log {
     /// `Storage`.
     pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
         let used = self.end() - self.active().id.base;
-        if self.spare.is_some() || !self.options.prewritten || used < self.options.segment_bytes / 4
-        {
+        if used < self.options.segment_bytes / 4 {
             return Ok(());
         }
         let failed = LogError::storage(MAKING);
+        if !self.anchor_has_room {
+            Anchor::make_room(&*self.storage).map_err(&failed)?;
+            self.anchor_has_room = true;
+        }
+        if self.spare.is_some() || !self.options.prewritten {
+            return Ok(());
+        }
         let blob = self.storage.create(SPARE).map_err(&failed)?;
         let made = blob.allocate(self.options.segment_bytes).and_then(|()| blob.sync_data());
         if let Err(source) = made {
@@ -383,11 +392,16 @@ impl Log {
     /// # Errors
     /// `Storage`.
     pub(crate) fn begin_at(&mut self, position: u64) -> Result<(), LogError> {
-        self.from = position;
-        self.anchor(self.active().id.epoch).map_err(LogError::storage(ANCHORING))
+        let before = std::mem::replace(&mut self.from, position);
+        let anchored = self.anchor(self.active().id.epoch);
+        if anchored.is_err() {
+            self.from = before;
+        }
+        anchored.map_err(LogError::storage(ANCHORING))
     }
 
-    fn anchor(&self, epoch: u64) -> io::Result<()> {
+    fn anchor(&mut self, epoch: u64) -> io::Result<()> {
+        self.anchor_has_room = false;
         Anchor { epoch, stored: self.stored, from: self.from }.write(&*self.storage)
     }
 
@@ -531,7 +545,10 @@ impl Reader {
         let offset = segment.id.offset(position);
         segment.blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
         let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        bytes.resize((HEADER - 1 + length).clamp(HEADER, HEADER + CONTENT_MAX), 0);
+        // A length that is damaged goes beyond the end of the file.
+        let rest = segment.blob.len().map_err(LogError::storage(READING))?.saturating_sub(offset);
+        let most = usize::try_from(rest).unwrap_or(usize::MAX).min(HEADER + CONTENT_MAX);
+        bytes.resize((HEADER - 1 + length).min(most).max(HEADER), 0);
         let read = segment.blob.read_at(offset, &mut bytes).map_err(LogError::storage(READING))?;
         let record = segment.decode(&bytes[..read], position)?;
         Ok(Some((record.kind, record.content.to_vec())))

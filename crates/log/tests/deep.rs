@@ -6,6 +6,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::Random;
 use posthaste_core::{
@@ -180,6 +181,15 @@ fn what_is_damaged_stops_its_own_queue_and_says_where() {
             assert_eq!(number(delivery.message()), expected);
             delivery.ack();
         }
+        // What is damaged is given up, and the queue goes on.
+        broker.purge(&hurt).await.unwrap();
+        send(&broker, &hurt, 7_000..7_500).await;
+        let mut consumer = receiver(&broker, &hurt).await;
+        for expected in 7_000..7_500 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
     });
 }
 
@@ -345,5 +355,84 @@ fn what_a_long_history_lets_go_is_missed_and_not_read() {
         follow(&broker, &queue, Start::Beginning, 1_500..2_000).await;
         send(&broker, &queue, 2_000..2_100).await;
         follow(&broker, &queue, Start::Beginning, 1_600..2_100).await;
+    });
+}
+
+#[test]
+fn what_lies_in_memory_behind_it_is_not_in_the_way_of_what_is_read_back() {
+    run(|runtime| async move {
+        let broker = open(Simulated::new(), runtime).await;
+        let queue = Topic::new("orders").unwrap();
+        send(&broker, &queue, 0..2_000).await;
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        for number in 2_000..2_200 {
+            let late = Message::builder(queue.clone()).to_queue().payload(number.to_string());
+            let late = late.delay(Duration::from_millis(1)).build().unwrap();
+            sender.send_from(&mut Some(late)).await.unwrap();
+        }
+        sender.flush().await.unwrap();
+        let mut consumer = receiver(&broker, &queue).await;
+        let mut seen = Vec::new();
+        for _ in 0..2_200 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            seen.push(number(delivery.message()));
+            delivery.ack();
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..2_200));
+    });
+}
+
+#[test]
+fn a_letter_that_comes_during_a_replay_stays_where_it_is() {
+    run(|runtime| async move {
+        let broker = open(Simulated::new(), runtime).await;
+        let (queue, dead) = (Topic::new("orders").unwrap(), Topic::new("dead").unwrap());
+        broker.declare(Queue::new(queue.clone()).dead_letter(dead.clone())).await.unwrap();
+        send(&broker, &queue, 0..300).await;
+        let mut consumer = receiver(&broker, &queue).await;
+        for _ in 0..300 {
+            consumer.next_delivery().await.unwrap().reject("not wanted");
+        }
+        consumer.settled().await.unwrap();
+        let (replayed, ()) = futures::join!(broker.replay(&dead, 1_000), async {
+            // While it waits for what it reads.
+            send(&broker, &dead, 300..400).await;
+        });
+        assert_eq!(replayed.unwrap().moved, 300);
+        let mut consumer = receiver(&broker, &dead).await;
+        for expected in 300..400 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            assert_eq!(number(delivery.message()), expected);
+            delivery.ack();
+        }
+    });
+}
+
+#[test]
+fn what_was_given_back_counts_no_attempt_wherever_the_log_has_it() {
+    run(|runtime| async move {
+        let mut disk = Simulated::new();
+        let queue = Topic::new("orders").unwrap();
+        let broker = open(disk.clone(), runtime.clone()).await;
+        // More than a segment.
+        send(&broker, &queue, 0..300).await;
+        let mut consumer = receiver(&broker, &queue).await;
+        let delivery = consumer.next_delivery().await.unwrap();
+        assert_eq!(delivery.attempt(), 1);
+        // Noted again as it is, which is handed out.
+        broker.compact().await.unwrap();
+        delivery.release();
+        consumer.settled().await.unwrap();
+        for _ in 0..3 {
+            // Killed, so that nothing is noted as a whole.
+            disk = disk.kill();
+            let broker = open(disk.clone(), runtime.clone()).await;
+            // Noted again as what is in the store alone.
+            broker.compact().await.unwrap();
+            let browsed = broker.browse(&queue, None, 300).await.unwrap();
+            assert_eq!(browsed.len(), 300);
+            assert!(browsed.iter().all(|this| this.attempts == 0), "{:?}", browsed[0]);
+        }
     });
 }

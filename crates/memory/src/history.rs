@@ -182,6 +182,11 @@ impl History {
         self.pages = pages;
     }
 
+    /// When the last one came.
+    pub(crate) fn newest(&self) -> Duration {
+        self.newest
+    }
+
     pub(crate) fn pages_mut(&mut self) -> &mut Pages {
         &mut self.pages
     }
@@ -197,7 +202,7 @@ impl History {
         let mut sum = 0;
         let enough = |copy: &Paged| {
             let goes_on = sum < bytes;
-            sum += copy.size;
+            sum += Lanes::footprint(1, copy.size);
             goes_on
         };
         self.pages.after(reader.next.checked_sub(1)).take_while(enough).collect()

@@ -13,6 +13,9 @@ use crate::copies::Entry;
 use crate::home::Home;
 use crate::store::{Paged, Pages};
 
+/// How many of those that are in the store alone expire at a time; the others right behind.
+const EXPIRED_AT_ONCE: usize = 1_024;
+
 /// What a message takes in memory beside its content, by and large.
 const OVERHEAD: usize = 256;
 
@@ -161,7 +164,7 @@ impl Lanes {
 
     /// Takes out what has outlived its time.
     pub(crate) fn expire_pages(&mut self, now: Duration) -> Vec<Paged> {
-        let copies = self.pages.expire(now);
+        let copies = self.pages.expire(now, EXPIRED_AT_ONCE);
         self.len -= copies.len();
         self.bytes -= copies.iter().map(|copy| copy.size).sum::<usize>();
         copies
@@ -172,6 +175,11 @@ impl Lanes {
         self.len -= self.pages.len();
         self.bytes -= self.pages.bytes();
         std::mem::take(&mut self.pages)
+    }
+
+    /// The first of them, which take at least so many bytes in memory, if there are.
+    pub(crate) fn next_pages(&self, bytes: usize) -> Vec<Paged> {
+        self.pages.first(bytes, OVERHEAD)
     }
 
     /// Those that are in the store alone.

@@ -59,9 +59,9 @@ impl Seen {
         None
     }
 
-    /// Notes where a store has the id that came last.
-    pub(crate) fn note_place(&mut self, place: u64) {
-        if let Some(last) = self.order.back_mut() {
+    /// Notes where a store has an id, if that is the one that came last.
+    pub(crate) fn note_place(&mut self, id: &str, place: u64) {
+        if let Some(last) = self.order.back_mut().filter(|last| &*last.id == id) {
             last.place = place;
         }
     }
@@ -87,5 +87,26 @@ impl Seen {
             self.bytes -= id.len();
             self.ids.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_that_of_its_own_id() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        for (id, place) in [("a", 1), ("b", 2), ("a", 30)] {
+            seen.insert(id, now);
+            seen.note_place(id, place);
+        }
+        // The second time it was known already, and its first place is still where it is.
+        let mut old = Vec::new();
+        seen.renew(10, |ids| {
+            old.extend(ids.into_iter().map(|(id, _)| id.to_string()));
+            40
+        });
+        assert_eq!(old, ["a", "b"]);
     }
 }

@@ -40,11 +40,14 @@ impl Folder {
     /// `ResourceBusy` if another process has it, with its number; what the system says.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_owned();
-        if !path.is_dir() {
-            fs::create_dir_all(&path)?;
-            // Each folder that was made is a name in the one above it.
-            for above in path.ancestors().skip(1).filter(|above| above.is_dir()) {
-                File::open(above)?.sync_all()?;
+        let made = !path.is_dir();
+        fs::create_dir_all(&path)?;
+        // Each folder that was made is a name in the one above it; the process that made this one may
+        // have ended before it came so far.
+        for above in path.ancestors().skip(1).take(if made { usize::MAX } else { 1 }) {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            if let Ok(folder) = File::open(above) {
+                folder.sync_all()?;
             }
         }
         let handle = File::open(&path)?;

@@ -57,11 +57,15 @@ impl Engine {
     }
 
     pub(crate) fn delete(&self, name: &Topic) -> Result<(), Error> {
+        let mut after = Aftermath::default();
         let mut registry = lock(&self.registry);
         let mailbox = registry.remove_queue(name).ok_or_else(|| not_found(name))?;
         self.reroute(&registry);
+        // Before there is another of that name: a store that notes both has them in this order.
+        mailbox.with_held(&mut after, |state, after| state.close(reason::QUEUE_DELETED, after));
         drop(registry);
-        self.finish(&mailbox, reason::QUEUE_DELETED);
+        after.run();
+        self.retire(&mailbox);
         Ok(())
     }
 
@@ -128,9 +132,9 @@ impl Engine {
         let mut report = Replayed::default();
         let mut behind = None;
         while report.moved < limit {
-            let replay = match source.with(|state, _| state.next_replay(behind)) {
-                NextReplay::Copy(replay) if replay.position < end => replay,
-                NextReplay::Copy(_) | NextReplay::Nothing => break,
+            let replay = match source.with(|state, _| state.next_replay(behind, end)) {
+                NextReplay::Copy(replay) => replay,
+                NextReplay::Nothing => break,
                 NextReplay::InStore => {
                     self.read_back(&source).await?;
                     continue;

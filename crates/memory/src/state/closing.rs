@@ -48,8 +48,9 @@ impl State {
             self.ahead_is_purged = true;
             self.recall();
         }
-        let count = ahead + self.drop_waiting(reason::PURGED, after);
+        // Before their places are needed no more.
         self.note_purged();
+        let count = ahead + self.drop_waiting(reason::PURGED, after);
         if let Some(keys) = &mut self.keys {
             keys.clear();
             for lease in self.leases.iter() {

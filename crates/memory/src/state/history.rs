@@ -38,13 +38,17 @@ impl State {
         }
         let position = self.next_position;
         self.next_position += 1;
-        let (came, since) = (self.home.unix_time(), self.home.now());
+        let (mut came, since) = (self.home.unix_time(), self.home.now());
+        if let Some(history) = &self.history {
+            // The clock may have gone back.
+            came = came.max(history.newest());
+        }
         let mut retained = Retained { position, place: 0, came, since, message };
         if let Some(keep) = &self.keep {
             let change = Change::Put { queue: keep.queue, copy: &retained.kept(&self.home), from };
             retained.place = keep.store.note(&change);
-            if let (Some(seen), Some(_)) = (&mut self.seen, retained.message.id()) {
-                seen.note_place(retained.place);
+            if let (Some(seen), Some(id)) = (&mut self.seen, retained.message.id()) {
+                seen.note_place(id, retained.place);
             }
         }
         self.add_retained(retained, after);

@@ -12,6 +12,9 @@ use crate::history::Retained;
 use crate::home::{Home, later};
 use crate::store::{self, Change, Kept, KeptQueue, Paged, Pages};
 
+/// How many ids are noted in a record.
+const IDS_AT_ONCE: usize = 256;
+
 /// Why an attempt failed.
 const BROKER_ENDED: &str = "the broker ended before it was settled";
 
@@ -38,8 +41,8 @@ impl State {
         let Some(keep) = &self.keep else { return 0 };
         let copy = kept(&self.home, entry, due, Standing::Waits);
         let place = keep.store.note(&Change::Put { queue: keep.queue, copy: &copy, from });
-        if let (Some(seen), Some(_)) = (&mut self.seen, entry.message.id()) {
-            seen.note_place(place);
+        if let (Some(seen), Some(id)) = (&mut self.seen, entry.message.id()) {
+            seen.note_place(id, place);
         }
         place
     }
@@ -77,12 +80,12 @@ impl State {
         }
     }
 
-    /// Everything is gone but what is handed out, and what is on its way to another queue.
+    /// Everything goes but what is handed out, and what is on its way to another queue.
     pub(super) fn note_purged(&self) {
         let Some(keep) = &self.keep else { return };
         let leased = self.leases.iter().map(|lease| lease.entry.position);
-        let mut but: Vec<_> =
-            leased.chain(self.aside.behind(None).map(|(entry, _)| entry.position)).collect();
+        let moving = self.aside.behind(None).filter(|(_, why)| *why == Why::Moving);
+        let mut but: Vec<_> = leased.chain(moving.map(|(entry, _)| entry.position)).collect();
         but.sort_unstable();
         keep.purged(self.next_position, &but);
     }
@@ -104,7 +107,9 @@ impl State {
             seen.renew(before, |ids| {
                 let wall = |(id, came)| (id, self.home.wall_time(came));
                 let ids: Vec<_> = ids.into_iter().map(wall).collect();
-                keep.store.note(&Change::Ids { queue: keep.queue, ids: &ids })
+                // In records that find room wherever there is some.
+                let note = |ids| keep.store.note(&Change::Ids { queue: keep.queue, ids });
+                ids.chunks(IDS_AT_ONCE).map(note).min().unwrap_or(u64::MAX)
             });
         }
     }
@@ -159,6 +164,10 @@ impl State {
 
     /// Notes the copies again whose places are before another one.
     pub(crate) fn relocate(&mut self, before: u64) {
+        if let Ending::Closed(_) = self.ending {
+            // What is handed out of a queue that is gone is not to come back.
+            return;
+        }
         let Some(keep) = &self.keep else { return };
         let mut released = Vec::new();
         let mut note = |entry: &mut Entry, due, standing| {

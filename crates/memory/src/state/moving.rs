@@ -101,21 +101,21 @@ impl State {
 
     // ---- replays
 
-    /// The next copy behind `behind` that is not handed out, if it is in memory.
-    pub(crate) fn next_replay(&mut self, behind: Option<u64>) -> NextReplay {
-        let found = self.take_replay(behind);
+    /// The next copy behind `behind` and before `end` that is not handed out, if it is in memory.
+    pub(crate) fn next_replay(&mut self, behind: Option<u64>, end: u64) -> NextReplay {
+        let found = self.take_replay(behind, end);
         match found {
-            None if !self.lanes.pages().is_empty() => NextReplay::InStore,
+            None if self.lanes.pages().begin() < end => NextReplay::InStore,
             found => found.map_or(NextReplay::Nothing, NextReplay::Copy),
         }
     }
 
-    fn take_replay(&mut self, behind: Option<u64>) -> Option<Replay> {
+    fn take_replay(&mut self, behind: Option<u64>, end: u64) -> Option<Replay> {
         let delayed = self.aside.behind(behind).find(|(_, why)| matches!(why, Why::Delayed(_)));
         let delayed = delayed.map(|(entry, _)| entry.position);
         let ready = self.lanes.position_after(behind);
         let position = ready.into_iter().chain(delayed).min()?;
-        if position > self.lanes.pages().begin() {
+        if position > self.lanes.pages().begin() || position >= end {
             return None;
         }
         let due = match self.aside.get(position) {

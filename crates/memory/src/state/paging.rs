@@ -54,14 +54,18 @@ impl State {
 
     /// What is to be read back next.
     pub(crate) fn next_pages(&self) -> Vec<Paged> {
-        self.lanes.pages().first(self.home.memory.at_once())
+        self.lanes.next_pages(self.home.memory.at_once())
     }
 
     /// Copies were read back, or cannot be.
     pub(crate) fn read_back(&mut self, copies: Result<Vec<Kept>, Error>, after: &mut Aftermath) {
         self.paging.reads = false;
         match copies {
-            Ok(copies) => copies.into_iter().for_each(|copy| self.take_in(copy, after)),
+            Ok(copies) => {
+                copies.into_iter().for_each(|copy| self.take_in(copy, after));
+                // What was behind them may be next, although they are not.
+                self.wake_idle(after);
+            }
             Err(error) => {
                 self.paging.failed = Some(error);
                 self.idle.notify_all(after);
@@ -85,7 +89,8 @@ impl State {
 
     /// Why nothing more can be handed out, if something should.
     pub(super) fn reading_failed(&self) -> Option<&Error> {
-        self.paging.failed.as_ref().filter(|_| !self.lanes.has_next())
+        let is_next = !self.lanes.pages().is_empty() && !self.lanes.has_next();
+        self.paging.failed.as_ref().filter(|_| is_next)
     }
 
     /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
@@ -95,13 +100,10 @@ impl State {
         let in_memory = self.lanes.in_memory() + retained;
         let counted = std::mem::replace(&mut self.paging.counted, in_memory);
         self.home.memory.count(counted, in_memory);
-        let pages = self.lanes.pages();
-        if pages.is_empty() && self.paging.expires.is_none() {
+        if self.lanes.pages().is_empty() && self.paging.expires.is_none() {
             return;
         }
-        let goes_on = self.ending == Ending::Open && self.paging.failed.is_none();
-        let runs_out = !pages.is_empty() && self.home.memory.runs_out(in_memory);
-        if goes_on && runs_out && !std::mem::replace(&mut self.paging.reads, true) {
+        if self.wants_pages(in_memory) && !std::mem::replace(&mut self.paging.reads, true) {
             self.errand(Errand::ReadBack, after);
         }
         let expires = self.lanes.pages().expires();
@@ -116,17 +118,44 @@ impl State {
         }
     }
 
+    /// Whether copies are to be read back now: before what is in memory runs out, and when somebody waits
+    /// for one that may be handed out, however much waits behind those, or for others of its key.
+    fn wants_pages(&self, in_memory: usize) -> bool {
+        let goes_on = self.ending == Ending::Open && self.paging.failed.is_none();
+        if !goes_on || self.lanes.pages().is_empty() {
+            return false;
+        }
+        let parked = match self.keys {
+            Some(_) => Lanes::footprint(self.aside.len(), self.aside.bytes()),
+            None => 0,
+        };
+        let is_waited_for = !self.lanes.has_next() && !self.idle.is_empty();
+        is_waited_for || self.home.memory.runs_out(in_memory + parked)
+    }
+
     /// Drops what has outlived its time.
     pub(super) fn expire_pages(&mut self, after: &mut Aftermath) {
         self.paging.expires = None;
         let expired = self.lanes.expire_pages(self.home.unix_time());
         for copy in &expired {
             self.books.expired += 1;
+            self.miss_before_page(copy.missed);
             self.note_page_gone(copy);
         }
         if !expired.is_empty() {
+            self.paging.failed = None;
             self.room_was_freed(after);
+            self.go_on_without_pages(after);
         }
+    }
+
+    /// Some of the copies that are in the store alone are gone: those behind them may go out now.
+    fn go_on_without_pages(&mut self, after: &mut Aftermath) {
+        if self.lanes.pages().is_empty() {
+            let missed = std::mem::take(&mut self.paging.missed);
+            self.pass_on_missed(missed);
+        }
+        self.wake_idle(after);
     }
 
     /// Drops the first copy of those that are in the store alone, of which nobody knows the topic;
@@ -139,6 +168,8 @@ impl State {
         self.note_page_gone(&copy);
         self.room_was_freed(after);
         self.miss_before_page(copy.missed.saturating_add(1));
+        self.paging.failed = None;
+        self.go_on_without_pages(after);
         true
     }
 
@@ -172,7 +203,9 @@ impl State {
             };
             // It is not new: its id came when it did. In a history that is what it is found by.
             let came = if self.history.is_some() { copy.came } else { Duration::ZERO };
-            let copy = Kept { came, ..copy };
+            // What has happened to it is not in the record that was read, and nothing has.
+            let (attempts, death, dying, out) = (0, None, false, false);
+            let copy = Kept { came, attempts, death, dying, out, ..copy };
             let change = Change::Put { queue: keep.queue, copy: &copy, from: None };
             moved.push(Paged { place: keep.store.note(&change), ..paged });
             released.push((paged.place, paged.size));
@@ -186,6 +219,7 @@ impl State {
 
     /// Forgets all copies that are in the store alone, and says how many those were.
     pub(super) fn release_pages(&mut self) -> usize {
+        (self.paging.failed, self.paging.missed) = (None, 0);
         let pages = match &mut self.history {
             Some(history) => std::mem::take(history.pages_mut()),
             None => self.lanes.take_pages(),

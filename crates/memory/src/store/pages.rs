@@ -144,10 +144,7 @@ impl Pages {
         }
         let copy = found.filter(|_| page.take_out(before.nth))?;
         if page.leading == before.nth {
-            page.from = position + 1;
-            while page.is_gone(page.leading) {
-                page.leading += 1;
-            }
+            page.skip_gone(cursor);
         }
         page.copies -= 1;
         page.bytes -= copy.size;
@@ -163,13 +160,14 @@ impl Pages {
         Some(copy)
     }
 
-    /// The first copies, whole pages of them, which have at least so many bytes, if there are.
+    /// The first copies, whole pages of them, which take at least so many bytes, if there are, where
+    /// each takes so many beside its message.
     #[must_use]
-    pub fn first(&self, bytes: usize) -> Vec<Paged> {
+    pub fn first(&self, bytes: usize, beside: usize) -> Vec<Paged> {
         let mut sum = 0;
         let enough = |page: &&Page| {
             let goes_on = sum < bytes;
-            sum += page.bytes;
+            sum += page.bytes + page.copies * beside;
             goes_on
         };
         self.pages.iter().take_while(enough).flat_map(Page::iter).collect()
@@ -249,14 +247,22 @@ impl Pages {
         }
     }
 
-    /// Takes out what expires at `now` or before.
-    pub fn expire(&mut self, now: Duration) -> Vec<Paged> {
+    /// Takes out what expires at `now` or before, `most` of it.
+    pub fn expire(&mut self, now: Duration, most: usize) -> Vec<Paged> {
         let is_over = |expires: Option<Duration>| expires.is_some_and(|at| at <= now);
         let mut over: Vec<Paged> = Vec::new();
         for page in self.pages.iter_mut().filter(|page| is_over(page.expires)) {
-            over.extend(page.iter().filter(|copy| is_over(copy.expires)));
-            let left = page.iter().filter_map(|copy| copy.expires);
-            page.expires = left.filter(|at| *at > now).min();
+            let mut earliest = None;
+            for copy in page.iter() {
+                match is_over(copy.expires) && over.len() < most {
+                    true => over.push(copy),
+                    false => earliest = earlier(earliest, copy.expires),
+                }
+            }
+            page.expires = earliest;
+            if over.len() == most {
+                break;
+            }
         }
         for copy in &over {
             self.remove(copy.position);
@@ -327,11 +333,11 @@ impl Pages {
                 at += 8 * GONE_WORDS;
             }
             at += 1;
-            let came = usize::try_from(came).ok().filter(|came| *came <= COPIES)?;
+            let came = usize::try_from(came).ok().filter(|came| (1..=COPIES).contains(came))?;
             page.count(came).filter(|()| last.is_none_or(|last| last < page.first))?;
             last = Some(page.last.position);
             pages.copies += page.copies;
-            pages.bytes += page.bytes;
+            pages.bytes = pages.bytes.checked_add(page.bytes)?;
             pages.expires = earlier(pages.expires, page.expires);
             if page.copies > 0 {
                 pages.pages.push_back(page);
@@ -406,7 +412,7 @@ impl Page {
             self.last = cursor.last;
             if self.is_gone(nth) {
                 if self.leading == nth {
-                    (self.leading, self.from) = (nth + 1, copy.position + 1);
+                    (self.leading, self.from) = (nth + 1, copy.position.checked_add(1)?);
                 }
                 continue;
             }
@@ -460,6 +466,19 @@ impl Page {
     fn is_gone(&self, nth: usize) -> bool {
         let word = self.gone.as_ref().and_then(|gone| gone.get(nth / 64));
         word.is_some_and(|word| word >> (nth % 64) & 1 == 1)
+    }
+
+    /// All before the cursor are gone, and so may be those at it.
+    fn skip_gone(&mut self, mut cursor: Cursor) {
+        self.from = cursor.last.position.saturating_add(1);
+        self.leading = cursor.nth;
+        while let Some(copy) = self.next(&mut cursor) {
+            self.from = copy.position;
+            if !self.is_gone(cursor.nth - 1) {
+                return;
+            }
+            self.leading = cursor.nth;
+        }
     }
 
     /// Marks one as gone; false if it is already.
@@ -599,7 +618,16 @@ mod tests {
                         let expected: Vec<_> =
                             model.values().copied().filter(|copy| over(copy)).collect();
                         model.retain(|_, copy| !over(copy));
-                        prop_assert_eq!(pages.expire(now), expected);
+                        let mut expired = Vec::new();
+                        loop {
+                            let some = pages.expire(now, 3);
+                            prop_assert!(some.len() <= 3);
+                            if some.is_empty() {
+                                break;
+                            }
+                            expired.extend(some);
+                        }
+                        prop_assert_eq!(expired, expected);
                         let next = model.values().filter_map(|copy| copy.expires).min();
                         let bound = pages.expires();
                         prop_assert!(next.is_none_or(|next| bound.is_some_and(|at| at <= next)));
