@@ -95,6 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "any instant will do")]
     fn a_place_is_that_of_its_own_id() {
         let (mut seen, now) = (Seen::default(), Instant::now());
         for (id, place) in [("a", 1), ("b", 2), ("a", 30)] {
