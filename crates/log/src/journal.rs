@@ -38,6 +38,9 @@ const FRAME: usize = 5;
 /// How many times as much as the last snapshot was has to come before there is another.
 const SNAPSHOT_SHARE: u64 = 4;
 
+/// What a copy takes in a snapshot, at most as a rule.
+const SNAPSHOT_BYTES: u64 = 8;
+
 /// How many times less is worth another one when the broker is closed.
 const SNAPSHOTS_AT_END: u64 = 16;
 
@@ -272,7 +275,7 @@ impl Journal {
             let since = lock(&self.shared).since_snapshot().filter(|_| !cramped);
             let is_due = |(since, last)| since > self.snapshot_bytes.max(SNAPSHOT_SHARE * last);
             if since.is_some_and(is_due) {
-                self.begin_snapshot(&*host);
+                self.begin_snapshot(log, &*host)?;
             }
         }
         let mut shared = lock(&self.shared);
@@ -293,14 +296,15 @@ impl Journal {
         lock(&self.shared).uses.renewed_before(chore.before, noted);
     }
 
-    /// Has all queues noted as a whole.
-    fn begin_snapshot(&self, host: &dyn Host) {
+    /// Has all queues noted as a whole, if there is room for that.
+    fn begin_snapshot(&self, log: &Log, host: &dyn Host) -> Result<(), LogError> {
+        let has_room = log.has_room(lock(&self.shared).uses.copies() * SNAPSHOT_BYTES)?;
         let from = {
             let mut shared = lock(&self.shared);
             shared.snapshots.noted = 0;
             shared.noted
         };
-        let complete = host.snapshot();
+        let complete = has_room && host.snapshot();
         let mut shared = lock(&self.shared);
         let end = shared.end;
         match complete {
@@ -309,6 +313,7 @@ impl Journal {
             }
             false => shared.snapshots.not_before = end + self.snapshot_bytes / 8,
         }
+        Ok(())
     }
 
     /// Has the log gone through only from the last snapshot on, once that is stored. A full disk is in the
@@ -472,7 +477,9 @@ impl Journal {
             && since.is_some_and(|(since, _)| since > self.snapshot_bytes / SNAPSHOTS_AT_END)
         {
             // Whoever opens it next has less to do.
-            self.begin_snapshot(&*host);
+            if let Some(log) = &*lock(&self.log) {
+                self.begin_snapshot(log, &*host).map_err(failed_here)?;
+            }
             self.commit();
         }
         match &lock(&self.shared).trouble {

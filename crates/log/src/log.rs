@@ -112,6 +112,8 @@ pub(crate) struct Segment {
 
 /// The file that becomes the next segment.
 const SPARE: &str = "spare";
+/// A file that shows that there is room.
+const ROOM: &str = "room";
 
 struct Spare {
     blob: Arc<dyn Blob>,
@@ -142,9 +144,11 @@ impl Log {
         mut show: impl FnMut(Record<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        // One that no segment became.
-        if storage.names().map_err(LogError::storage(OPENING))?.iter().any(|name| name == SPARE) {
-            storage.remove(SPARE).map_err(LogError::storage(OPENING))?;
+        // Those that no segment became, and that nobody removed.
+        for name in storage.names().map_err(LogError::storage(OPENING))? {
+            if [SPARE, ROOM].contains(&&*name) {
+                storage.remove(&name).map_err(LogError::storage(OPENING))?;
+            }
         }
         let examined =
             examine(&*storage, false, &mut show, &mut |damage| Err(LogError::Damaged(damage)))?;
@@ -274,6 +278,29 @@ impl Log {
         }
         self.spare = Some(Spare { blob: blob.into(), reused: false });
         Ok(())
+    }
+
+    /// Whether there is room for a record of so many bytes, beside what is kept for what makes room.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub(crate) fn has_room(&self, bytes: u64) -> Result<bool, LogError> {
+        if usize::try_from(bytes).map_or(true, |bytes| bytes > CONTENT_MAX) {
+            return Ok(false);
+        }
+        if bytes < self.options.segment_bytes / 4 {
+            return Ok(true);
+        }
+        // One that large has a segment of its own.
+        let failed = LogError::storage(MAKING);
+        let room = self.storage.create(ROOM).map_err(&failed)?;
+        let made = room.allocate(bytes);
+        self.storage.remove(ROOM).map_err(&failed)?;
+        match made.map_err(&failed) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where whoever opens it begins to go through it.

@@ -152,6 +152,11 @@ impl Uses {
         used.next().map_or(self.active(), |(base, _)| *base)
     }
 
+    /// How many copies have their places anywhere.
+    pub(crate) fn copies(&self) -> u64 {
+        self.segments.values().map(|used| used.copies).sum()
+    }
+
     /// Where the first segment begins, and the second one, if that is not behind `upto`.
     pub(crate) fn oldest(&self, upto: u64) -> Option<(u64, u64)> {
         let mut bases = self.segments.keys().copied();
