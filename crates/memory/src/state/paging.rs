@@ -22,6 +22,8 @@ use crate::store::{Change, Kept, Paged, Pages};
 pub(super) struct Paging {
     /// Copies are being read back.
     reads: bool,
+    /// Somebody has asked for a copy, and there was none in memory to be handed out.
+    wanted: bool,
     /// Why none can be any more.
     failed: Option<Error>,
     /// When the first one expires, as the agenda knows it.
@@ -59,7 +61,7 @@ impl State {
 
     /// Copies were read back, or cannot be.
     pub(crate) fn read_back(&mut self, copies: Result<Vec<Kept>, Error>, after: &mut Aftermath) {
-        self.paging.reads = false;
+        (self.paging.reads, self.paging.wanted) = (false, false);
         match copies {
             Ok(copies) => {
                 copies.into_iter().for_each(|copy| self.take_in(copy, after));
@@ -87,8 +89,13 @@ impl State {
         self.line_up(entry, due.filter(|due| now.is_some_and(|now| *due > now)), after);
     }
 
-    /// Why nothing more can be handed out, if something should.
-    pub(super) fn reading_failed(&self) -> Option<&Error> {
+    /// Nothing could be handed out. Says why nothing more can be, if something should.
+    pub(super) fn found_nothing(&mut self) -> Option<&Error> {
+        self.paging.wanted = !self.lanes.pages().is_empty();
+        self.reading_failed()
+    }
+
+    fn reading_failed(&self) -> Option<&Error> {
         let is_next = !self.lanes.pages().is_empty() && !self.lanes.has_next();
         self.paging.failed.as_ref().filter(|_| is_next)
     }
@@ -129,7 +136,7 @@ impl State {
             Some(_) => Lanes::footprint(self.aside.len(), self.aside.bytes()),
             None => 0,
         };
-        let is_waited_for = !self.lanes.has_next() && !self.idle.is_empty();
+        let is_waited_for = !self.lanes.has_next() && (self.paging.wanted || !self.idle.is_empty());
         is_waited_for || self.home.memory.runs_out(in_memory + parked)
     }
 

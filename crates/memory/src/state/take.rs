@@ -98,7 +98,10 @@ impl State {
             }
         };
         let taken = match taken {
-            Taken::Some(0) if self.reading_failed().is_some() => self.end_unread(),
+            Taken::Some(0) if self.keep.is_some() && self.history.is_none() => {
+                let failed = self.found_nothing();
+                failed.map_or(Taken::Some(0), |error| Taken::Unreadable(error.clone()))
+            }
             Taken::Some(0) if self.history.is_some() => self.take_retained(taking, hand, after),
             taken => taken,
         };
@@ -243,10 +246,6 @@ impl State {
         if self.idle.share(ticket) {
             self.wake_idle(after);
         }
-    }
-
-    fn end_unread(&self) -> Taken {
-        self.reading_failed().map_or(Taken::End, |error| Taken::Unreadable(error.clone()))
     }
 
     fn end(&self) -> Taken {
