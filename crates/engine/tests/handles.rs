@@ -120,14 +120,15 @@ fn whoever_asks_a_full_subscription_is_told_that_nobody_answers() {
     ] {
         let ((put, arrivals), (answers, answered)) = (bounded(256), bounded(256));
         let all = Subscription::topic("service").unwrap().capacity(2, 1 << 20).overflow(overflow);
+        // All of them come at once: one that is cut off takes nothing in any more.
+        for number in 1..=4 {
+            let request = Message::builder(Topic::new("service").unwrap());
+            let inbox = Topic::new("inbox").unwrap();
+            let message = request.reply_to(inbox, number).build().unwrap();
+            put.try_send(Arrival { message, attempt: 1, token: None }).unwrap();
+        }
         let mut receiver = engine().receiver(&all, Live { arrivals, answers });
         smol::block_on(async {
-            for number in 1..=4 {
-                let request = Message::builder(Topic::new("service").unwrap());
-                let inbox = Topic::new("inbox").unwrap();
-                let message = request.reply_to(inbox, number).build().unwrap();
-                put.send(Arrival { message, attempt: 1, token: None }).await.unwrap();
-            }
             for number in told {
                 let answer = answered.recv().await.unwrap();
                 assert_eq!(answer.correlation(), number, "{overflow}");
