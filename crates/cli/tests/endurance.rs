@@ -41,7 +41,7 @@ fn a_queue_that_does_not_fit_in_memory_comes_out_as_it_went_in() {
     // Larger than what may be in memory, beside what a message takes there.
     let depth = Depth { messages: 60_000, size: 4_000, round: 2_000, rounds: 1 };
     let found = deep(&options(1), &depth).unwrap();
-    let whole = depth.messages * depth.size as u64 >> 20;
+    let whole = (depth.messages * depth.size as u64) >> 20;
     assert!(found.resident_mib[1] < whole, "{found}");
     assert!(found.recovered_mib < whole / 2, "{found}");
 }
