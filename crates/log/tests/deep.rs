@@ -54,6 +54,15 @@ async fn send(broker: &Durable, queue: &Topic, numbers: std::ops::Range<u64>) {
     sender.flush().await.unwrap();
 }
 
+/// Takes these numbers out of a queue, each for the first time, and in order.
+async fn take(consumer: &mut BoxReceiver, numbers: std::ops::Range<u64>) {
+    for expected in numbers {
+        let delivery = consumer.next_delivery().await.unwrap();
+        assert_eq!((number(delivery.message()), delivery.attempt()), (expected, 1));
+        delivery.ack();
+    }
+}
+
 fn number(message: &Message) -> u64 {
     let payload = std::str::from_utf8(message.payload()).unwrap();
     payload.split(' ').next().unwrap().parse().unwrap()
@@ -67,11 +76,7 @@ fn what_waits_far_behind_comes_in_its_turn() {
         let queue = Topic::new("orders").unwrap();
         send(&broker, &queue, 0..3_000).await;
         let mut consumer = receiver(&broker, &queue).await;
-        for expected in 0..1_000 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!((number(delivery.message()), delivery.attempt()), (expected, 1));
-            delivery.ack();
-        }
+        take(&mut consumer, 0..1_000).await;
         // More comes in behind what is not read back yet, and after a restart it is all there.
         send(&broker, &queue, 3_000..4_000).await;
         consumer.settled().await.unwrap();
@@ -83,11 +88,7 @@ fn what_waits_far_behind_comes_in_its_turn() {
         let broker = open(disk, runtime).await;
         assert_eq!(broker.queue(&queue).await.unwrap().messages, 3_000);
         let mut consumer = receiver(&broker, &queue).await;
-        for expected in 1_000..4_000 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 1_000..4_000).await;
         consumer.settled().await.unwrap();
         let stats = broker.stats().await.unwrap();
         assert!(stats.ledger.is_balanced(), "{:?}", stats.ledger);
@@ -140,11 +141,7 @@ fn what_is_purged_or_dropped_need_not_be_read() {
         assert_eq!(broker.queue(&purged).await.unwrap().messages, 0);
         assert_eq!(broker.queue(&lossy).await.unwrap().messages, 100);
         let mut consumer = receiver(&broker, &lossy).await;
-        for expected in 1_900..2_000 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 1_900..2_000).await;
     });
 }
 
@@ -176,20 +173,12 @@ fn what_is_damaged_stops_its_own_queue_and_says_where() {
             }
         }
         let mut consumer = receiver(&broker, &sound).await;
-        for expected in 0..1_000 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 0..1_000).await;
         // What is damaged is given up, and the queue goes on.
         broker.purge(&hurt).await.unwrap();
         send(&broker, &hurt, 7_000..7_500).await;
         let mut consumer = receiver(&broker, &hurt).await;
-        for expected in 7_000..7_500 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 7_000..7_500).await;
     });
 }
 
@@ -233,11 +222,7 @@ fn a_log_is_gone_through_from_the_last_snapshot_on() {
         // What came while the last one was being taken, and what is not worth another, is behind it.
         assert!(found.records < 500, "{} records of 5,000", found.records);
         let mut consumer = receiver(&broker, &queue).await;
-        for expected in 0..100 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 0..100).await;
     });
 }
 
@@ -262,11 +247,7 @@ fn what_waits_far_behind_is_there_after_compacting() {
         broker.close().await.unwrap();
         let broker = open(disk.clone(), runtime).await;
         let mut consumer = receiver(&broker, &stays).await;
-        for expected in 0..2_000 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 0..2_000).await;
     });
 }
 
@@ -401,11 +382,7 @@ fn a_letter_that_comes_during_a_replay_stays_where_it_is() {
         });
         assert_eq!(replayed.unwrap().moved, 300);
         let mut consumer = receiver(&broker, &dead).await;
-        for expected in 300..400 {
-            let delivery = consumer.next_delivery().await.unwrap();
-            assert_eq!(number(delivery.message()), expected);
-            delivery.ack();
-        }
+        take(&mut consumer, 300..400).await;
     });
 }
 

@@ -17,6 +17,9 @@ use crate::copies::Entry;
 use crate::lanes::Lanes;
 use crate::store::{Change, Kept, Paged, Pages};
 
+/// How many places are released at a time.
+const RELEASED: usize = 1_024;
+
 /// How a queue stands with its store.
 #[derive(Debug, Default)]
 pub(super) struct Paging {
@@ -250,6 +253,3 @@ impl State {
         }
     }
 }
-
-/// How many places are released at a time.
-const RELEASED: usize = 1_024;
