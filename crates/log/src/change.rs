@@ -71,13 +71,22 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
             number(into, queue);
             declaration(into, name, settings, bindings, next_position);
         }
-        Change::Snapshot { queue, name, settings, bindings, next_position, waiting, others } => {
+        Change::Snapshot {
+            queue,
+            name,
+            settings,
+            bindings,
+            next_position,
+            waiting,
+            delayed,
+            others,
+        } => {
             number(into, queue);
             let mut declared = Vec::new();
             declaration(&mut declared, name, settings, bindings, next_position);
             number(into, declared.len() as u64);
             into.extend_from_slice(&declared);
-            waiting.iter().for_each(|pages| pages.encode(into));
+            waiting.iter().chain(&delayed).for_each(|pages| pages.encode(into));
             others.iter().for_each(|copy| standing(into, copy));
         }
         Change::Ids { queue, ids } => {
@@ -261,13 +270,15 @@ pub(crate) struct Snapshot {
     pub(crate) bindings: Vec<Pattern>,
     pub(crate) next_position: u64,
     pub(crate) waiting: [Pages; 2],
+    pub(crate) delayed: [Pages; 2],
     pub(crate) others: Vec<Standing>,
 }
 
 impl Snapshot {
     /// How many copies are in it.
     pub(crate) fn copies(&self) -> usize {
-        self.waiting.iter().map(Pages::len).sum::<usize>() + self.others.len()
+        let pages = self.waiting.iter().chain(&self.delayed);
+        pages.map(Pages::len).sum::<usize>() + self.others.len()
     }
 }
 
@@ -484,12 +495,13 @@ impl<'a> Reader<'a> {
             return Err(strange());
         };
         let mut pages = || Pages::decode(&mut self.0).ok_or_else(strange);
-        let waiting = [pages()?, pages()?];
+        let (waiting, delayed) = ([pages()?, pages()?], [pages()?, pages()?]);
         let mut others = Vec::new();
         while !self.0.is_empty() {
             others.push(self.standing()?);
         }
-        let snapshot = Snapshot { name, settings, bindings, next_position, waiting, others };
+        let snapshot =
+            Snapshot { name, settings, bindings, next_position, waiting, delayed, others };
         Ok(Read::Snapshot { queue, snapshot: Box::new(snapshot) })
     }
 

@@ -92,7 +92,8 @@ impl Durable {
         let (log, recovery, kept) = opening.await?;
         let in_memory = kept.iter().flat_map(|queue| &queue.copies);
         let in_memory = in_memory.map(|copy| (copy.place, copy.message.size()));
-        let paged = kept.iter().flat_map(|queue| queue.pages.after(None));
+        let paged = kept.iter().flat_map(|queue| [&queue.pages, &queue.delayed]);
+        let paged = paged.flat_map(|pages| pages.after(None));
         let copies = in_memory.chain(paged.map(|copy| (copy.place, copy.size)));
         let journal = Journal::new(runtime.clone(), planted, log, copies);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;

@@ -30,6 +30,9 @@ pub(crate) struct Queue {
     next_position: u64,
     /// Copies that came and wait, in order.
     pages: Pages,
+    /// Copies that came, wait until a time, and never expire, each with that time in the place of when it
+    /// expires.
+    delayed: Pages,
     /// Those that have more to them, or that were noted again behind others.
     others: BTreeMap<u64, Standing>,
     /// Some came before it was known whether they are retained.
@@ -96,6 +99,8 @@ impl Queues {
         let queue = self.queues.get_mut(&queue)?;
         if let Some(paged) = queue.pages.remove(position) {
             queue.others.insert(position, waiting(paged));
+        } else if let Some(paged) = queue.delayed.remove(position) {
+            queue.others.insert(position, not_delayed(paged));
         }
         queue.others.get_mut(&position)
     }
@@ -131,14 +136,16 @@ impl Queues {
 
 impl Queue {
     fn of(snapshot: Snapshot, ids: BTreeMap<Arc<str>, Duration>) -> Self {
-        let Snapshot { name, settings, bindings, next_position, waiting, others } = snapshot;
-        let [mut pages, mut in_store] = waiting;
-        if !pages.append(&mut in_store) {
-            pages = merged(&pages, in_store.after(None));
-        }
+        let Snapshot { name, settings, bindings, next_position, waiting, delayed, others } =
+            snapshot;
+        let [pages, delayed] =
+            [waiting, delayed].map(|[mut pages, mut in_store]| match pages.append(&mut in_store) {
+                true => pages,
+                false => merged(&pages, in_store.after(None)),
+            });
         let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();
         let (name, has_early) = (Some(name), false);
-        Self { has_early, name, settings, bindings, next_position, pages, others, ids }
+        Self { has_early, name, settings, bindings, next_position, pages, delayed, others, ids }
     }
 
     fn put(&mut self, copy: Put<'_>, unix: Duration) {
@@ -153,8 +160,13 @@ impl Queue {
             self.forget(position);
         } else {
             self.next_position = position + 1;
-            if copy.waits() {
-                return self.pages.push(self.paged(&copy));
+            let paged = self.paged(&copy);
+            match copy.due.filter(|_| paged.expires.is_none()) {
+                Some(due) if copy.waits() => {
+                    return self.delayed.push(paged.with_expiry(Some(due)));
+                }
+                None if copy.waits() && copy.due.is_none() => return self.pages.push(paged),
+                _ => {}
             }
         }
         let paged = self.paged(&copy);
@@ -172,8 +184,8 @@ impl Queue {
     }
 
     fn forget(&mut self, position: u64) {
-        if self.others.remove(&position).is_none() {
-            self.pages.remove(position);
+        if self.others.remove(&position).is_none() && self.pages.remove(position).is_none() {
+            self.delayed.remove(position);
         }
     }
 
@@ -183,15 +195,19 @@ impl Queue {
             while self.others.first_key_value().is_some_and(|(at, _)| *at < before) {
                 self.others.pop_first();
             }
-            while let Some(first) = self.pages.front().filter(|first| first.position < before) {
-                self.pages.remove(first.position);
+            for pages in [&mut self.pages, &mut self.delayed] {
+                while let Some(first) = pages.front().filter(|first| first.position < before) {
+                    pages.remove(first.position);
+                }
             }
             return;
         }
         let stays = |position: u64| position >= before || but.binary_search(&position).is_ok();
         self.others.retain(|position, _| stays(*position));
-        let pages = std::mem::take(&mut self.pages);
-        self.pages.extend(pages.after(None).filter(|copy| stays(copy.position)));
+        for pages in [&mut self.pages, &mut self.delayed] {
+            let before = std::mem::take(pages);
+            pages.extend(before.after(None).filter(|copy| stays(copy.position)));
+        }
     }
 
     fn into_kept(
@@ -210,13 +226,23 @@ impl Queue {
             Some(_) if self.has_early => self.date_pages(&read)?,
             _ => {}
         }
-        let Self { settings, bindings, next_position, pages, others, ids, .. } = self;
+        let Self { settings, bindings, next_position, pages, delayed, others, ids, .. } = self;
         let mut ids: Vec<_> = ids.into_iter().collect();
         ids.sort_by_key(|(_, came)| *came);
         let places: Vec<_> = others.values().map(|copy| copy.paged).collect();
         let copies = read(&places)?.into_iter().zip(others.into_values());
         let copies = copies.map(|(kept, copy)| into_kept(copy, kept)).collect();
-        Ok(Some(KeptQueue { number, name, settings, bindings, next_position, copies, pages, ids }))
+        Ok(Some(KeptQueue {
+            number,
+            name,
+            settings,
+            bindings,
+            next_position,
+            copies,
+            delayed,
+            pages,
+            ids,
+        }))
     }
 
     /// Finds out when the copies came.
@@ -243,14 +269,17 @@ impl Queue {
         let keyed = self.settings.keyed;
         // What is retained is looked for by nobody but its readers.
         let all = self.settings.retain.is_some_and(|retain| !retain.last_per_key);
-        let (waiting, others): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.others)
-            .into_iter()
-            .partition(|(_, copy)| all || waits(copy, keyed));
-        self.others = others;
-        if !waiting.is_empty() {
-            let waiting = waiting.into_values().map(|copy| copy.paged);
-            self.pages = merged(&std::mem::take(&mut self.pages), waiting);
+        let mut waiting = take_some(&mut self.others, |copy| all || waits(copy, keyed));
+        if keyed {
+            let delayed = std::mem::take(&mut self.delayed);
+            let delayed = delayed.after(None).map(|copy| (copy.position, not_delayed(copy)));
+            waiting.extend(delayed);
+        } else {
+            let delayed = take_some(&mut self.others, waits_until_a_time);
+            let until = |copy: Standing| copy.paged.with_expiry(copy.due);
+            merge(&mut self.delayed, delayed.into_values().map(until));
         }
+        merge(&mut self.pages, waiting.into_values().map(|copy| copy.paged));
     }
 
     // ---- what is in it
@@ -261,7 +290,8 @@ impl Queue {
 
     /// The copies that are there, in no order that means anything.
     pub(crate) fn copies(&self) -> impl Iterator<Item = Paged> {
-        self.pages.after(None).chain(self.others.values().map(|copy| copy.paged))
+        let in_order = [&self.pages, &self.delayed].into_iter().flat_map(|pages| pages.after(None));
+        in_order.chain(self.others.values().map(|copy| copy.paged))
     }
 
     /// How many are handed out.
@@ -277,10 +307,10 @@ impl Put<'_> {
         message.priority() == 0 && message.kind() != Kind::Request && message.count() == 1
     }
 
-    /// Whether it came and waits, and that is all.
+    /// Whether it came and waits, maybe until a time, and that is all.
     fn waits(&self) -> bool {
         let has_happened = self.attempts > 0 || self.out || self.dying || self.death.is_some();
-        !has_happened && self.due.is_none() && self.may_be_paged()
+        !has_happened && self.may_be_paged()
     }
 }
 
@@ -296,6 +326,11 @@ fn waiting(paged: Paged) -> Standing {
     Standing { paged, may_be_paged: true, attempts, due, death, dying, out }
 }
 
+/// Of one that waits, and has when it is to be in the place of when it expires.
+fn not_delayed(paged: Paged) -> Standing {
+    waiting(paged.with_expiry(None))
+}
+
 /// Whether a copy only waits; in a `keyed` queue that may be until a time, because of each key one
 /// comes behind the other.
 fn waits(copy: &Standing, keyed: bool) -> bool {
@@ -303,9 +338,31 @@ fn waits(copy: &Standing, keyed: bool) -> bool {
     copy.may_be_paged && !has_happened && (keyed || copy.due.is_none())
 }
 
+fn waits_until_a_time(copy: &Standing) -> bool {
+    waits(copy, true) && copy.due.is_some() && copy.paged.expires.is_none()
+}
+
+/// Takes out those of which this is so.
+fn take_some(
+    copies: &mut BTreeMap<u64, Standing>,
+    is_so: impl Fn(&Standing) -> bool,
+) -> BTreeMap<u64, Standing> {
+    let (some, others) = std::mem::take(copies).into_iter().partition(|(_, copy)| is_so(copy));
+    *copies = others;
+    some
+}
+
 fn into_kept(standing: Standing, copy: Kept) -> Kept {
     let Standing { attempts, due, death, dying, out, .. } = standing;
     Kept { attempts, due, death, dying, out, ..copy }
+}
+
+/// Puts some between others, all in the order of positions.
+fn merge(pages: &mut Pages, others: impl Iterator<Item = Paged>) {
+    let mut others = others.peekable();
+    if others.peek().is_some() {
+        *pages = merged(pages, others);
+    }
 }
 
 /// All of them, in the order of positions, as both are.

@@ -413,3 +413,159 @@ fn what_was_given_back_counts_no_attempt_wherever_the_log_has_it() {
         }
     });
 }
+
+#[test]
+fn a_request_waits_behind_what_is_of_its_key_on_the_disk() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let mut broker = open(disk.clone(), runtime.clone()).await;
+        let queue = Topic::new("orders").unwrap();
+        broker.declare(Queue::new(queue.clone()).keyed()).await.unwrap();
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        let draft = |number: u64| {
+            let payload = format!("{number} {}", "x".repeat(500));
+            Message::builder(queue.clone()).to_queue().key("all").payload(payload)
+        };
+        for number in 0..500 {
+            let request = draft(number).reply_to(queue.clone(), 7).waits();
+            let draft = if number % 100 == 99 { request } else { draft(number) };
+            sender.send_from(&mut Some(draft.build().unwrap())).await.unwrap();
+        }
+        sender.flush().await.unwrap();
+        for half in [0..250, 250..500] {
+            let mut consumer = receiver(&broker, &queue).await;
+            take(&mut consumer, half).await;
+            consumer.settled().await.unwrap();
+            drop(consumer);
+            broker.close().await.unwrap();
+            broker = open(disk.clone(), runtime.clone()).await;
+        }
+        assert_eq!(broker.queue(&queue).await.unwrap().messages, 0);
+    });
+}
+
+#[test]
+fn letters_that_stay_take_no_more_memory_than_there_is() {
+    run(|runtime| async move {
+        let broker = open(Simulated::new(), runtime).await;
+        let (queue, dead) = (Topic::new("orders").unwrap(), Topic::new("dead").unwrap());
+        let declared = Queue::new(queue.clone()).dead_letter(dead.clone());
+        broker.declare(declared).await.unwrap();
+        send(&broker, &queue, 0..3_000).await;
+        let mut consumer = receiver(&broker, &queue).await;
+        for _ in 0..3_000 {
+            consumer.next_delivery().await.unwrap().reject("not wanted");
+        }
+        consumer.settled().await.unwrap();
+        drop(consumer);
+        // Room for some of them.
+        broker.declare(Queue::new(queue.clone()).capacity(100)).await.unwrap();
+        let replayed = broker.replay(&dead, 10_000).await.unwrap();
+        assert_eq!(replayed.moved, 100);
+        assert!((1..2_900).contains(&replayed.kept), "{replayed:?}");
+        let why = replayed.why.unwrap();
+        assert!(why.contains("full") && why.contains("no more fit in memory"), "{why}");
+        // None is lost, and all of them come once there is room.
+        assert_eq!(broker.queue(&dead).await.unwrap().messages, 2_900);
+        broker.declare(Queue::new(queue.clone()).capacity(3_000)).await.unwrap();
+        assert_eq!(broker.replay(&dead, 10_000).await.unwrap().moved, 2_900);
+        let mut consumer = receiver(&broker, &queue).await;
+        let mut seen = Vec::new();
+        for _ in 0..3_000 {
+            let delivery = consumer.next_delivery().await.unwrap();
+            seen.push(number(delivery.message()));
+            delivery.ack();
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..3_000));
+    });
+}
+
+/// Sends these numbers, each with something behind it, to wait for so long.
+async fn send_late(
+    broker: &Durable,
+    queue: &Topic,
+    numbers: std::ops::Range<u64>,
+    delay: Duration,
+) {
+    let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+    for number in numbers {
+        let payload = format!("{number} late{number} {}", "x".repeat(300));
+        let late = Message::builder(queue.clone()).to_queue().payload(payload).delay(delay);
+        sender.send_from(&mut Some(late.build().unwrap())).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+}
+
+#[test]
+fn what_waits_for_a_time_comes_at_that_time_wherever_it_is() {
+    run(|runtime| async move {
+        let disk = Simulated::new();
+        let mut broker = open(disk.clone(), runtime.clone()).await;
+        let queue = Topic::new("orders").unwrap();
+        let hour = Duration::from_secs(3_600);
+        let began = runtime.now();
+        send_late(&broker, &queue, 0..1_000, hour).await;
+        // Those take a while to come in, which is not counted.
+        let short = Duration::from_millis(300);
+        let before = runtime.now();
+        send_late(&broker, &queue, 1_000..2_000, short).await;
+        send_late(&broker, &queue, 2_000..2_100, 2 * hour).await;
+        for half in 0..2 {
+            let mut consumer = receiver(&broker, &queue).await;
+            let mut seen = Vec::new();
+            for _ in 0..500 {
+                let delivery = consumer.next_delivery().await.unwrap();
+                assert!(runtime.now() >= before + short, "it came early");
+                assert_eq!(delivery.attempt(), 1);
+                seen.push(number(delivery.message()));
+                delivery.ack();
+            }
+            consumer.settled().await.unwrap();
+            assert!(seen.iter().all(|number| (1_000..2_000).contains(number)), "{seen:?}");
+            drop(consumer);
+            if half == 0 {
+                broker.compact().await.unwrap();
+            }
+            // Once in order, once as if it had been killed.
+            broker.close().await.unwrap();
+            broker = open(disk.clone(), runtime.clone()).await;
+        }
+        assert!(runtime.now() < began + hour, "a machine that is this slow shows nothing");
+        let info = broker.queue(&queue).await.unwrap();
+        assert_eq!(info.messages, 1_100);
+        let browsed = broker.browse(&queue, None, 1_000).await.unwrap();
+        assert!(browsed.iter().map(|this| number(&this.message)).eq(0..1_000));
+        assert_eq!(broker.purge(&queue).await.unwrap(), 1_100);
+        let stats = broker.stats().await.unwrap();
+        assert!(stats.ledger.is_balanced(), "{:?}", stats.ledger);
+        assert_eq!(stats.ledger.held, 0);
+    });
+}
+
+#[test]
+fn what_waits_for_a_time_far_off_is_on_the_disk_alone() {
+    run(|runtime| async move {
+        let scratch = tempfile::tempdir().unwrap();
+        let broker = open(Folder::open(scratch.path()).unwrap(), runtime).await;
+        let (queue, other) = (Topic::new("orders").unwrap(), Topic::new("other").unwrap());
+        send_late(&broker, &queue, 0..1_000, Duration::from_secs(3_600)).await;
+        // What else comes in is handed out as ever.
+        send(&broker, &other, 0..500).await;
+        take(&mut receiver(&broker, &other).await, 0..500).await;
+        send(&broker, &queue, 1_000..1_500).await;
+        take(&mut receiver(&broker, &queue).await, 1_000..1_500).await;
+        // Who looks for it finds it there: what is damaged there is damaged.
+        flip(scratch.path(), b"late900 ");
+        assert!(broker.browse(&queue, Some(799), 100).await.is_ok());
+        let error = broker.browse(&queue, Some(849), 100).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.to_string().contains("is damaged"), "{error}");
+        // The oldest ones make room as ever.
+        let lossy = Queue::new(queue.clone()).capacity(700).overflow(Overflow::DropOldest);
+        broker.declare(lossy).await.unwrap();
+        send(&broker, &queue, 1_500..1_501).await;
+        let browsed = broker.browse(&queue, None, 1).await.unwrap();
+        assert_eq!(number(&browsed[0].message), 301);
+    });
+}

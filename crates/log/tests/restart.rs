@@ -56,8 +56,16 @@ fn message(queue: &Topic, number: u64, random: &mut Random) -> Message {
     let size = usize::try_from(random.below(most)).unwrap();
     let mut draft = Message::builder(queue.clone()).to_queue();
     draft = draft.payload(format!("{number} {}", "x".repeat(size))).id(format!("id-{number}"));
+    draft = match number % 7 {
+        3 => draft.delay(NEVER),
+        5 => draft.delay(Duration::from_millis(1)),
+        _ => draft,
+    };
     draft.build().unwrap()
 }
+
+/// How long some wait: nobody here gets them.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 /// What is in the queue is what may be.
 fn check(books: &Books, held: &[u64]) {
@@ -117,6 +125,7 @@ async fn live(broker: &Durable, queue: &Topic, books: &mut Books, random: &mut R
                 };
                 let delivery = delivery.unwrap();
                 let number = number(delivery.message());
+                assert!(number % 7 != 3, "{number} was to wait");
                 if books.seen.contains(&number) || books.counted.contains(&number) {
                     assert!(delivery.attempt() > 1, "{number} was handed out before");
                 }

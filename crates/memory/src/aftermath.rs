@@ -48,6 +48,8 @@ pub(crate) enum Errand {
     Visit(Instant),
     /// Copies are to be read back that are in the store alone.
     ReadBack,
+    /// So are some of those that wait until a time.
+    ReadDelayed,
     /// More of a history is to be read back for this consumer.
     ReadOn(u64),
     /// Copies have died and are to go to the dead-letter queue.

@@ -12,6 +12,8 @@ pub(crate) enum Due {
     Expired(u64),
     /// One of the copies that are in the store alone has outlived its time.
     PageExpired,
+    /// One of them has waited nearly as long as it was to.
+    PageReady,
     /// The consumer that has this lease has taken too long.
     TimedOut(u64),
     /// A sender waits, and no room was freed.
@@ -74,7 +76,10 @@ impl Agenda {
 
     /// Forgets all copies that wait.
     pub(crate) fn clear_waiting(&mut self) {
-        let stays = |due: &Due| !matches!(due, Due::Ready(_) | Due::Expired(_) | Due::PageExpired);
+        let stays = |due: &Due| match due {
+            Due::Ready(_) | Due::Expired(_) | Due::PageExpired | Due::PageReady => false,
+            Due::TimedOut(_) | Due::Stalled | Due::Forget | Due::Retained | Due::Unused => true,
+        };
         self.others.retain(|(_, due)| stays(due));
         self.retain(stays);
     }

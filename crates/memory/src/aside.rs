@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::copies::Entry;
+use crate::lanes::Lanes;
+use crate::store::{Paged, Pages};
 
 /// Why a copy lies aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub(crate) struct Aside {
     /// How many of them are dying or on their way.
     leaving: usize,
     leaving_bytes: usize,
+    /// Of a durable queue, copies that wait until a time and are in the store alone, each with that
+    /// time in the place of when it expires, which none of them does.
+    delayed: Pages,
 }
 
 impl Aside {
@@ -57,6 +62,7 @@ impl Aside {
 
     /// Takes out everything but what is on its way.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        debug_assert!(self.delayed.is_empty(), "they are released before");
         let all = std::mem::take(self).copies;
         let (moving, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
             all.into_iter().partition(|(_, (_, why))| *why == Why::Moving);
@@ -86,11 +92,31 @@ impl Aside {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.copies.len()
+        self.copies.len() + self.delayed.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.delayed.bytes()
+    }
+
+    /// How many bytes those take that are in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        Lanes::footprint(self.copies.len(), self.bytes)
+    }
+
+    /// Those that are in the store alone.
+    pub(crate) fn delayed(&self) -> &Pages {
+        &self.delayed
+    }
+
+    pub(crate) fn delayed_mut(&mut self) -> &mut Pages {
+        &mut self.delayed
+    }
+
+    /// Of those that are in the store alone, some that are to be in memory at `by`, which have so many
+    /// bytes there, if there are.
+    pub(crate) fn due(&mut self, by: Duration, bytes: usize) -> Vec<Paged> {
+        self.delayed.expiring(by, bytes, Lanes::footprint(1, 0))
     }
 
     /// Copies, and their bytes, that are past being dropped for want of room.

@@ -214,6 +214,11 @@ impl Entry {
             && message.count() == 1
     }
 
+    /// Whether it may wait until a time in the store alone, where no keys have an order.
+    pub(crate) fn may_be_delayed_in_store(&self) -> bool {
+        self.may_be_paged() && self.expires().is_none()
+    }
+
     /// How many messages it is.
     pub(crate) fn count(&self) -> usize {
         usize::try_from(self.message.count()).unwrap_or(usize::MAX)

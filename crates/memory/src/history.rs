@@ -196,6 +196,10 @@ impl History {
         Lanes::footprint(self.len, self.bytes)
     }
 
+    pub(crate) fn readers(&self) -> usize {
+        self.readers.len()
+    }
+
     /// What is to be read back for a reader, at most so many bytes, if there is something.
     pub(crate) fn next_pages(&self, reader: u64, bytes: usize) -> Vec<Paged> {
         let Some(reader) = self.readers.get(&reader) else { return Vec::new() };

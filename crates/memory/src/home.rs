@@ -115,6 +115,8 @@ pub(crate) struct InMemory {
 const SHARE: usize = 512 << 10;
 /// How much is read back at a time.
 const AT_ONCE: usize = 1 << 20;
+/// How much is read back for one of many readers at least.
+const FOR_A_READER: usize = 64 << 10;
 
 impl InMemory {
     fn new(most: usize) -> Self {
@@ -135,6 +137,11 @@ impl InMemory {
     /// How much a queue reads.
     pub(crate) fn at_once(&self) -> usize {
         AT_ONCE.min(self.most).max(1)
+    }
+
+    /// How much each of so many readers has read for itself.
+    pub(crate) fn for_each_of(&self, readers: usize) -> usize {
+        (AT_ONCE / readers.max(1)).max(FOR_A_READER).min(self.at_once())
     }
 
     /// A queue had `before` bytes and has `now`.

@@ -118,6 +118,9 @@ pub enum Change<'a> {
         next_position: u64,
         /// Copies that wait: those that are in memory, and those that are in the store alone.
         waiting: [&'a Pages; 2],
+        /// The same for copies that only wait until a time and never expire, each with that time in the
+        /// place of when it expires.
+        delayed: [&'a Pages; 2],
         /// The other copies, in no order.
         others: &'a [Standing],
     },
@@ -248,6 +251,8 @@ pub struct KeptQueue {
     pub next_position: u64,
     /// What is in it that did not simply come and wait, in order.
     pub copies: Vec<Kept>,
+    /// What waits until a time and never expires, each with that time in the place of when it expires.
+    pub delayed: Pages,
     /// The rest of what is in it.
     pub pages: Pages,
     /// The ids that it has had, and when, in that order.

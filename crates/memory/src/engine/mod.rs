@@ -249,6 +249,7 @@ impl Engine {
             // The schedule has it already.
             Errand::Visit(_) => {}
             Errand::ReadBack => self.begin_reading(&mailbox),
+            Errand::ReadDelayed => self.read_delayed(&mailbox),
             Errand::ReadOn(consumer) => self.read_on(&mailbox, consumer),
             Errand::Bury => self.bury(&mailbox),
             Errand::CutOff => self.cut_off(&mailbox),

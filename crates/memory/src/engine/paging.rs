@@ -9,18 +9,23 @@ use posthaste_core::{Error, Level, SharedRuntime};
 use super::Engine;
 use crate::aftermath::Aftermath;
 use crate::mailbox::Mailbox;
-use crate::state::State;
+use crate::state::{InStore, State};
 use crate::store::{Kept, Paged, Store};
 
 impl Engine {
     /// Has a queue's next copies read back.
     pub(super) fn begin_reading(&self, mailbox: &Arc<Mailbox>) {
-        self.have_read(mailbox, State::next_pages, State::read_back);
+        self.have_read(mailbox, |state| state.next_pages(), State::read_back);
+    }
+
+    /// Has those of a queue's copies read back that have waited as long as they were to.
+    pub(super) fn read_delayed(&self, mailbox: &Arc<Mailbox>) {
+        self.have_read(mailbox, State::next_delayed, State::read_back_delayed);
     }
 
     /// Has the next messages of a history read back for one who reads it.
     pub(super) fn read_on(&self, mailbox: &Arc<Mailbox>, consumer: u64) {
-        let next = move |state: &State| state.next_pages_of(consumer);
+        let next = move |state: &mut State| state.next_pages_of(consumer);
         self.have_read(mailbox, next, move |state, copies, after| {
             state.read_back_for(consumer, copies, after);
         });
@@ -30,7 +35,7 @@ impl Engine {
     fn have_read(
         &self,
         mailbox: &Arc<Mailbox>,
-        next: impl Fn(&State) -> Vec<Paged> + Send + Sync + 'static,
+        next: impl Fn(&mut State) -> Vec<Paged> + Send + Sync + 'static,
         then: impl FnOnce(&mut State, Result<Vec<Kept>, Error>, &mut Aftermath) + Send + 'static,
     ) {
         let (Some(store), Some(runtime)) = (self.store().cloned(), self.home.runtime.clone())
@@ -73,15 +78,20 @@ impl Engine {
     /// this one. Blocks.
     pub(super) fn relocate_pages(&self, mailbox: &Mailbox, before: u64) {
         let Some(store) = self.store() else { return };
-        loop {
-            let copies = mailbox.with(|state, _| state.pages_before(before));
-            if copies.is_empty() {
-                return;
-            }
-            match store.read(&copies) {
-                Ok(copies) => mailbox.with(|state, _| state.relocate_pages(copies, before)),
-                // Who takes them is told; until then nothing is lost if they stay where they are.
-                Err(_) => return,
+        for what in [InStore::InOrder, InStore::Delayed] {
+            loop {
+                let copies = mailbox.with(|state, _| state.pages_before(what, before));
+                if copies.is_empty() {
+                    break;
+                }
+                match store.read(&copies) {
+                    Ok(copies) => {
+                        mailbox.with(|state, _| state.relocate_pages(what, copies, before));
+                    }
+                    // Who takes them is told; until then nothing is lost if they stay where they are,
+                    // and as long as they do nothing behind them can be forgotten.
+                    Err(_) => return,
+                }
             }
         }
     }

@@ -136,6 +136,15 @@ impl Engine {
                 NextReplay::Copy(replay) => replay,
                 NextReplay::Nothing => break,
                 NextReplay::InStore => {
+                    // What stays is in memory from then on, and may not take more than there is.
+                    if report.kept > 0 && !source.with(|state, _| state.has_room_to_read()) {
+                        let why = report.why.as_deref().unwrap_or_default();
+                        report.why = Some(format!(
+                            "{why}; letters behind those that stay were not looked at, because no \
+                             more fit in memory"
+                        ));
+                        break;
+                    }
                     self.read_back(&source).await?;
                     continue;
                 }

@@ -297,7 +297,7 @@ impl State {
         entry.set_expiry(self.expiry());
         entry.place = self.note_put(&entry, due, origin);
         if self.stays_in_store(&entry, due) {
-            return self.page_out(entry, after);
+            return self.page_out(entry, due, after);
         }
         self.mind(&entry);
         self.line_up(entry, due, after);
@@ -305,11 +305,15 @@ impl State {
 
     /// Puts a copy where it waits, which may be behind others of its key.
     pub(super) fn line_up(&mut self, entry: Entry, due: Option<Instant>, after: &mut Aftermath) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, entry.message.key())
-            && !keys.enter(key, entry.position)
-        {
-            self.aside.put(entry, Why::Parked(due));
-            return;
+        let is_behind = self.may_be_behind_pages(&entry);
+        if let (Some(keys), Some(key)) = (&mut self.keys, entry.message.key()) {
+            if is_behind {
+                return self.wait_behind_pages(entry, due);
+            }
+            if !keys.enter(key, entry.position) {
+                self.aside.put(entry, Why::Parked(due));
+                return;
+            }
         }
         self.place(entry, due, after);
     }

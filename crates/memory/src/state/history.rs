@@ -237,8 +237,8 @@ impl State {
 
     /// What is to be read back for a reader.
     pub(crate) fn next_pages_of(&self, consumer: u64) -> Vec<Paged> {
-        let bytes = self.home.memory.at_once();
-        self.history.as_ref().map_or(Vec::new(), |history| history.next_pages(consumer, bytes))
+        let Some(history) = &self.history else { return Vec::new() };
+        history.next_pages(consumer, self.home.memory.for_each_of(history.readers()))
     }
 
     /// Messages were read back for a reader, or cannot be.

@@ -123,8 +123,8 @@ impl State {
         if self.aside.behind(None).any(|(_, why)| why == Why::Moving) {
             return false;
         }
-        let home = &self.home;
-        let (mut waiting, mut others) = (Vec::new(), Vec::new());
+        let (home, keyed) = (&self.home, self.keys.is_some());
+        let (mut waiting, mut delayed, mut others) = (Vec::new(), Pages::default(), Vec::new());
         for entry in self.lanes.iter() {
             match entry.may_be_paged() {
                 true => waiting.push(paged(home, entry)),
@@ -140,7 +140,10 @@ impl State {
                 Why::Parked(due) => (due, Standing::Waits),
                 Why::Dying | Why::Moving => (None, Standing::Dying),
             };
-            others.push(standing(home, entry, due, what));
+            match due.filter(|_| !keyed && entry.may_be_delayed_in_store()) {
+                Some(due) => delayed.push(delayed_until(home, entry, due)),
+                None => others.push(standing(home, entry, due, what)),
+            }
         }
         let retained = self.history.iter().flat_map(|history| history.from(0));
         waiting.extend(retained.map(Retained::paged));
@@ -156,6 +159,7 @@ impl State {
             bindings: &self.settings.bindings,
             next_position: self.next_position,
             waiting: [&pages, in_store],
+            delayed: [&delayed, self.aside.delayed()],
             others: &others,
         });
         self.renew_ids(u64::MAX);
@@ -223,6 +227,8 @@ impl State {
         }
         self.books.accepted += kept.pages.len() as u64;
         self.lanes.set_pages(kept.pages);
+        self.books.accepted += kept.delayed.len() as u64;
+        *self.aside.delayed_mut() = kept.delayed;
         for copy in kept.copies {
             let Kept { position, place, message, attempts, due, expires, death, .. } = copy;
             let Kept { dying, out, .. } = copy;
@@ -281,6 +287,11 @@ pub(super) fn paged(home: &Home, entry: &Entry) -> Paged {
         expires: entry.expires().map(|at| home.wall_time(at)),
         missed: entry.missed,
     }
+}
+
+/// Where a copy is that waits until a time.
+pub(super) fn delayed_until(home: &Home, entry: &Entry, due: Instant) -> Paged {
+    paged(home, entry).with_expiry(Some(home.wall_time(due)))
 }
 
 /// What there is to a copy beside its message.

@@ -51,6 +51,7 @@ impl State {
             content: Content::InStore(copy),
         };
         found.extend(self.lanes.pages().after(after).take(limit).map(paged));
+        found.extend(self.aside.delayed().after(after).take(limit).map(paged));
         let aside = self.aside.behind(after).take(limit);
         found.extend(aside.map(|(entry, _)| looked(entry, false)));
         let is_behind = |entry: &&Entry| after.is_none_or(|after| entry.position > after);

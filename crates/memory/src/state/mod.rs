@@ -15,6 +15,7 @@ mod time;
 
 pub(crate) use looking::{Content, Looked};
 pub(crate) use moving::{Moved, NextReplay};
+pub(crate) use paging::InStore;
 use paging::Paging;
 
 use std::collections::VecDeque;

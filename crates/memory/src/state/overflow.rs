@@ -161,7 +161,8 @@ impl State {
         } else {
             let oldest = [self.lanes.position_after(None), self.aside.waiting_after(None)];
             let oldest = oldest.into_iter().flatten().min();
-            let oldest = oldest.filter(|position| *position < self.lanes.pages().begin());
+            let in_store = self.lanes.pages().begin().min(self.aside.delayed().begin());
+            let oldest = oldest.filter(|position| *position < in_store);
             oldest.and_then(|position| self.take_out(position))
         };
         let Some(entry) = entry else {

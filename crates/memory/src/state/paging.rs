@@ -3,22 +3,43 @@
 //! As long as there is room in memory a copy that comes in stays there, too. Beyond that only its
 //! place is kept, and so is that of all that come behind it, until those before were read back: what
 //! is in memory is what goes out next, and some more is read before the last of it is handed out.
+//!
+//! Copies that wait until a time are in the store alone, too, if there is no room for them, and are read
+//! back shortly before.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use posthaste_core::Error;
 
-use super::keeping::paged;
+use super::keeping::{delayed_until, paged};
 use super::{Ending, State};
 use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
+use crate::aside::Why;
 use crate::books::reason;
 use crate::copies::Entry;
+use crate::history::History;
 use crate::lanes::Lanes;
 use crate::store::{Change, Kept, Paged, Pages};
 
 /// How many places are released at a time.
 const RELEASED: usize = 1_024;
+
+/// How long before its time a copy is read back that waits for it, beside what it takes to look
+/// through all that do.
+const AHEAD: Duration = Duration::from_secs(1);
+/// For each of them, so that a look takes a small part of the time until the next one.
+const AHEAD_FOR_EACH: Duration = Duration::from_micros(1);
+
+/// Which of the copies that are in the store alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InStore {
+    /// Those that go out in the order of their positions, or are read in it.
+    InOrder,
+    /// Those that wait until a time.
+    Delayed,
+}
 
 /// How a queue stands with its store.
 #[derive(Debug, Default)]
@@ -29,12 +50,21 @@ pub(super) struct Paging {
     wanted: bool,
     /// Why none can be any more.
     failed: Option<Error>,
+    /// Some of those that wait until a time are being read back.
+    reads_delayed: bool,
+    /// When the next of those is to be, as the agenda knows it.
+    pub(super) ready: Option<Instant>,
+    /// Why none of those can be any more.
+    failed_delayed: Option<Error>,
     /// When the first one expires, as the agenda knows it.
     expires: Option<(Duration, Instant)>,
     /// As what the copies in memory were counted.
     counted: usize,
     /// How many were dropped before the one that is read back next.
     missed: u32,
+    /// Copies aside that may be behind others of their key, which nobody knows before those in front
+    /// of them are read back.
+    behind: BTreeSet<u64>,
 }
 
 impl State {
@@ -43,18 +73,62 @@ impl State {
         if self.keep.is_none() || entry.place == u64::MAX || !entry.may_be_paged() {
             return false;
         }
+        if due.is_some() && self.keys.is_none() {
+            let size = Lanes::footprint(1, entry.message.size());
+            return entry.may_be_delayed_in_store()
+                && !self.home.memory.has_room(self.in_memory(), size);
+        }
         if !self.lanes.pages().is_empty() {
             // Of a key none may come before another.
-            return due.is_none() || self.keys.is_some();
+            return true;
         }
         let size = Lanes::footprint(1, entry.message.size());
-        due.is_none() && !self.home.memory.has_room(self.lanes.in_memory(), size)
+        !self.home.memory.has_room(self.in_memory(), size)
+    }
+
+    /// How many bytes everything takes that is in memory.
+    fn in_memory(&self) -> usize {
+        let leased = Lanes::footprint(self.leases.len(), self.leases.bytes());
+        let retained = self.history.as_deref().map_or(0, History::in_memory);
+        self.lanes.in_memory() + self.aside.in_memory() + leased + retained
     }
 
     /// Keeps only the place of a copy in mind.
-    pub(super) fn page_out(&mut self, entry: Entry, after: &mut Aftermath) {
-        self.lanes.page(paged(&self.home, &entry));
+    pub(super) fn page_out(&mut self, entry: Entry, due: Option<Instant>, after: &mut Aftermath) {
+        match due.filter(|_| self.keys.is_none()) {
+            Some(due) => self.aside.delayed_mut().push(delayed_until(&self.home, &entry, due)),
+            None => self.lanes.page(paged(&self.home, &entry)),
+        }
         after.forget(entry.message);
+    }
+
+    /// Whether others of its key may be in front of a copy and in the store alone.
+    pub(super) fn may_be_behind_pages(&self, entry: &Entry) -> bool {
+        // One that was handed out has been the first of its key.
+        entry.attempts == 0 && self.lanes.pages().begin() < entry.position
+    }
+
+    /// A copy waits until those in front of it are read back.
+    pub(super) fn wait_behind_pages(&mut self, entry: Entry, due: Option<Instant>) {
+        self.paging.behind.insert(entry.position);
+        self.aside.put(entry, Why::Parked(due));
+    }
+
+    /// What waited for those in front of it is lined up: all that is before this position.
+    fn line_up_behind_pages(&mut self, before: u64, after: &mut Aftermath) {
+        while let Some(position) = self.paging.behind.first().copied().filter(|at| *at < before) {
+            self.paging.behind.remove(&position);
+            if let Some((entry, Why::Parked(due))) = self.aside.take_waiting(position) {
+                let now = self.home.now();
+                let due = due.filter(|due| now.is_some_and(|now| *due > now));
+                self.line_up(entry, due, after);
+            }
+        }
+    }
+
+    /// Whether more may be read back beside what is in memory.
+    pub(crate) fn has_room_to_read(&self) -> bool {
+        self.home.memory.has_room(self.in_memory(), 0)
     }
 
     /// What is to be read back next.
@@ -68,6 +142,7 @@ impl State {
         match copies {
             Ok(copies) => {
                 copies.into_iter().for_each(|copy| self.take_in(copy, after));
+                self.line_up_behind_pages(self.lanes.pages().begin(), after);
                 // What was behind them may be next, although they are not.
                 self.wake_idle(after);
             }
@@ -82,6 +157,7 @@ impl State {
     fn take_in(&mut self, copy: Kept, after: &mut Aftermath) {
         let Kept { position, message, due, expires, .. } = copy;
         let Some(paged) = self.lanes.unpage(position) else { return };
+        self.line_up_behind_pages(position, after);
         let missed = paged.missed.saturating_add(std::mem::take(&mut self.paging.missed));
         let mut entry = Entry::new(message, position, missed);
         // It may have another place by now.
@@ -92,28 +168,68 @@ impl State {
         self.line_up(entry, due.filter(|due| now.is_some_and(|now| *due > now)), after);
     }
 
+    /// What is to be read back next of those that wait until a time.
+    pub(crate) fn next_delayed(&mut self) -> Vec<Paged> {
+        let ahead = if self.has_room_to_read() { self.ahead_of_time() } else { Duration::ZERO };
+        let by = self.home.unix_time() + ahead;
+        self.aside.due(by, self.home.memory.at_once())
+    }
+
+    /// Copies were read back that waited until a time, or cannot be.
+    pub(crate) fn read_back_delayed(
+        &mut self,
+        copies: Result<Vec<Kept>, Error>,
+        after: &mut Aftermath,
+    ) {
+        (self.paging.reads_delayed, self.paging.wanted) = (false, false);
+        match copies {
+            Ok(copies) => {
+                let now = self.home.now();
+                for Kept { position, message, due, .. } in copies {
+                    let Some(paged) = self.aside.delayed_mut().remove(position) else { continue };
+                    let mut entry = Entry::new(message, position, paged.missed);
+                    entry.place = paged.place;
+                    let due = due.and_then(|due| self.home.time_of(due));
+                    let due = due.filter(|due| now.is_some_and(|now| *due > now));
+                    self.line_up(entry, due, after);
+                }
+            }
+            Err(error) => {
+                self.paging.failed_delayed = Some(error);
+                self.idle.notify_all(after);
+            }
+        }
+    }
+
+    /// How long before their time those are read back that wait for it.
+    fn ahead_of_time(&self) -> Duration {
+        let count = u32::try_from(self.aside.delayed().len()).unwrap_or(u32::MAX);
+        AHEAD + AHEAD_FOR_EACH.saturating_mul(count)
+    }
+
     /// Nothing could be handed out. Says why nothing more can be, if something should.
     pub(super) fn found_nothing(&mut self) -> Option<&Error> {
-        self.paging.wanted = !self.lanes.pages().is_empty();
+        self.paging.wanted = !(self.lanes.pages().is_empty() && self.aside.delayed().is_empty());
         self.reading_failed()
     }
 
     fn reading_failed(&self) -> Option<&Error> {
-        let is_next = !self.lanes.pages().is_empty() && !self.lanes.has_next();
-        self.paging.failed.as_ref().filter(|_| is_next)
+        let is_next = !self.lanes.pages().is_empty();
+        let failed = self.paging.failed.as_ref().filter(|_| is_next);
+        failed.or(self.paging.failed_delayed.as_ref()).filter(|_| !self.lanes.has_next())
     }
 
     /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
     /// nothing stays that has outlived its time.
     pub(super) fn plan_paging(&mut self, after: &mut Aftermath) {
-        let retained = self.history.as_ref().map_or(0, |history| history.in_memory());
-        let in_memory = self.lanes.in_memory() + retained;
+        let in_memory = self.in_memory();
         let counted = std::mem::replace(&mut self.paging.counted, in_memory);
         self.home.memory.count(counted, in_memory);
+        self.plan_delayed(after);
         if self.lanes.pages().is_empty() && self.paging.expires.is_none() {
             return;
         }
-        if self.wants_pages(in_memory) && !std::mem::replace(&mut self.paging.reads, true) {
+        if self.wants_pages() && !std::mem::replace(&mut self.paging.reads, true) {
             self.errand(Errand::ReadBack, after);
         }
         let expires = self.lanes.pages().expires();
@@ -128,19 +244,49 @@ impl State {
         }
     }
 
+    /// Sees to it that what waits until a time is there by then, unless there is no room and nobody waits
+    /// for it.
+    fn plan_delayed(&mut self, after: &mut Aftermath) {
+        let ready = self.aside.delayed().expires();
+        if ready.is_none() && self.paging.ready.is_none() {
+            return;
+        }
+        let goes_on = self.ending == Ending::Open
+            && self.paging.failed_delayed.is_none()
+            && !self.paging.reads_delayed;
+        let (now, has_room) = (self.home.unix_time(), self.has_room_to_read());
+        let ahead = if has_room { self.ahead_of_time() } else { Duration::ZERO };
+        let mut planned = None;
+        match ready.filter(|_| goes_on) {
+            Some(at) if at > now + ahead => planned = self.home.time_of(at.saturating_sub(ahead)),
+            Some(_) if has_room || self.is_waited_for() => {
+                self.paging.reads_delayed = true;
+                self.errand(Errand::ReadDelayed, after);
+            }
+            _ => {}
+        }
+        if planned != self.paging.ready {
+            if let Some(at) = std::mem::replace(&mut self.paging.ready, planned) {
+                self.agenda.remove(at, Due::PageReady);
+            }
+            planned.into_iter().for_each(|at| self.agenda.add(at, Due::PageReady));
+        }
+    }
+
+    /// Whether somebody waits for a copy, and there is none to be handed out.
+    fn is_waited_for(&self) -> bool {
+        !self.lanes.has_next() && (self.paging.wanted || !self.idle.is_empty())
+    }
+
     /// Whether copies are to be read back now: before what is in memory runs out, and when somebody waits
     /// for one that may be handed out, however much waits behind those, or for others of its key.
-    fn wants_pages(&self, in_memory: usize) -> bool {
+    fn wants_pages(&self) -> bool {
         let goes_on = self.ending == Ending::Open && self.paging.failed.is_none();
         if !goes_on || self.lanes.pages().is_empty() {
             return false;
         }
-        let parked = match self.keys {
-            Some(_) => Lanes::footprint(self.aside.len(), self.aside.bytes()),
-            None => 0,
-        };
-        let is_waited_for = !self.lanes.has_next() && (self.paging.wanted || !self.idle.is_empty());
-        is_waited_for || self.home.memory.runs_out(in_memory + parked)
+        let parked = self.keys.as_ref().map_or(0, |_| self.aside.in_memory());
+        self.is_waited_for() || self.home.memory.runs_out(self.lanes.in_memory() + parked)
     }
 
     /// Drops what has outlived its time.
@@ -165,20 +311,26 @@ impl State {
             let missed = std::mem::take(&mut self.paging.missed);
             self.pass_on_missed(missed);
         }
+        self.line_up_behind_pages(self.lanes.pages().begin(), after);
         self.wake_idle(after);
     }
 
     /// Drops the first copy of those that are in the store alone, of which nobody knows the topic;
     /// false if there is none.
     pub(super) fn drop_page(&mut self, after: &mut Aftermath) -> bool {
-        let Some(copy) = self.lanes.pages().front() else { return false };
-        self.lanes.unpage(copy.position);
+        let in_order = self.lanes.pages().front();
+        let delayed = self.aside.delayed().front();
+        let first = in_order.into_iter().chain(delayed).min_by_key(|copy| copy.position);
+        let Some(copy) = first else { return false };
+        if self.lanes.unpage(copy.position).is_none() {
+            self.aside.delayed_mut().remove(copy.position);
+        }
         self.books.drop_copies(reason::FULL, 1);
         self.report_drops(1, &self.name.clone(), reason::FULL, after);
         self.note_page_gone(&copy);
         self.room_was_freed(after);
         self.miss_before_page(copy.missed.saturating_add(1));
-        self.paging.failed = None;
+        (self.paging.failed, self.paging.failed_delayed) = (None, None);
         self.go_on_without_pages(after);
         true
     }
@@ -189,22 +341,26 @@ impl State {
     }
 
     /// Of the copies that are in the store alone, some whose places are before this one.
-    pub(crate) fn pages_before(&self, place: u64) -> Vec<Paged> {
+    pub(crate) fn pages_before(&self, what: InStore, place: u64) -> Vec<Paged> {
         match self.ending {
             Ending::Closed(_) => Vec::new(),
-            Ending::Open | Ending::Draining => self.pages().placed_before(place),
+            Ending::Open | Ending::Draining => self.in_store(what).placed_before(place),
         }
     }
 
-    /// The copies that are in the store alone.
-    fn pages(&self) -> &Pages {
-        self.history.as_ref().map_or(self.lanes.pages(), |history| history.pages())
+    /// Copies that are in the store alone.
+    fn in_store(&self, what: InStore) -> &Pages {
+        match (what, &self.history) {
+            (InStore::Delayed, _) => self.aside.delayed(),
+            (InStore::InOrder, Some(history)) => history.pages(),
+            (InStore::InOrder, None) => self.lanes.pages(),
+        }
     }
 
     /// Notes copies again that are in the store alone, and whose places are before another one.
-    pub(crate) fn relocate_pages(&mut self, copies: Vec<Kept>, before: u64) {
+    pub(crate) fn relocate_pages(&mut self, what: InStore, copies: Vec<Kept>, before: u64) {
         let Some(keep) = &self.keep else { return };
-        let mut there = self.pages().placed_before(before).into_iter().peekable();
+        let mut there = self.in_store(what).placed_before(before).into_iter().peekable();
         let (mut moved, mut released) = (Vec::new(), Vec::new());
         for copy in copies {
             while there.next_if(|paged| paged.position < copy.position).is_some() {}
@@ -221,22 +377,25 @@ impl State {
             released.push((paged.place, paged.size));
         }
         keep.store.release(&released);
-        match &mut self.history {
-            Some(history) => history.pages_mut().replace(&moved),
-            None => self.lanes.replace_pages(&moved),
+        match (what, &mut self.history) {
+            (InStore::Delayed, _) => self.aside.delayed_mut().replace(&moved),
+            (InStore::InOrder, Some(history)) => history.pages_mut().replace(&moved),
+            (InStore::InOrder, None) => self.lanes.replace_pages(&moved),
         }
     }
 
     /// Forgets all copies that are in the store alone, and says how many those were.
     pub(super) fn release_pages(&mut self) -> usize {
-        (self.paging.failed, self.paging.missed) = (None, 0);
+        (self.paging.failed, self.paging.failed_delayed, self.paging.missed) = (None, None, 0);
+        self.paging.behind.clear();
         let pages = match &mut self.history {
             Some(history) => std::mem::take(history.pages_mut()),
             None => self.lanes.take_pages(),
         };
+        let delayed = std::mem::take(self.aside.delayed_mut());
         if let Some(keep) = &self.keep {
             let mut released = Vec::new();
-            for copy in pages.after(None) {
+            for copy in pages.after(None).chain(delayed.after(None)) {
                 released.push((copy.place, copy.size));
                 if released.len() == RELEASED {
                     keep.store.release(&std::mem::take(&mut released));
@@ -244,7 +403,7 @@ impl State {
             }
             keep.store.release(&released);
         }
-        pages.len()
+        pages.len() + delayed.len()
     }
 
     fn note_page_gone(&self, copy: &Paged) {

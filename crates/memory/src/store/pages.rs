@@ -32,6 +32,12 @@ impl Paged {
     pub fn new(position: u64, place: u64, size: usize) -> Self {
         Self { position, place, size, expires: None, missed: 0 }
     }
+
+    /// The same copy with another time at which it expires.
+    #[must_use]
+    pub fn with_expiry(self, expires: Option<Duration>) -> Self {
+        Self { expires, ..self }
+    }
 }
 
 /// The copies of a queue whose messages are in the store alone, in the order of their positions.
@@ -269,6 +275,30 @@ impl Pages {
         }
         self.expires = self.pages.iter().filter_map(|page| page.expires).min();
         over
+    }
+
+    /// The first copies that expire at `by` or before, as many as have so many bytes, where each takes
+    /// so many beside its message.
+    #[must_use]
+    pub(crate) fn expiring(&mut self, by: Duration, bytes: usize, beside: usize) -> Vec<Paged> {
+        let is_one = |expires: Option<Duration>| expires.is_some_and(|at| at <= by);
+        let (mut found, mut sum): (Vec<Paged>, _) = (Vec::new(), 0);
+        for page in self.pages.iter_mut().filter(|page| is_one(page.expires)) {
+            let mut earliest = None;
+            for copy in page.iter() {
+                earliest = earlier(earliest, copy.expires);
+                if is_one(copy.expires) && sum < bytes {
+                    sum += copy.size + beside;
+                    found.push(copy);
+                }
+            }
+            page.expires = earliest;
+            if sum >= bytes {
+                break;
+            }
+        }
+        self.expires = self.pages.iter().filter_map(|page| page.expires).min();
+        found
     }
 
     /// Before when none of them expires; `None` if none ever does.
@@ -545,6 +575,7 @@ mod tests {
         RemoveFirst(usize),
         Move { before: u64, to: u64 },
         Expire(u64),
+        Look { by: u64, bytes: usize },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -565,6 +596,7 @@ mod tests {
             4 => (0..40_usize).prop_map(Step::RemoveFirst),
             1 => (0..1_u64 << 40, 0..1_u64 << 41).prop_map(|(before, to)| Step::Move { before, to }),
             1 => (0..1_000_u64).prop_map(Step::Expire),
+            1 => (0..1_000_u64, 1..1_000_000_usize).prop_map(|(by, bytes)| Step::Look { by, bytes }),
         ];
         proptest::collection::vec(step, 0..400)
     }
@@ -611,6 +643,28 @@ mod tests {
                             prop_assert!(rounds <= 400);
                         }
                         prop_assert!(model.values().all(|copy| copy.place >= before));
+                    }
+                    Step::Look { by, bytes } => {
+                        let by = Duration::from_micros(by);
+                        let is_one = |copy: &&Paged| copy.expires.is_some_and(|at| at <= by);
+                        let mut sum = 0;
+                        let enough = |copy: &Paged| {
+                            let goes_on = sum < bytes;
+                            sum += copy.size + 7;
+                            goes_on
+                        };
+                        let expected = model.values().filter(is_one).copied().take_while(enough);
+                        let expected: Vec<_> = expected.collect();
+                        let all = model.values().filter(is_one).count();
+                        prop_assert_eq!(&pages.expiring(by, bytes, 7), &expected);
+                        if expected.is_empty() && all == 0 {
+                            // Nobody looks again before there may be one.
+                            let next = model.values().filter_map(|copy| copy.expires).min();
+                            let is_bound = |bound| {
+                                bound > by && next.is_none_or(|next| bound <= next)
+                            };
+                            prop_assert!(pages.expires().is_none_or(is_bound));
+                        }
                     }
                     Step::Expire(now) => {
                         let now = Duration::from_micros(now);
