@@ -1,13 +1,14 @@
 //! The anchor: a file beside the segments that says how far the log was, at least.
 //!
 //! ```text
-//!  0         8       16       24     32
-//!  | magic   | epoch | stored | from | CRC-32C |
+//!  0         8       16       24      32     40
+//!  | magic   | epoch | stored | start | from | CRC-32C |
 //! ```
 //!
-//! A segment says what is in it, and nothing says so of the last one if that is gone, or if its end
-//! is. The anchor is written whenever a segment was begun, when the log is closed, and when what is in
-//! it needs to be gone through from a later position only.
+//! A segment says what is in it, and where the one before ends; nothing says so of the first and the last
+//! one if they are gone, or if the end is. The anchor is written whenever a segment was begun, before some
+//! are forgotten, when the log is closed, and when what is in it needs to be gone through from a later
+//! position only.
 
 use crate::error::{Damage, Flaw, LogError};
 use crate::storage::Storage;
@@ -15,18 +16,22 @@ use crate::storage::Storage;
 /// How far a log was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Anchor {
-    /// The epoch of the last segment that was begun.
+    /// The epoch of the last segment that was begun, which is there.
     pub(crate) epoch: u64,
     /// Up to where everything was on the disk.
     pub(crate) stored: u64,
+    /// Where the first segment begins that is there in any case.
+    pub(crate) start: u64,
     /// Where whoever opens the log begins to go through it.
     pub(crate) from: u64,
 }
 
 pub(crate) const NAME: &str = "anchor";
 const NEW: &str = "anchor.new";
-const MAGIC: [u8; 8] = *b"PHANCHR\x02";
-const BYTES: usize = 36;
+const MAGIC: [u8; 8] = *b"PHANCHR\x03";
+/// Where the magic says which version this is; as long and with its checksum at the end they all are.
+const VERSION: usize = 7;
+const BYTES: usize = 44;
 
 impl Anchor {
     /// Reads it; `None` if there is none.
@@ -42,12 +47,17 @@ impl Anchor {
         let number = |at: usize| {
             bytes[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
         };
-        let anchor = Self { epoch: number(8), stored: number(16), from: number(24) };
+        let (epoch, stored, start, from) = (number(8), number(16), number(24), number(32));
+        let anchor = Self { epoch, stored, start, from };
         if read == BYTES && bytes[..BYTES] == anchor.encode() {
             return Ok(Some(anchor));
         }
-        let segment = NAME.to_owned();
-        Err(LogError::Damaged(Damage { segment, offset: 0, position: 0, flaw: Flaw::Head }))
+        let is_newer = read == BYTES
+            && bytes[..VERSION] == MAGIC[..VERSION]
+            && bytes[VERSION] > MAGIC[VERSION]
+            && bytes[BYTES - 4..BYTES] == crc32c::crc32c(&bytes[..BYTES - 4]).to_le_bytes();
+        let flaw = if is_newer { Flaw::Newer } else { Flaw::Head };
+        Err(LogError::Damaged(Damage { segment: NAME.to_owned(), offset: 0, position: 0, flaw }))
     }
 
     /// Puts it in the place of the one before.
@@ -80,9 +90,10 @@ impl Anchor {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.stored.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.from.to_le_bytes());
-        let sum = crc32c::crc32c(&bytes[..32]);
-        bytes[32..].copy_from_slice(&sum.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.start.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.from.to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[..BYTES - 4]);
+        bytes[BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 }

@@ -50,10 +50,20 @@ pub enum Flaw {
     Cut,
     /// Bytes that are no record of this place.
     Checksum,
-    /// No segment.
+    /// No file.
     Missing,
     /// A segment whose head is not its own.
     Head,
+    /// What only a newer version of this program knows, if it is no damage.
+    Newer,
+}
+
+impl Damage {
+    /// The segment is gone that begins at `position`, or has it in it.
+    pub(crate) fn missing(position: u64) -> Self {
+        let segment = format!("the segment with position {position}");
+        Self { segment, offset: 0, position, flaw: Flaw::Missing }
+    }
 }
 
 impl LogError {
@@ -108,8 +118,9 @@ impl fmt::Display for Damage {
             Flaw::Nothing => "nothing where a record should be",
             Flaw::Cut => "half a record",
             Flaw::Checksum => "bytes that are no record",
-            Flaw::Missing => "no file",
+            Flaw::Missing => return write!(f, "the log is damaged: {segment} is missing"),
             Flaw::Head => "a head that is not its own",
+            Flaw::Newer => "a head of a newer version of this program",
         };
         write!(f, "the log is damaged: {segment} has {what} at byte {offset} (position {position})")
     }

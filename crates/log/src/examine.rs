@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::anchor::{self, Anchor};
+use crate::change;
 use crate::error::{Damage, Flaw, LogError};
 use crate::log::Segment;
 use crate::record::Record;
@@ -40,11 +41,21 @@ pub(crate) fn examine(
     damaged: &mut dyn FnMut(Damage) -> Result<(), LogError>,
 ) -> Result<Examined, LogError> {
     let mut ids = ids(storage)?;
+    let is_damaged = Cell::new(false);
+    let mut damaged = |damage: Damage| {
+        if damage.flaw == Flaw::Newer {
+            return Err(LogError::Strange(change::strange()));
+        }
+        is_damaged.set(true);
+        damaged(damage)
+    };
     let anchor = match anchor_of(storage, &ids)? {
         Ok(anchor) => anchor,
         Err(damage) => {
             damaged(damage)?;
-            Anchor::default()
+            // It says nothing about the rest.
+            is_damaged.set(false);
+            Anchor { start: u64::MAX, ..Anchor::default() }
         }
     };
     let unmade = take_unmade(storage, &mut ids, anchor)?;
@@ -57,16 +68,14 @@ pub(crate) fn examine(
         records: 0,
         torn: None,
     };
-    let is_damaged = Cell::new(false);
-    let mut damaged = |damage: Damage| {
-        is_damaged.set(true);
-        damaged(damage)
-    };
+    if ids.first().is_some_and(|first| first.base > anchor.start) {
+        damaged(Damage::missing(anchor.start))?;
+    }
     for (nth, id) in ids.iter().enumerate() {
         let id = *id;
         let damage = |offset, position, flaw| Damage { segment: id.name(), offset, position, flaw };
         if id.base != found.end {
-            damaged(damage(0, found.end, Flaw::Missing))?;
+            damaged(Damage::missing(found.end))?;
         }
         found.end = id.base;
         let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
@@ -107,9 +116,9 @@ pub(crate) fn examine(
         found.end = goes_on.unwrap_or(scan.position());
         found.segments.push(Segment { id, blob: Arc::from(blob) });
     }
-    if found.end < anchor.stored && !is_damaged.get() {
-        let segment = ids.last().map_or_else(|| anchor::NAME.to_owned(), |id| id.name());
-        damaged(Damage { segment, offset: 0, position: found.end, flaw: Flaw::Missing })?;
+    let is_last_gone = ids.last().map_or(0, |last| last.epoch) < anchor.epoch;
+    if is_last_gone || found.end < anchor.stored && !is_damaged.get() {
+        damaged(Damage::missing(if ids.is_empty() { anchor.start } else { found.end }))?;
     }
     Ok(found)
 }
@@ -138,11 +147,11 @@ fn ids(storage: &dyn Storage) -> Result<Vec<Id>, LogError> {
 }
 
 /// How far the log was, or what is wrong with the file that says so. Where the power went while the
-/// first segment was being made there is none.
+/// first segment was being made there is none, and nothing in that.
 fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Result<Anchor, Damage>, LogError> {
     match Anchor::read(storage) {
         Ok(Some(anchor)) => Ok(Ok(anchor)),
-        Ok(None) if ids.iter().all(|id| id.epoch == 1) => Ok(Ok(Anchor::default())),
+        Ok(None) if !has_records(storage, ids)? => Ok(Ok(Anchor::default())),
         Ok(None) => {
             let segment = anchor::NAME.to_owned();
             Ok(Err(Damage { segment, offset: 0, position: 0, flaw: Flaw::Missing }))
@@ -150,6 +159,19 @@ fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Result<Anchor, Damage>
         Err(LogError::Damaged(damage)) => Ok(Err(damage)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether more was written than the head of a first segment.
+fn has_records(storage: &dyn Storage, ids: &[Id]) -> Result<bool, LogError> {
+    for id in ids {
+        let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
+        let first =
+            Scan::new(*id, &*blob, id.base).next().map_err(LogError::storage(READING))?.is_ok();
+        if id.epoch > 1 || first {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes the last segments off if they were being made when the power went: no anchor knows them, they

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::anchor::Anchor;
-use crate::error::{Damage, Flaw, LogError};
+use crate::error::{Damage, LogError};
 use crate::examine::{Examined, examine, rest_of};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
 use crate::scan::MARK;
@@ -91,6 +91,8 @@ pub struct Log {
     /// Up to where everything is on the disk, and up to where a mark says so.
     stored: u64,
     marked: u64,
+    /// Where the first segment begins that is not forgotten.
+    start: u64,
     /// Where whoever opens it begins to go through it.
     from: u64,
     /// Whether there is room for another anchor.
@@ -167,9 +169,11 @@ impl Log {
             write_again(&*last.blob, last.id.offset(end)).map_err(LogError::storage(WRITING))?;
             last.blob.sync_data().map_err(LogError::storage(SYNCING))?;
         }
+        let start = segments.first().map_or(end, |first| first.id.base);
         let mut log = Self {
             storage,
             options,
+            start,
             segments,
             buffer: Vec::new(),
             written: end,
@@ -429,7 +433,8 @@ impl Log {
 
     fn anchor(&mut self, epoch: u64) -> io::Result<()> {
         self.anchor_has_room = false;
-        Anchor { epoch, stored: self.stored, from: self.from }.write(&*self.storage)
+        let Self { stored, start, from, .. } = *self;
+        Anchor { epoch, stored, start, from }.write(&*self.storage)
     }
 
     /// Reads the record at a position; `None` if there is none, or none any more.
@@ -455,8 +460,18 @@ impl Log {
     /// # Errors
     /// `Storage`; what was not forgotten is still there.
     pub fn forget_before(&mut self, position: u64) -> Result<usize, LogError> {
+        let last = self.segments.iter().rev().find(|segment| segment.id.base <= position);
+        let start = last.map_or(self.start, |last| last.id.base);
+        if start > self.start {
+            // Whoever opens it is not to miss them.
+            let before = std::mem::replace(&mut self.start, start);
+            if let Err(source) = self.anchor(self.active().id.epoch) {
+                self.start = before;
+                return Err(LogError::Storage { what: FORGETTING, source });
+            }
+        }
         let mut forgotten = 0;
-        while self.segments.get(1).is_some_and(|next| next.id.base <= position) {
+        while self.segments.get(1).is_some_and(|next| next.id.base <= start) {
             self.shown.show(&self.segments[1..]);
             if let Err(source) = self.forget_first() {
                 self.shown.show(&self.segments);
@@ -520,12 +535,17 @@ impl Log {
                 blob.allocate(self.options.segment_bytes.max(id.offset(id.base) + size))?;
             }
             blob.sync_data()?;
-            self.storage.sync_dir()?;
-            self.anchor(epoch)
+            self.storage.sync_dir()
         })();
-        if let Err(source) = made {
-            // Half a segment is in nobody's way, but its room is.
-            let _removed = self.storage.remove(&id.name());
+        if let Err(source) = made.and_then(|()| self.anchor(epoch)) {
+            match Anchor::read(&*self.storage) {
+                // Half a segment is in nobody's way, but its room is.
+                Ok(anchor) if anchor.is_none_or(|anchor| anchor.epoch < epoch) => {
+                    let _removed = self.storage.remove(&id.name());
+                }
+                // It may be known, and would be missed.
+                _ => self.broken = true,
+            }
             return Err(failed(source));
         }
         // One in which nothing is would end where it begins.
@@ -594,9 +614,7 @@ impl Reader {
         let (mut window, mut rest) = (Vec::new(), positions);
         while let Some((first, _)) = rest.first().copied() {
             let Some((segment, next)) = self.segment(first) else {
-                let segment = crate::anchor::NAME.to_owned();
-                let damage = Damage { segment, offset: 0, position: first, flaw: Flaw::Missing };
-                return Err(LogError::Damaged(damage).into());
+                return Err(LogError::Damaged(Damage::missing(first)).into());
             };
             let (mut count, mut end) = (0, first);
             for (position, size) in rest {

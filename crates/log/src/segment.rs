@@ -22,6 +22,8 @@ pub(crate) const HEAD: usize = 64;
 const MAGIC: [u8; 8] = *b"PHLOG\0\0\x01";
 /// Where the magic says whether the file is used again.
 const REUSED: usize = 6;
+/// Where it says which version this is; up to the checksum they are all alike.
+const VERSION: usize = 7;
 const SUFFIX: &str = ".seg";
 
 /// What is left at the end of a segment for a mark.
@@ -75,7 +77,14 @@ impl Id {
         let mut head = [0; HEAD];
         let read = blob.read_at(0, &mut head)?;
         let is_own = read == HEAD && [false, true].map(|reused| self.head(reused)).contains(&head);
-        Ok(if is_own { Ok(()) } else { Err(Flaw::Head) })
+        let is_newer = head[..REUSED] == MAGIC[..REUSED]
+            && head[VERSION] > MAGIC[VERSION]
+            && head[24..28] == crc32c::crc32c(&head[..24]).to_le_bytes();
+        Ok(match (is_own, is_newer) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Flaw::Newer),
+            (false, false) => Err(Flaw::Head),
+        })
     }
 
     /// The segment that a file is, if it was another one before.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::Random;
 use posthaste_core::{
-    BoxReceiver, Broker, Level, Message, Queue, ReceiverExt, SenderExt, SenderOptions, Seq,
-    Subscription, Topic,
+    BoxReceiver, Broker, Level, Message, MessageBuilder, Queue, ReceiverExt, SenderExt,
+    SenderOptions, Seq, Subscription, Topic,
 };
 use posthaste_log::storage::Simulated;
 use posthaste_log::{Durable, LogOptions};
@@ -52,11 +52,20 @@ fn number(message: &Message) -> u64 {
 }
 
 fn message(queue: &Topic, number: u64, random: &mut Random) -> Message {
+    draft(queue, number, random).build().unwrap()
+}
+
+fn draft(queue: &Topic, number: u64, random: &mut Random) -> MessageBuilder {
     let most = 1 << random.below(11);
     let size = usize::try_from(random.below(most)).unwrap();
-    let mut draft = Message::builder(queue.clone()).to_queue();
-    draft = draft.payload(format!("{number} {}", "x".repeat(size))).id(format!("id-{number}"));
-    draft = match number % 7 {
+    let payload = format!("{number} {}", "x".repeat(size));
+    Message::builder(queue.clone()).to_queue().payload(payload).id(format!("id-{number}"))
+}
+
+/// A message that may have to wait until a time.
+fn maybe_late(queue: &Topic, number: u64, random: &mut Random) -> Message {
+    let draft = draft(queue, number, random);
+    let draft = match number % 7 {
         3 => draft.delay(NEVER),
         5 => draft.delay(Duration::from_millis(1)),
         _ => draft,
@@ -98,7 +107,7 @@ async fn live(broker: &Durable, queue: &Topic, books: &mut Books, random: &mut R
                 if again && !known {
                     continue;
                 }
-                let mut slot = Some(message(queue, number, random));
+                let mut slot = Some(maybe_late(queue, number, random));
                 let seq: Seq = sender.send_from(&mut slot).await.unwrap();
                 taken.push((seq, number));
                 if !again {

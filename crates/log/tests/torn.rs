@@ -191,13 +191,65 @@ fn segments(disk: &Simulated) -> Vec<String> {
 
 #[test]
 fn a_file_that_is_gone_is_missed() {
-    let (disk, _) = written();
-    let names = segments(&disk);
-    for name in names.iter().chain(&[String::from("anchor")]) {
+    let (open_disk, _open, _) = reused_and_open();
+    for (disk, ended) in [(written().0, "closed"), (reused().0, "closed"), (open_disk, "killed")] {
+        let names = segments(&disk);
+        assert!(names.len() > 1);
+        for name in names.iter().chain(&[String::from("anchor")]) {
+            let without = disk.kill();
+            without.remove(name).unwrap();
+            let error = open(&without).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, LogError::Damaged(_)), "{text}");
+            let is_between =
+                name != "anchor" && ![&names[0], &names[names.len() - 1]].contains(&name);
+            let what = match name.as_str() {
+                "anchor" => "anchor is missing".to_owned(),
+                // The end of the one before may be what is missing.
+                segment if is_between => format!("(position {})", base(segment)),
+                segment => format!("the segment with position {} is missing", base(segment)),
+            };
+            assert!(text.ends_with(&what), "{name}, {ended}: {text}");
+        }
         let without = disk.kill();
-        without.remove(name).unwrap();
-        // The first may have been forgotten.
-        assert_eq!(open(&without).is_err(), *name != names[0], "{name}");
+        names.iter().for_each(|name| without.remove(name).unwrap());
+        assert!(open(&without).is_err(), "all of it, {ended}");
+    }
+}
+
+#[test]
+fn the_first_segment_alone_is_missed_and_so_is_its_anchor() {
+    let disk = Simulated::new();
+    let (mut log, _) = Log::open(disk.clone(), options(), |_| {}).unwrap();
+    log.append(1, b"it was there").unwrap();
+    log.sync().unwrap();
+    for name in [segments(&disk).remove(0), "anchor".to_owned()] {
+        let without = disk.kill();
+        without.remove(&name).unwrap();
+        assert!(open(&without).is_err(), "{name}");
+    }
+    // Before there is an anchor there is nothing to be missed.
+    let disk = Simulated::new();
+    drop(Log::open(disk.clone(), options(), |_| {}).unwrap());
+    disk.remove("anchor").unwrap();
+    assert_eq!(open(&disk).unwrap(), (Vec::new(), false));
+}
+
+#[test]
+fn a_newer_version_is_no_damage() {
+    for name in ["anchor", ".seg"] {
+        let (disk, _) = written();
+        let name = disk.names().unwrap().into_iter().find(|this| this.ends_with(name)).unwrap();
+        // Both say in this byte which version they are, and have a checksum.
+        disk.rot(&name, |bytes| {
+            bytes[7] += 1;
+            let at = if name == "anchor" { bytes.len() - 4 } else { 24 };
+            let sum = crc32c::crc32c(&bytes[..at]);
+            bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+        })
+        .unwrap();
+        let error = open(&disk).unwrap_err();
+        assert!(matches!(error, LogError::Strange(_)), "{name}: {error}");
     }
 }
 
