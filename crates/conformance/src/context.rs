@@ -270,6 +270,10 @@ impl Context {
                 if last_look {
                     break;
                 }
+                if self.has(Capability::Durability) && message.is_to_queue() {
+                    // What is under way may wait for a disk, as does this, behind it.
+                    self.broker().declare(Queue::new(message.topic())).await?;
+                }
                 self.quiet().await?;
                 last_look = true;
             }
