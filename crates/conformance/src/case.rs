@@ -40,6 +40,8 @@ pub enum Need {
     Alone,
     /// The broker hands a message to a consumer that polls, not ahead of its polls.
     Pull,
+    /// The fixture says how the broker is ended and opened again.
+    Reopening,
     /// The runtime has real sockets, which a simulated one has not.
     Sockets,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Need {
             Self::Clock => f.write_str("a clock: give the executor a runtime"),
             Self::Alone => f.write_str("a broker that nobody else uses"),
             Self::Pull => f.write_str("a broker that hands out to polls, not ahead of them"),
+            Self::Reopening => f.write_str("a way to open the broker again: `Fixture::reopen`"),
             Self::Sockets => f.write_str("a runtime with real sockets"),
         }
     }
@@ -109,8 +112,10 @@ pub(crate) mod needs {
     pub(crate) const HAND_OVER: Need = Need::Has(Capability::HandOver);
     pub(crate) const ANY_NAME: Need = Need::Has(Capability::AnyName);
     pub(crate) const REPLAY: Need = Need::Has(Capability::Replay);
+    pub(crate) const DURABILITY: Need = Need::Has(Capability::Durability);
     pub(crate) const CLOCK: Need = Need::Clock;
     pub(crate) const ALONE: Need = Need::Alone;
     pub(crate) const PULL: Need = Need::Pull;
+    pub(crate) const REOPENING: Need = Need::Reopening;
     pub(crate) const SOCKETS: Need = Need::Sockets;
 }

@@ -2,7 +2,7 @@
 //! what every case does.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use posthaste_core::task::lock;
@@ -37,7 +37,9 @@ struct Inner {
     fixture: Fixture,
     runtime: Option<SharedRuntime>,
     space: String,
-    queues: Mutex<Vec<Topic>>,
+    queues: Arc<Mutex<Vec<Topic>>>,
+    /// The same once its broker was opened again.
+    after: OnceLock<Context>,
 }
 
 impl Context {
@@ -46,7 +48,27 @@ impl Context {
             Some(space) => format!("{space}.{case}"),
             None => String::from("kit"),
         };
-        Self(Arc::new(Inner { fixture, runtime, space, queues: Mutex::default() }))
+        let (queues, after) = (Arc::default(), OnceLock::new());
+        Self(Arc::new(Inner { fixture, runtime, space, queues, after }))
+    }
+
+    /// Ends the broker and opens it again over what it has kept. Everything else goes through the
+    /// context that this returns; what was opened before is of the broker that has ended.
+    pub(crate) async fn reopen(&self) -> Result<Self, Failure> {
+        let Some(reopened) = self.0.fixture.reopened().await else {
+            let text = "the broker was opened again and cannot be a second time: give the fixture \
+                        that `reopen` returns a way as well";
+            return Err(Failure::new(text));
+        };
+        let this = &self.0;
+        let next = Self(Arc::new(Inner {
+            fixture: reopened?,
+            runtime: this.runtime.clone(),
+            space: this.space.clone(),
+            queues: Arc::clone(&this.queues),
+            after: OnceLock::new(),
+        }));
+        Ok(this.after.get_or_init(|| next).clone())
     }
 
     /// The broker, as the side that sends sees it.
@@ -248,6 +270,10 @@ impl Context {
                 if last_look {
                     break;
                 }
+                if self.has(Capability::Durability) && message.is_to_queue() {
+                    // What is under way may wait for a disk, as does this, behind it.
+                    self.broker().declare(Queue::new(message.topic())).await?;
+                }
                 self.quiet().await?;
                 last_look = true;
             }
@@ -259,6 +285,9 @@ impl Context {
     /// What holds after every case: nothing that it opened is left, and the books balance.
     pub(crate) async fn check_aftermath(&self) -> Outcome {
         self.check_sends()?;
+        if let Some(after) = self.0.after.get() {
+            return Box::pin(after.check_aftermath()).await;
+        }
         if self.broker().stats().await.is_err_and(|error| is_gone(&error)) {
             // The case closed its broker, and what is behind it cannot be asked any more.
             return Ok(());

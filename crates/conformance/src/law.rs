@@ -75,6 +75,7 @@ laws! {
     B16: "A drop is an event that says whose it was, what it was about and why.",
     B17: "Browsing changes nothing; purging and replaying lose nothing that is handed out.",
     B18: "Of a queue that retains every reader gets everything from its start on, in order.",
+    B19: "What a durable queue confirmed or settled is so when its broker is opened again.",
     D1: "Dropping any handle, anywhere, neither panics, blocks nor spawns.",
     D2: "Empty, non-UTF-8 and maximum-size payloads pass; one byte more is `TooLarge`.",
     D3: "An error is one sentence that says what to do.",

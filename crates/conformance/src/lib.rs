@@ -31,6 +31,9 @@
 //! what it has is held to the law. No case sleeps, and every one has a watchdog, so a lost
 //! wake-up is a failed case and not a hanging test.
 //!
+//! A broker whose queues outlive it says how it is opened again ([`Fixture::reopen`]), and is held to
+//! what it has kept.
+//!
 //! After every case the books have to balance, the broker's and its clients', and nothing that the
 //! case opened may be left. [`Books`] asks the same of any other test, and [`cancel`] gives any
 //! future up at every poll. `docs/conformance.md` is the guide.

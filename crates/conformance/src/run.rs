@@ -135,6 +135,7 @@ fn broker_case(
             Need::Clock => subject.runtime().is_none(),
             Need::Alone => fixture.shared.is_some(),
             Need::Pull => fixture.pushes,
+            Need::Reopening => !fixture.can_reopen(),
             Need::Sockets => false,
         });
         *lock(card) = Some(capabilities);

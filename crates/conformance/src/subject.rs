@@ -123,9 +123,13 @@ pub struct Fixture {
     pub(crate) peer: Arc<dyn Broker>,
     pub(crate) pushes: bool,
     pub(crate) shared: Option<String>,
-    // Behind a lock only so that what is kept need not be `Sync`.
+    // Behind locks only so that what is kept need not be `Sync`.
+    reopen: Mutex<Option<Reopen>>,
     kept: Mutex<Vec<Box<dyn Any + Send>>>,
 }
+
+/// Ends a broker and opens it again over what it has kept.
+type Reopen = Box<dyn FnOnce() -> BoxFuture<'static, Result<Fixture, Error>> + Send>;
 
 impl Fixture {
     /// A broker in which nothing has happened yet and which nobody else uses.
@@ -136,6 +140,7 @@ impl Fixture {
             broker,
             pushes: false,
             shared: None,
+            reopen: Mutex::default(),
             kept: Mutex::default(),
         }
     }
@@ -170,6 +175,65 @@ impl Fixture {
         self.shared = Some(space.into());
         self
     }
+
+    /// How the broker is opened again: `reopen` ends it in order, although there still are handles
+    /// of it, and opens one over the same data. Law B19 is shown of a broker with the capability
+    /// `durability` in this way, and is not applicable without it but for what receipts and
+    /// declarations say.
+    ///
+    /// What was kept for the first one is kept until the case is over. The second one is to be
+    /// opened again, too; that it pushes or is shared need not be said anew.
+    ///
+    /// ```
+    /// use posthaste_conformance::Fixture;
+    /// use posthaste_core::{BoxFuture, Error};
+    /// use posthaste_log::storage::Simulated;
+    /// use posthaste_log::{Durable, LogOptions};
+    /// use posthaste_smol::Smol;
+    ///
+    /// fn open(disk: Simulated) -> BoxFuture<'static, Result<Fixture, Error>> {
+    ///     Box::pin(async move {
+    ///         let options = LogOptions::default();
+    ///         let (broker, _) = Durable::open(Smol::global(), disk.clone(), options).await?;
+    ///         Ok(Fixture::new(broker.clone()).reopen(|| {
+    ///             Box::pin(async move {
+    ///                 broker.close().await?;
+    ///                 open(disk).await
+    ///             })
+    ///         }))
+    ///     })
+    /// }
+    ///
+    /// # smol::block_on(async {
+    /// let fixture = open(Simulated::new()).await?;
+    /// # drop(fixture);
+    /// # Ok::<(), Error>(())
+    /// # })?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn reopen(
+        self,
+        reopen: impl FnOnce() -> BoxFuture<'static, Result<Self, Error>> + Send + 'static,
+    ) -> Self {
+        *lock(&self.reopen) = Some(Box::new(reopen));
+        self
+    }
+
+    pub(crate) fn can_reopen(&self) -> bool {
+        lock(&self.reopen).is_some()
+    }
+
+    /// The same broker after an end; `None` if nobody says how it is opened again.
+    pub(crate) async fn reopened(&self) -> Option<Result<Self, Error>> {
+        let reopen = lock(&self.reopen).take()?;
+        let reopened = reopen().await;
+        Some(reopened.map(|next| Self {
+            pushes: next.pushes || self.pushes,
+            shared: self.shared.clone(),
+            ..next
+        }))
+    }
 }
 
 impl fmt::Debug for Fixture {
@@ -178,6 +242,7 @@ impl fmt::Debug for Fixture {
             .field("backend", &self.broker.capabilities().backend())
             .field("pushes", &self.pushes)
             .field("shared", &self.shared)
+            .field("can_reopen", &self.can_reopen())
             .field("kept", &lock(&self.kept).len())
             .finish_non_exhaustive()
     }

@@ -40,6 +40,9 @@ use crate::{BoxReceiver, BoxSender, Error, Kind, Level, Message, Queue, Subscrip
 /// - **B18** Of a queue that retains every reader gets everything from its start on that is there, in
 ///   order, at offsets that stay what they are, however many read; what goes is what the retention
 ///   lets go, and who was overtaken hears how much that was.
+/// - **B19** What was confirmed to be in a durable queue is in it when the broker is opened again,
+///   whole and once, and what is settled for good is not; so are declarations, bindings, ids,
+///   attempts, deaths, delays and offsets what they were, and a queue that is not durable is gone.
 /// - **D1** Dropping the broker or any handle, anywhere, neither panics, blocks nor spawns.
 /// - **D2** Empty, non-UTF-8 and maximum-size payloads pass; one byte more is `TooLarge`.
 /// - **D3** An error is one sentence that says what to do.

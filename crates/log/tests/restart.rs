@@ -411,3 +411,72 @@ fn a_dead_letter_is_in_one_queue_whenever_the_power_goes() {
         }));
     }
 }
+
+#[test]
+fn ids_are_known_after_the_segment_that_had_them_and_a_restart() {
+    let disk = Simulated::new();
+    let (orders, busy) = (Topic::new("orders").unwrap(), Topic::new("busy").unwrap());
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    let with_id = |number: u64| {
+        let draft = Message::builder(orders.clone()).to_queue().id(format!("id-{number}"));
+        draft.payload(number.to_string()).build().unwrap()
+    };
+    smol::block_on(executor.run(async {
+        let mut options = LogOptions::default();
+        options.segment_bytes = 4_096;
+        // What is noted again is noted by renewing alone, and not in a snapshot.
+        options.snapshot_bytes = u64::MAX;
+        let open = || Durable::open(runtime.clone(), disk.clone(), options.clone());
+        let (broker, _) = open().await.unwrap();
+        let window = Duration::from_secs(3_600);
+        broker.declare(Queue::new(orders.clone()).dedup_window(window)).await.unwrap();
+        // All is settled, so that nothing but the ids is left of it.
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        let of = |queue: &Topic| Subscription::queue(queue).unwrap();
+        let mut receiver = broker.receiver(of(&orders)).await.unwrap();
+        for number in 0..20 {
+            sender.send(with_id(number)).await.unwrap();
+            receiver.next_delivery().await.unwrap().ack();
+        }
+        receiver.settled().await.unwrap();
+        drop((sender, receiver));
+        // Twice, so that what was renewed is renewed once more by a broker that has read it back.
+        let mut broker = broker;
+        for round in 0..2 {
+            let before = segment_names(&disk);
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            let mut receiver = broker.receiver(of(&busy)).await.unwrap();
+            let mut sent = 0;
+            while segment_names(&disk).iter().any(|name| before.contains(name)) {
+                sender.send(Message::to_queue(busy.clone(), vec![b'x'; 100])).await.unwrap();
+                receiver.next_delivery().await.unwrap().ack();
+                receiver.settled().await.unwrap();
+                sent += 1;
+                assert!(sent < 10_000, "the segments {before:?} never go, in round {round}");
+            }
+            for number in 0..20 {
+                assert_eq!(sender.send(with_id(number)).await.unwrap().confirmed, 1);
+            }
+            assert_eq!(held(&broker, &orders).await, [0; 0], "they are known in round {round}");
+            drop((sender, receiver));
+            broker.close().await.unwrap();
+            broker = open().await.unwrap().0;
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            for number in 0..=20 + round {
+                assert_eq!(sender.send(with_id(number)).await.unwrap().confirmed, 1);
+            }
+            assert_eq!(held(&broker, &orders).await, [20 + round], "what is new in round {round}");
+            let mut receiver = broker.receiver(of(&orders)).await.unwrap();
+            receiver.next_delivery().await.unwrap().ack();
+            receiver.settled().await.unwrap();
+        }
+    }));
+}
+
+/// The names of the files that hold what is in the segments.
+fn segment_names(disk: &Simulated) -> Vec<String> {
+    use posthaste_log::storage::Storage;
+    let names = disk.names().unwrap().into_iter();
+    names.filter(|name| name.ends_with(".seg")).collect()
+}

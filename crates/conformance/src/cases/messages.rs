@@ -133,7 +133,7 @@ pub(crate) async fn d2_the_most_headers_and_the_longest_topic_pass(cx: Context) 
     check_same(delivery.message(), &message)
 }
 
-fn check_same(found: &Message, sent: &Message) -> Outcome {
+pub(super) fn check_same(found: &Message, sent: &Message) -> Outcome {
     check_eq!(found.topic(), sent.topic(), "the topic");
     check_eq!(found.is_to_queue(), sent.is_to_queue(), "whether it went to a queue");
     check_eq!(found.kind(), sent.kind(), "the kind");

@@ -10,6 +10,7 @@ mod dropped_patterns;
 mod dropped_receives;
 mod dropped_sends;
 mod drops;
+mod durable;
 mod fanout;
 mod flow;
 mod histories;
@@ -327,6 +328,42 @@ macro_rules! __broker_cases {
                 [QUEUES, INSPECTION, REPLAY, TOPICS, BINDINGS];
             B18 histories b18_a_request_finds_nobody_in_it
                 [QUEUES, INSPECTION, REPLAY, INBOXES, NO_RESPONDERS];
+            B19 durable b19_a_receipt_says_how_safe_a_message_is [QUEUES, INSPECTION, DURABILITY];
+            B19 durable b19_the_least_safe_copy_counts
+                [QUEUES, INSPECTION, DURABILITY, TOPICS, BINDINGS];
+            B19 durable b19_another_durability_is_a_conflict [QUEUES, INSPECTION, DURABILITY];
+            B19 durable b19_what_was_confirmed_is_there_again_in_order
+                [QUEUES, INSPECTION, DURABILITY, REOPENING];
+            B19 durable b19_what_was_written_is_there_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING];
+            B19 durable b19_a_message_is_there_again_as_it_was_sent
+                [QUEUES, INSPECTION, DURABILITY, REOPENING];
+            B19 durable b19_what_was_settled_does_not_come_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, REDELIVERY];
+            B19 durable b19_what_was_handed_out_comes_again_one_attempt_higher
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, REDELIVERY];
+            B19 durable b19_queues_are_there_again_as_they_were_declared
+                [QUEUES, INSPECTION, DURABILITY, REOPENING];
+            B19 durable b19_what_was_deleted_or_purged_stays_away
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, DEAD_LETTERS];
+            B19 durable b19_bindings_are_there_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, TOPICS, BINDINGS];
+            B19 durable b19_what_is_not_durable_is_gone [QUEUES, INSPECTION, DURABILITY, REOPENING];
+            B19 durable b19_dead_letters_are_there_again_with_their_history
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, REDELIVERY, DEAD_LETTERS];
+            B19 durable b19_a_known_id_is_known_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, DEDUPLICATION];
+            B19 durable b19_what_is_delayed_comes_at_its_time
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, DELAY, CLOCK];
+            B19 durable b19_what_is_in_backoff_waits_on
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, REDELIVERY, RETRY_DELAY, CLOCK];
+            B19 durable b19_a_time_to_live_goes_on
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, DEADLINES, CLOCK];
+            B19 durable b19_priorities_are_there_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, PRIORITY];
+            B19 durable b19_a_key_comes_in_order_again
+                [QUEUES, INSPECTION, DURABILITY, REOPENING, REDELIVERY, KEYED_ORDER];
+            B19 durable b19_offsets_go_on [QUEUES, INSPECTION, DURABILITY, REOPENING, REPLAY];
             D1 drops d1_handles_may_be_dropped_in_any_order [QUEUES, TOPICS, GROUPS, INBOXES];
             D1 drops d1_handles_may_be_dropped_outside_any_runtime
                 [QUEUES, TOPICS, GROUPS, INBOXES, INSPECTION];

@@ -22,7 +22,7 @@ type Setting = (Capability, fn(Queue) -> Queue);
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// Declares a queue with every setting that the broker has, so that it can be asked for each.
-fn with_everything(cx: &Context, queue: Queue, dead: &Topic) -> Queue {
+pub(super) fn with_everything(cx: &Context, queue: Queue, dead: &Topic) -> Queue {
     let settings: [Setting; 7] = [
         (Capability::DeadLetters, |queue| queue.max_attempts(5)),
         (Capability::RetryDelay, |queue| queue.backoff(Duration::from_millis(250))),

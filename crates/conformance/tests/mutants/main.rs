@@ -5,6 +5,7 @@
 mod common;
 
 mod broker;
+mod durable;
 mod fault;
 mod handles;
 mod runtime;
