@@ -71,6 +71,7 @@ pub(crate) fn examine(
     if ids.first().is_some_and(|first| first.base > anchor.start) {
         damaged(Damage::missing(anchor.start))?;
     }
+    let is_last_gone = ids.last().map_or(0, |last| last.epoch) < anchor.epoch;
     for (nth, id) in ids.iter().enumerate() {
         let id = *id;
         let damage = |offset, position, flaw| Damage { segment: id.name(), offset, position, flaw };
@@ -98,6 +99,8 @@ pub(crate) fn examine(
                     found.records += 1;
                     show(record);
                 }
+                // It may end here: what is behind is missing.
+                Err(Flaw::Nothing) if until.is_none() && is_last_gone => break,
                 Err(flaw) => {
                     let (offset, position) = (scan.offset(), scan.position());
                     let mark =
@@ -116,7 +119,6 @@ pub(crate) fn examine(
         found.end = goes_on.unwrap_or(scan.position());
         found.segments.push(Segment { id, blob: Arc::from(blob) });
     }
-    let is_last_gone = ids.last().map_or(0, |last| last.epoch) < anchor.epoch;
     if is_last_gone || found.end < anchor.stored && !is_damaged.get() {
         damaged(Damage::missing(if ids.is_empty() { anchor.start } else { found.end }))?;
     }
