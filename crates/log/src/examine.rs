@@ -9,7 +9,7 @@ use crate::change;
 use crate::error::{Damage, Flaw, LogError};
 use crate::log::Segment;
 use crate::record::Record;
-use crate::scan::{MARK, Scan, latest_mark, written};
+use crate::scan::{MARK, Scan, latest_mark, next_record, written};
 use crate::segment::{HEAD, Id};
 use crate::storage::{Blob, Storage};
 
@@ -32,8 +32,8 @@ pub(crate) struct Examined {
     pub(crate) torn: Option<Damage>,
 }
 
-/// Shows every record, and everything that is damaged; after that it goes on with the next segment,
-/// unless `damaged` fails. Unless it is to look at the `whole` log, it begins where the anchor says.
+/// Shows every record, and everything that is damaged; after that it goes on with the next record that is
+/// whole, unless `damaged` fails. Unless it is to look at the `whole` log, it begins where the anchor says.
 pub(crate) fn examine(
     storage: &dyn Storage,
     whole: bool,
@@ -106,13 +106,19 @@ pub(crate) fn examine(
                     let mark =
                         latest_mark(id, &*blob, offset).map_err(LogError::storage(READING))?;
                     let damage = damage(offset, position, flaw);
-                    if until.is_some() || mark.max(anchor.stored) > position {
-                        damaged(damage)?;
-                        goes_on = until;
-                    } else {
+                    if until.is_none() && mark.max(anchor.stored) <= position {
                         found.torn = Some(damage);
+                        break;
                     }
-                    break;
+                    damaged(damage)?;
+                    let next = next_record(id, &*blob, offset + 1);
+                    let next = next.map_err(LogError::storage(READING))?;
+                    let Some(next) = next.filter(|next| until.is_none_or(|until| *next < until))
+                    else {
+                        goes_on = until;
+                        break;
+                    };
+                    scan = Scan::new(id, &*blob, next);
                 }
             }
         }

@@ -44,7 +44,7 @@ pub struct Contents {
     pub records: u64,
     /// Where the first record is, and where the next one would be.
     pub positions: (u64, u64),
-    /// Everything that is damaged. What is in a segment behind its damage is not known.
+    /// Everything that is damaged. What was there is not known.
     pub damage: Vec<Damage>,
     /// Where the end is torn, if it is: what is there was never confirmed, and goes when the broker is
     /// started.

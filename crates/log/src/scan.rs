@@ -115,39 +115,60 @@ pub(crate) fn latest_mark(id: Id, blob: &dyn Blob, from: u64) -> io::Result<u64>
     Ok(latest)
 }
 
+/// The position of the first record that is whole at byte `from` of a segment or behind, as far as is looked
+/// for one.
+pub(crate) fn next_record(id: Id, blob: &dyn Blob, from: u64) -> io::Result<Option<u64>> {
+    let rest = usize::try_from(blob.len()?.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; rest];
+    let read = blob.read_at(from, &mut bytes)?;
+    let first = id.base + (from - HEAD as u64);
+    let mut found = whole(&bytes[..read], id, first);
+    Ok(found.next().map(|(at, _)| first + at as u64))
+}
+
+/// The records that are whole among `bytes`, of which the first one is at the position `first`: where they
+/// begin, and their sizes. There may be anything between them.
+fn whole(bytes: &[u8], id: Id, first: u64) -> impl Iterator<Item = (usize, usize)> {
+    let (mut at, mut budget) = (0, SUMMED);
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let (here, most) = (at, SOUGHT.min(bytes.len() - at));
+            at += 1;
+            let Some(size) = claimed(&bytes[here..]).filter(|size| *size <= most.min(budget))
+            else {
+                continue;
+            };
+            budget -= size;
+            if record::decode(&bytes[here..here + size], id.epoch, first + here as u64).is_ok() {
+                at = here + size;
+                return Some((here, size));
+            }
+        }
+        None
+    })
+}
+
+/// How large a record says it is that begins here.
+fn claimed(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.first_chunk().map(|length| u32::from_le_bytes(*length))?;
+    let length = usize::try_from(length).ok().filter(|length| *length > 0)?;
+    Some(length.saturating_add(HEADER - 1))
+}
+
 /// How many of `bytes`, which lie at byte `from` of a segment behind the last of its records that are whole,
 /// were being written when the power went. The others are what the file had in it when it was another
 /// segment. Where every write came to its end there are zeros in front of these.
 pub(crate) fn written(bytes: &[u8], id: Id, from: u64) -> usize {
     let first = id.base + (from - HEAD as u64);
-    let claimed = |at: usize| {
-        let length = bytes.get(at..)?.first_chunk().map(|length| u32::from_le_bytes(*length))?;
-        let length = usize::try_from(length).ok().filter(|length| *length > 0)?;
-        Some(length.saturating_add(HEADER - 1))
-    };
     // What begins something else was broken off, or rotted. Its length may be what is left of the other
     // segment, and then nothing says how long it was.
-    let mut end = match record::decode(bytes, id.epoch, first) {
+    let end = match record::decode(bytes, id.epoch, first) {
         Err(Flaw::Nothing) => 0,
-        _ => claimed(0).filter(|size| *size <= bytes.len()).unwrap_or(FRAGMENT).min(bytes.len()),
-    };
-    let (mut at, mut budget) = (0, SUMMED);
-    while at < bytes.len() {
-        let size = claimed(at).filter(|size| *size <= SOUGHT.min(bytes.len() - at));
-        let Some(size) = size.filter(|size| *size <= budget) else {
-            at += 1;
-            continue;
-        };
-        budget -= size;
-        match record::decode(&bytes[at..at + size], id.epoch, first + at as u64) {
-            Ok(_) => {
-                at += size;
-                end = end.max(at);
-            }
-            Err(_) => at += 1,
+        _ => {
+            claimed(bytes).filter(|size| *size <= bytes.len()).unwrap_or(FRAGMENT).min(bytes.len())
         }
-    }
-    end
+    };
+    whole(bytes, id, first).last().map_or(end, |(at, size)| end.max(at + size))
 }
 
 /// How much is kept of something that was broken off, if its length is not known.

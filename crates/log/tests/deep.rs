@@ -14,7 +14,7 @@ use posthaste_core::{
     SenderExt, SenderOptions, Start, Subscription, Topic,
 };
 use posthaste_log::storage::{Folder, Simulated, Storage};
-use posthaste_log::{Durable, LogOptions};
+use posthaste_log::{Contents, Durable, LogOptions};
 use posthaste_smol::Smol;
 
 /// Runs a test on an executor of its own.
@@ -179,6 +179,28 @@ fn what_is_damaged_stops_its_own_queue_and_says_where() {
         send(&broker, &hurt, 7_000..7_500).await;
         let mut consumer = receiver(&broker, &hurt).await;
         take(&mut consumer, 7_000..7_500).await;
+    });
+}
+
+#[test]
+fn all_that_is_damaged_is_found() {
+    run(|runtime| async move {
+        let scratch = tempfile::tempdir().unwrap();
+        let broker = open(Folder::open(scratch.path()).unwrap(), runtime).await;
+        let queue = Topic::new("hurt").unwrap();
+        send(&broker, &queue, 0..1_000).await;
+        broker.close().await.unwrap();
+        // Two in one segment, and one far behind.
+        for number in [10, 20, 900] {
+            flip(scratch.path(), format!("hurt{number} ").as_bytes());
+        }
+        let folder = Folder::open(scratch.path()).unwrap();
+        let mut shown = 0;
+        let contents = Contents::of(&folder, |line| shown += u64::from(line.kind == "put"));
+        let contents = contents.unwrap();
+        assert_eq!(contents.damage.len(), 3, "{:?}", contents.damage);
+        assert!(contents.damage.is_sorted_by_key(|damage| damage.position));
+        assert_eq!(shown, 997, "the others are whole");
     });
 }
 
