@@ -48,7 +48,15 @@ impl Engine {
                 Some(mailbox) => mailbox.with(|state, _| next(state)),
                 None => Vec::new(),
             };
-            let copies = read(&store, &runtime, next).await.map(|(_, copies)| copies);
+            let copies = match read(&store, &runtime, next).await {
+                Ok((_, copies)) => Ok(copies),
+                Err(error) => {
+                    let (reader, copies) = (Arc::clone(&store), next());
+                    let read = move || readable(&*reader, &copies);
+                    let read = blocking(&*runtime, read).await;
+                    if read.is_empty() { Err(error) } else { Ok(read) }
+                }
+            };
             if let Some(mailbox) = mailbox.upgrade() {
                 mailbox.with(|state, after| then(state, copies, after));
             }
@@ -106,6 +114,17 @@ impl Copies for Vec<Paged> {
     fn copies(&self) -> Vec<Paged> {
         self.clone()
     }
+}
+
+/// Those in front of the first one that cannot be read.
+fn readable(store: &dyn Store, copies: &[Paged]) -> Vec<Kept> {
+    let (mut read, mut count) = (Vec::new(), copies.len().next_power_of_two());
+    while count > 1 {
+        count /= 2;
+        let some = copies.get(read.len()..read.len() + count);
+        read.extend(some.and_then(|some| store.read(some).ok()).into_iter().flatten());
+    }
+    read
 }
 
 async fn read<T: Copies>(
