@@ -23,8 +23,8 @@ pub struct LogOptions {
     pub prewritten: bool,
     /// How many bytes of messages that wait in durable queues are in memory at most (128 MiB), what
     /// each message takes beside its content included; what is more is read back from the disk. Each
-    /// queue may have a megabyte or so whatever the others have. What is handed out, waits for a time
-    /// or for another of its key, has a priority or is a request is in memory beside that.
+    /// queue may have a megabyte or so whatever the others have. What is handed out, waits for another of its
+    /// key, has a priority, is a request, or waits for a time and expires is in memory beside that.
     pub memory_bytes: usize,
     /// How much is written until what is in the queues is noted as a whole (128 MiB), so that what was
     /// before needs not be gone through when the log is opened. It is more if that is much.
@@ -51,7 +51,7 @@ pub struct Recovery {
     pub torn: Option<Torn>,
 }
 
-/// The end of a log that was being written when the power went: nothing of it was ever synced.
+/// The end of a log that was being written when the power went, as far as the log can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// Where, and what is there.
