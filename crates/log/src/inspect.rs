@@ -46,7 +46,7 @@ pub struct Contents {
     pub positions: (u64, u64),
     /// Everything that is damaged. What was there is not known.
     pub damage: Vec<Damage>,
-    /// Where the end is torn, if it is: what is there was never confirmed, and goes when the broker is
+    /// Where the end is torn, if it is: as far as can be told it was being written, and goes when the broker is
     /// started.
     pub torn: Option<Damage>,
     /// The queues, as far as they can be told.
