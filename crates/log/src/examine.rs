@@ -91,7 +91,7 @@ pub(crate) fn examine(
             continue;
         }
         let mut scan = Scan::new(id, &*blob, from);
-        let mut goes_on = None;
+        let (mut goes_on, mut mark) = (None, None);
         while until.is_none_or(|until| scan.position() < until) {
             match scan.next().map_err(LogError::storage(READING))? {
                 Ok(record) if record.kind == MARK => {}
@@ -103,10 +103,10 @@ pub(crate) fn examine(
                 Err(Flaw::Nothing) if until.is_none() && is_last_gone => break,
                 Err(flaw) => {
                     let (offset, position) = (scan.offset(), scan.position());
-                    let mark =
-                        latest_mark(id, &*blob, offset).map_err(LogError::storage(READING))?;
+                    let known = mark.map_or_else(|| latest_mark(id, &*blob, offset), Ok);
+                    let known = *mark.insert(known.map_err(LogError::storage(READING))?);
                     let damage = damage(offset, position, flaw);
-                    if until.is_none() && mark.max(anchor.stored) <= position {
+                    if until.is_none() && known.max(anchor.stored) <= position {
                         found.torn = Some(damage);
                         break;
                     }
@@ -169,13 +169,12 @@ fn anchor_of(storage: &dyn Storage, ids: &[Id]) -> Result<Result<Anchor, Damage>
     }
 }
 
-/// Whether more was written than the head of a first segment.
+/// Whether more was written than the heads of first segments.
 fn has_records(storage: &dyn Storage, ids: &[Id]) -> Result<bool, LogError> {
     for id in ids {
         let blob = storage.open(&id.name()).map_err(LogError::storage(OPENING))?;
-        let first =
-            Scan::new(*id, &*blob, id.base).next().map_err(LogError::storage(READING))?.is_ok();
-        if id.epoch > 1 || first {
+        let first = next_record(*id, &*blob, HEAD as u64).map_err(LogError::storage(READING))?;
+        if id.base > 0 || first.is_some() {
             return Ok(true);
         }
     }

@@ -39,7 +39,7 @@ const FRAME: usize = 5;
 const SNAPSHOT_SHARE: u64 = 4;
 
 /// What a copy takes in a snapshot, at most as a rule.
-const SNAPSHOT_BYTES: u64 = 8;
+const SNAPSHOT_BYTES: u64 = 16;
 
 /// How many times less is worth another one when the broker is closed.
 const SNAPSHOTS_AT_END: u64 = 16;

@@ -118,12 +118,19 @@ pub(crate) fn latest_mark(id: Id, blob: &dyn Blob, from: u64) -> io::Result<u64>
 /// The position of the first record that is whole at byte `from` of a segment or behind, as far as is looked
 /// for one.
 pub(crate) fn next_record(id: Id, blob: &dyn Blob, from: u64) -> io::Result<Option<u64>> {
-    let rest = usize::try_from(blob.len()?.saturating_sub(from)).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; rest];
-    let read = blob.read_at(from, &mut bytes)?;
-    let first = id.base + (from - HEAD as u64);
-    let mut found = whole(&bytes[..read], id, first);
-    Ok(found.next().map(|(at, _)| first + at as u64))
+    let (mut at, length, mut bytes) = (from, blob.len()?, Vec::new());
+    while at < length {
+        // One that begins in the window may end behind it.
+        let most = usize::try_from(length - at).unwrap_or(usize::MAX);
+        bytes.resize(most.min(WINDOW + SOUGHT), 0);
+        let read = blob.read_at(at, &mut bytes)?;
+        let first = id.base + (at - HEAD as u64);
+        if let Some((found, _)) = whole(&bytes[..read], id, first).next() {
+            return Ok(Some(first + found as u64));
+        }
+        at += WINDOW as u64;
+    }
+    Ok(None)
 }
 
 /// The records that are whole among `bytes`, of which the first one is at the position `first`: where they

@@ -228,11 +228,13 @@ fn the_first_segment_alone_is_missed_and_so_is_its_anchor() {
         without.remove(&name).unwrap();
         assert!(open(&without).is_err(), "{name}");
     }
-    // Before there is an anchor there is nothing to be missed.
+    // Before there is an anchor there is nothing to be missed, however often that ends early.
     let disk = Simulated::new();
-    drop(Log::open(disk.clone(), options(), |_| {}).unwrap());
-    disk.remove("anchor").unwrap();
-    assert_eq!(open(&disk).unwrap(), (Vec::new(), false));
+    for _ in 0..3 {
+        drop(Log::open(disk.clone(), options(), |_| {}).unwrap());
+        disk.remove("anchor").unwrap();
+        assert_eq!(open(&disk.kill()).unwrap(), (Vec::new(), false));
+    }
 }
 
 #[test]

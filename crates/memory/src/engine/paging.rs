@@ -50,12 +50,10 @@ impl Engine {
             };
             let copies = match read(&store, &runtime, next).await {
                 Ok((_, copies)) => Ok(copies),
-                Err(error) => {
-                    let (reader, copies) = (Arc::clone(&store), next());
-                    let read = move || readable(&*reader, &copies);
-                    let read = blocking(&*runtime, read).await;
-                    if read.is_empty() { Err(error) } else { Ok(read) }
-                }
+                Err(error) => match readable(&store, &runtime, next()).await {
+                    Ok(read) if !read.is_empty() => Ok(read),
+                    _ => Err(error),
+                },
             };
             if let Some(mailbox) = mailbox.upgrade() {
                 mailbox.with(|state, after| then(state, copies, after));
@@ -116,15 +114,30 @@ impl Copies for Vec<Paged> {
     }
 }
 
-/// Those in front of the first one that cannot be read.
-fn readable(store: &dyn Store, copies: &[Paged]) -> Vec<Kept> {
-    let (mut read, mut count) = (Vec::new(), copies.len().next_power_of_two());
-    while count > 1 {
-        count /= 2;
-        let some = copies.get(read.len()..read.len() + count);
-        read.extend(some.and_then(|some| store.read(some).ok()).into_iter().flatten());
-    }
-    read
+/// Reads those in front of the first one that cannot be read.
+async fn readable(
+    store: &Arc<dyn Store>,
+    runtime: &SharedRuntime,
+    copies: Vec<Paged>,
+) -> Result<Vec<Kept>, Error> {
+    are_written(store, &copies).await?;
+    let reader = Arc::clone(store);
+    let read = move || {
+        let (mut read, mut count) = (Vec::new(), copies.len().next_power_of_two());
+        while count > 1 {
+            count /= 2;
+            let some = copies.get(read.len()..read.len() + count);
+            read.extend(some.and_then(|some| reader.read(some).ok()).into_iter().flatten());
+        }
+        read
+    };
+    Ok(blocking(&**runtime, read).await)
+}
+
+/// Waits until copies are where a store can read them.
+async fn are_written(store: &Arc<dyn Store>, copies: &[Paged]) -> Result<(), Error> {
+    let upto = copies.iter().map(|copy| copy.place.saturating_add(1)).max().unwrap_or(0);
+    poll_fn(|cx| store.poll_reached(upto, Level::Written, cx)).await
 }
 
 async fn read<T: Copies>(
@@ -138,8 +151,7 @@ async fn read<T: Copies>(
         if copies.is_empty() {
             return Ok((names, Vec::new()));
         }
-        let upto = copies.iter().map(|copy| copy.place.saturating_add(1)).max().unwrap_or(0);
-        poll_fn(|cx| store.poll_reached(upto, Level::Written, cx)).await?;
+        are_written(store, &copies).await?;
         let (reader, read) = (Arc::clone(store), copies.clone());
         match blocking(&**runtime, move || reader.read(&read)).await {
             Ok(read) => return Ok((names, read)),

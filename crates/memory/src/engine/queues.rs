@@ -130,17 +130,18 @@ impl Engine {
         }
         let end = source.with(|state, _| state.next_position());
         let mut report = Replayed::default();
-        let mut behind = None;
+        let (mut behind, mut has_read) = (None, false);
         while report.moved < limit {
             let replay = match source.with(|state, _| state.next_replay(behind, end)) {
                 NextReplay::Copy(replay) => replay,
                 NextReplay::Nothing => break,
                 NextReplay::InStore => {
                     // What stays is in memory from then on, and may not take more than there is.
-                    if report.kept > 0 && !source.with(|state, _| state.has_room_to_read()) {
-                        let why = report.why.as_deref().unwrap_or_default();
+                    let stays = report.kept > 0 || std::mem::replace(&mut has_read, true);
+                    if stays && !source.with(|state, _| state.has_room_to_read()) {
+                        let why = report.why.map_or_else(String::new, |why| format!("{why}; "));
                         report.why = Some(format!(
-                            "{why}; letters behind those that stay were not looked at, because no \
+                            "{why}letters behind those that stay were not looked at, because no \
                              more fit in memory"
                         ));
                         break;
@@ -151,7 +152,7 @@ impl Engine {
             };
             let why = self.put_back_where_it_died(&replay.message, replay.origin);
             source.with(|state, after| state.replayed(&replay, why.is_none(), after));
-            behind = Some(replay.position);
+            (behind, has_read) = (Some(replay.position), false);
             report.moved += u64::from(why.is_none());
             report.kept += u64::from(why.is_some());
             report.why = report.why.or(why);

@@ -26,11 +26,9 @@ use crate::store::{Change, Kept, Paged, Pages};
 /// How many places are released at a time.
 const RELEASED: usize = 1_024;
 
-/// How long before its time a copy is read back that waits for it, beside what it takes to look
-/// through all that do.
+/// How long before its time a copy is read back that waits for it, and so much more for every million
+/// that do: to look through all of them is to take a small part of the time until that is done again.
 const AHEAD: Duration = Duration::from_secs(1);
-/// For each of them, so that a look takes a small part of the time until the next one.
-const AHEAD_FOR_EACH: Duration = Duration::from_micros(1);
 
 /// Which of the copies that are in the store alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +50,8 @@ pub(super) struct Paging {
     failed: Option<Error>,
     /// Some of those that wait until a time are being read back.
     reads_delayed: bool,
-    /// When the next of those is to be, as the agenda knows it.
-    pub(super) ready: Option<Instant>,
+    /// When the next of those is to be, by the wall clock, and as the agenda knows it.
+    ready: Option<(Duration, Instant)>,
     /// Why none of those can be any more.
     failed_delayed: Option<Error>,
     /// When the first one expires, as the agenda knows it.
@@ -136,7 +134,7 @@ impl State {
         self.lanes.next_pages(self.home.memory.at_once())
     }
 
-    /// Copies were read back, or cannot be.
+    /// Copies were read back, or the first one cannot be.
     pub(crate) fn read_back(&mut self, copies: Result<Vec<Kept>, Error>, after: &mut Aftermath) {
         (self.paging.reads, self.paging.wanted) = (false, false);
         match copies {
@@ -146,6 +144,8 @@ impl State {
                 // What was behind them may be next, although they are not.
                 self.wake_idle(after);
             }
+            // What was purged meanwhile is nobody's concern.
+            Err(_) if self.lanes.pages().is_empty() => {}
             Err(error) => {
                 self.paging.failed = Some(error);
                 self.idle.notify_all(after);
@@ -194,6 +194,7 @@ impl State {
                     self.line_up(entry, due, after);
                 }
             }
+            Err(_) if self.aside.delayed().is_empty() => {}
             Err(error) => {
                 self.paging.failed_delayed = Some(error);
                 self.idle.notify_all(after);
@@ -203,8 +204,8 @@ impl State {
 
     /// How long before their time those are read back that wait for it.
     fn ahead_of_time(&self) -> Duration {
-        let count = u32::try_from(self.aside.delayed().len()).unwrap_or(u32::MAX);
-        AHEAD + AHEAD_FOR_EACH.saturating_mul(count)
+        let millions = self.aside.delayed().len() / 1_000_000;
+        AHEAD.saturating_mul(u32::try_from(millions + 1).unwrap_or(u32::MAX))
     }
 
     /// Nothing could be handed out. Says why nothing more can be, if something should.
@@ -214,9 +215,18 @@ impl State {
     }
 
     fn reading_failed(&self) -> Option<&Error> {
-        let is_next = !self.lanes.pages().is_empty();
-        let failed = self.paging.failed.as_ref().filter(|_| is_next);
-        failed.or(self.paging.failed_delayed.as_ref()).filter(|_| !self.lanes.has_next())
+        if self.lanes.has_next() {
+            return None;
+        }
+        match self.lanes.pages().is_empty() {
+            true => self.paging.failed_delayed.as_ref().filter(|_| self.is_delayed_due()),
+            false => self.paging.failed.as_ref(),
+        }
+    }
+
+    /// Whether one that waits until a time in the store alone has done so.
+    fn is_delayed_due(&self) -> bool {
+        self.aside.delayed().expires().is_some_and(|at| at <= self.home.unix_time())
     }
 
     /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
@@ -251,25 +261,40 @@ impl State {
         if ready.is_none() && self.paging.ready.is_none() {
             return;
         }
-        let goes_on = self.ending == Ending::Open
-            && self.paging.failed_delayed.is_none()
-            && !self.paging.reads_delayed;
+        let goes_on = self.ending == Ending::Open && !self.paging.reads_delayed;
         let (now, has_room) = (self.home.unix_time(), self.has_room_to_read());
-        let ahead = if has_room { self.ahead_of_time() } else { Duration::ZERO };
+        // Of those that are read by then some are later still, so that it is not done again at once.
+        let ahead = if has_room { self.ahead_of_time() / 2 } else { Duration::ZERO };
         let mut planned = None;
         match ready.filter(|_| goes_on) {
-            Some(at) if at > now + ahead => planned = self.home.time_of(at.saturating_sub(ahead)),
-            Some(_) if has_room || self.is_waited_for() => {
+            // By then its consumers are told.
+            Some(at) if self.paging.failed_delayed.is_some() => {
+                planned = Some(at).filter(|at| *at > now);
+            }
+            Some(at) if at > now + ahead => planned = Some(at.saturating_sub(ahead)),
+            Some(_) if has_room || self.wants_more() => {
                 self.paging.reads_delayed = true;
                 self.errand(Errand::ReadDelayed, after);
             }
             _ => {}
         }
-        if planned != self.paging.ready {
-            if let Some(at) = std::mem::replace(&mut self.paging.ready, planned) {
-                self.agenda.remove(at, Due::PageReady);
-            }
-            planned.into_iter().for_each(|at| self.agenda.add(at, Due::PageReady));
+        if planned == self.paging.ready.map(|(wall, _)| wall) {
+            return;
+        }
+        if let Some((_, at)) = self.paging.ready.take() {
+            self.agenda.remove(at, Due::PageReady);
+        }
+        if let Some((wall, at)) = planned.and_then(|wall| Some((wall, self.home.time_of(wall)?))) {
+            self.agenda.add(at, Due::PageReady);
+            self.paging.ready = Some((wall, at));
+        }
+    }
+
+    /// The next of those that wait until a time is to be there.
+    pub(super) fn delayed_are_ready(&mut self, after: &mut Aftermath) {
+        self.paging.ready = None;
+        if self.paging.failed_delayed.is_some() {
+            self.idle.notify_all(after);
         }
     }
 
@@ -285,6 +310,11 @@ impl State {
         if !goes_on || self.lanes.pages().is_empty() {
             return false;
         }
+        self.wants_more()
+    }
+
+    /// Whether what may be handed out runs out.
+    fn wants_more(&self) -> bool {
         let parked = self.keys.as_ref().map_or(0, |_| self.aside.in_memory());
         self.is_waited_for() || self.home.memory.runs_out(self.lanes.in_memory() + parked)
     }

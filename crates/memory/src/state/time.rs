@@ -28,8 +28,7 @@ impl State {
                     }
                 }
                 Due::PageExpired => self.expire_pages(after),
-                // Whoever goes by here next sees that.
-                Due::PageReady => self.paging.ready = None,
+                Due::PageReady => self.delayed_are_ready(after),
                 Due::TimedOut(tag) => self.time_out(tag, after),
                 Due::Stalled => self.stall_is_over(after),
                 Due::Forget => self.forget_ids(now),
