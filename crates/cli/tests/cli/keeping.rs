@@ -77,9 +77,11 @@ fn settings_and_remembered_ids_outlive_the_broker() {
 #[test]
 fn durable_is_refused_where_it_cannot_be_had() {
     let broker = Broker::tcp();
-    for args in
-        [&["send", "jobs", "x", "--durable"][..], &["queue", "declare", "jobs", "--durable"]]
-    {
+    for args in [
+        &["send", "jobs", "x", "--durable"][..],
+        &["queue", "declare", "jobs", "--durable"],
+        &["bench", "--durable", "--messages", "1"],
+    ] {
         let refused = broker.run(args).with(1);
         for part in ["does not support durability", "start the broker with --data DIR"] {
             assert!(refused.stderr.contains(part), "{}", refused.stderr);
