@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod connect;
+mod durable;
 mod duration;
 mod exit;
 mod input;

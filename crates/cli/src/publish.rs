@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::iter;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste::{
-    BoxSender, Error, ErrorKind, Level, Message, Receipt, Runtime, Sender, SenderExt,
+    BoxSender, Error, ErrorKind, Level, Message, Receipt, Returned, Runtime, Sender, SenderExt,
     SenderOptions, Seq, Topic,
 };
 use posthaste_tokio::Tokio;
@@ -21,6 +22,8 @@ use crate::signals::Signals;
 const STRIDE: u64 = 4_096;
 /// How long a broker that is going away is left alone before it is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What errors say of one message, and the counts at the end of all.
+const MAY_HAVE_ARRIVED: &str = "; the message may or may not have arrived";
 
 /// What is sent, but for the payload.
 #[derive(Debug)]
@@ -126,10 +129,14 @@ pub(crate) struct Tally {
     pub(crate) unmatched: bool,
     level: Option<Level>,
     taken: u64,
-    /// Lost with the connection: they may or may not have arrived.
+    /// They may or may not have arrived.
     unknown: u64,
+    /// The broker did not take them.
+    came_back: u64,
     /// The first reason why something was not confirmed.
     reason: Option<String>,
+    /// Whether that was for want of room.
+    no_room: bool,
 }
 
 impl Tally {
@@ -155,13 +162,16 @@ impl Tally {
         let Some(reason) = &self.reason else {
             return Ok(self);
         };
-        let (confirmed, taken) = (self.confirmed, self.taken);
-        let text = match self.unknown {
-            0 => format!("{reason}; confirmed {confirmed} of {taken}"),
-            lost => format!(
-                "{reason}; confirmed {confirmed} of {taken}, and {lost} may or may not have arrived"
-            ),
-        };
+        let mut text = format!("{reason}; confirmed {} of {}", self.confirmed, self.taken);
+        let others = [(self.came_back, "came back"), (self.unknown, "may or may not have arrived")];
+        let others = others.iter().filter(|(count, _)| *count > 0);
+        let others: Vec<_> = others.map(|(count, what)| format!("{count} {what}")).collect();
+        if !others.is_empty() {
+            text.push_str(&format!(", and {}", others.join(", and ")));
+        }
+        if self.no_room {
+            text.push_str("; send that again once there is room");
+        }
         Err(Failure::new(Code::Failed, text))
     }
 }
@@ -231,6 +241,7 @@ impl Courier {
         }
         // Also after a refusal what came before it is confirmed.
         self.settle(Seq::new(u64::MAX)).await;
+        self.tally.came_back += u64::try_from(self.again.len()).unwrap_or(u64::MAX);
         self.tally
     }
 
@@ -305,8 +316,16 @@ impl Courier {
                 }
             }
             Err(error) => {
-                if let Some(message) = self.refused(&error, slot) {
-                    self.again.push_front(message);
+                let returned = self.take_returned();
+                // What has come back and fills the window did so for a reason of its own.
+                let message = match returned.is_empty() {
+                    true => self.refused(&error, slot),
+                    false => slot,
+                };
+                let goes_again = message.is_some();
+                message.into_iter().for_each(|message| self.again.push_front(message));
+                self.came_back(returned);
+                if goes_again && !self.stopped {
                     self.settle(Seq::new(u64::MAX)).await;
                     self.pause().await;
                 }
@@ -345,10 +364,19 @@ impl Courier {
         }
     }
 
-    /// Looks at what came back. What is sent again goes before everything that comes later.
     fn collect(&mut self) {
+        let returned = self.take_returned();
+        self.came_back(returned);
+    }
+
+    fn take_returned(&mut self) -> Vec<Returned> {
+        iter::from_fn(|| self.sender.take_returned(Seq::FIRST)).collect()
+    }
+
+    /// Looks at what came back. What is sent again goes before everything that comes later.
+    fn came_back(&mut self, returned: Vec<Returned>) {
         let mut again = Vec::new();
-        while let Some(returned) = self.sender.take_returned(Seq::FIRST) {
+        for returned in returned {
             again.extend(self.refused(&returned.error, Some(returned.message)));
         }
         for message in again.into_iter().rev() {
@@ -363,14 +391,17 @@ impl Courier {
             // again, and there is more to send.
             ErrorKind::Unknown => {
                 self.tally.unknown += 1;
-                let text = "the connection was lost while messages were on their way";
+                let text = error.text();
+                let text = text.strip_suffix(MAY_HAVE_ARRIVED).unwrap_or(text);
                 self.tally.reason.get_or_insert_with(|| text.to_owned());
                 None
             }
             // A broker that is going away took nothing, and another one may take its place.
             ErrorKind::Closed if self.waited < self.patience => message,
             // Any other refusal would repeat itself.
-            _ => {
+            kind => {
+                self.tally.came_back += 1;
+                self.tally.no_room |= self.tally.reason.is_none() && kind == ErrorKind::Full;
                 self.stop(error.to_string());
                 None
             }
@@ -411,5 +442,79 @@ impl Courier {
     fn stop(&mut self, reason: String) {
         self.stopped = true;
         self.tally.reason.get_or_insert(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sender whose broker hands everything back, and that takes no more while it has a window of that.
+    struct Back {
+        error: Error,
+        window: usize,
+        taken: u64,
+        returned: VecDeque<Returned>,
+    }
+
+    impl Sender for Back {
+        fn poll_send(
+            &mut self,
+            _: &mut Context<'_>,
+            slot: &mut Option<Message>,
+        ) -> Poll<Result<Seq, Error>> {
+            if self.returned.len() == self.window {
+                return Poll::Ready(Err(Error::new(ErrorKind::Full, "take them")));
+            }
+            self.taken += 1;
+            let (seq, error) = (Seq::new(self.taken), self.error.clone());
+            let returned = slot.take().map(|message| Returned { seq, message, error });
+            self.returned.extend(returned);
+            Poll::Ready(Ok(seq))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>, _: Seq) -> Poll<Result<Receipt, Error>> {
+            Poll::Ready(Ok(Receipt::empty(Seq::new(self.taken))))
+        }
+
+        fn take_returned(&mut self, _: Seq) -> Option<Returned> {
+            self.returned.pop_front()
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What is said if ten messages are sent, and all come back for this reason.
+    fn said(kind: ErrorKind, text: &str) -> String {
+        let (error, returned) = (Error::new(kind, text), VecDeque::new());
+        let sender = Box::new(Back { error, window: 4, taken: 0, returned });
+        let properties = PropertyArgs { headers: Vec::new(), key: None };
+        let handling = HandlingArgs { id: None, ttl: None, delay: None, priority: 0 };
+        let to = Topic::new("jobs").unwrap();
+        let template = Template { to, to_queue: true, properties, handling };
+        let payloads = Payloads::Repeated(Bytes::new(), 10);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sent = runtime.block_on(send_all(sender, &template, payloads, false, Duration::ZERO));
+        sent.unwrap_err().sentence().to_owned()
+    }
+
+    #[test]
+    fn a_window_of_what_came_back_is_told_by_its_reason() {
+        let expected =
+            "no room; confirmed 0 of 5, and 5 came back; send that again once there is room";
+        assert_eq!(said(ErrorKind::Full, "no room"), expected);
+        let expected = "not allowed; confirmed 0 of 5, and 5 came back";
+        assert_eq!(said(ErrorKind::Refused, "not allowed"), expected);
+    }
+
+    #[test]
+    fn why_nobody_knows_what_arrived_is_said_as_it_was() {
+        let expected = "the disk failed; confirmed 0 of 10, and 10 may or may not have arrived";
+        assert_eq!(said(ErrorKind::Unknown, "the disk failed"), expected);
+        let text = format!("it was cut{MAY_HAVE_ARRIVED}");
+        let expected = "it was cut; confirmed 0 of 10, and 10 may or may not have arrived";
+        assert_eq!(said(ErrorKind::Unknown, &text), expected);
     }
 }

@@ -1,10 +1,15 @@
 //! Taking messages and writing them to stdout: what `sub` and `recv` share.
 
 use std::fs::File;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use posthaste::{BoxReceiver, Bus, Delivery, ErrorKind, Lease, ReceiverExt, Subscription};
+use posthaste::{
+    BoxReceiver, Bus, Delivery, Error, ErrorKind, Lease, Receiver, ReceiverExt, Subscription,
+};
 
 use crate::connect;
 use crate::duration;
@@ -13,7 +18,7 @@ use crate::output::Output;
 use crate::signals::Signals;
 
 /// How many messages are written, flushed and acknowledged together at most.
-const BATCH: usize = 1_024;
+const BATCH: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// How long a reader of stdout that takes nothing may hold up the end.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
@@ -80,7 +85,16 @@ pub(crate) async fn take(
 ) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let receiver = bus.receiver(subscription).await?;
-    let mut taker = Taker { receiver, signals, output, settling, leases: Vec::new(), seen: 0 };
+    let mut taker = Taker {
+        receiver,
+        signals,
+        output,
+        settling,
+        leases: Vec::new(),
+        seen: 0,
+        unconfirmed: false,
+        doubt: None,
+    };
     let end = match args.ready_file.as_deref().map_or(Ok(()), announce) {
         Ok(()) => taker.run(args).await,
         Err(failure) => End::Failure(failure),
@@ -121,18 +135,23 @@ struct Taker {
     /// What is never settled. Only the leases: the messages have been written.
     leases: Vec<Lease>,
     seen: u64,
+    /// Something was settled since that was confirmed last.
+    unconfirmed: bool,
+    /// The first settlement that failed.
+    doubt: Option<Error>,
 }
 
 impl Taker {
     async fn run(&mut self, args: &TakeArgs) -> End {
         let mut batch = Vec::new();
         while args.count.is_none_or(|count| self.seen < count) {
-            let next = self.receiver.recv_many(&mut batch, BATCH);
             // A silence without end never ends.
             let silence = args.timeout.unwrap_or(Duration::MAX);
+            let Self { receiver, signals, unconfirmed, doubt, .. } = self;
+            let next = poll_fn(|cx| poll_next(receiver, &mut batch, unconfirmed, doubt, cx));
             let next = tokio::select! {
                 next = tokio::time::timeout(silence, next) => next,
-                () = self.signals.next() => return End::Signal,
+                () = signals.next() => return End::Signal,
             };
             match next {
                 Err(_) => return End::Silence(silence),
@@ -177,6 +196,7 @@ impl Taker {
             None => return Err(End::Signal),
         }
         self.seen += batch.len() as u64;
+        self.unconfirmed |= self.settling == Settling::Manual;
         for delivery in batch.drain(..) {
             match self.settling {
                 Settling::Manual | Settling::Auto => delivery.ack(),
@@ -193,11 +213,35 @@ impl Taker {
         self.leases.clear();
         tokio::select! {
             biased;
-            closed = self.receiver.close() => closed.map_err(Failure::from),
+            closed = self.receiver.close() => {
+                self.doubt.map_or(closed, Err).map_err(Failure::from)
+            }
             () = self.signals.next() => Err(Failure::new(
                 Code::Failed,
                 "interrupted before the acknowledgements were confirmed",
             )),
         }
     }
+}
+
+/// The next messages. While there are none, what was settled is confirmed: a broker that goes away later
+/// takes nothing with it. What is lost with a session before that comes again, to this very receiver.
+fn poll_next(
+    receiver: &mut BoxReceiver,
+    batch: &mut Vec<Delivery>,
+    unconfirmed: &mut bool,
+    doubt: &mut Option<Error>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Error>> {
+    let next = receiver.poll_recv_many(cx, batch, BATCH);
+    if next.is_ready() || !*unconfirmed {
+        return next;
+    }
+    if let Poll::Ready(settled) = receiver.poll_settled(cx) {
+        *unconfirmed = false;
+        let lost = settled.err().filter(|error| error.kind() != ErrorKind::SessionLost);
+        *doubt = doubt.take().or(lost);
+    }
+    // Asked again, because whoever is ready waits for nothing any more.
+    receiver.poll_recv_many(cx, batch, BATCH)
 }

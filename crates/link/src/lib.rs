@@ -38,7 +38,7 @@
 //! | sent, not confirmed | goes again, and is taken once | with a message id: goes again, and is taken where deduplication shows that it had not arrived; else it comes back as `Unknown` |
 //! | waiting to be sent | waits for the connection, and goes out | the same |
 //! | handed out, not settled | stays in hand, and is settled as ever | is delivered again; settling the old delivery is in vain |
-//! | settled, not known to be heard | is told again | may be delivered again; [`settled`](posthaste_core::ReceiverExt::settled) says so |
+//! | settled, not known to be heard | is told again | may be delivered again; [`settled`](posthaste_core::ReceiverExt::settled) says so, with `SessionLost` |
 //! | received, not handed out | is handed out | is delivered again, or, where settlement is automatic, handed out |
 //! | subscriptions, inboxes | miss nothing that their bounds hold | go on at the same addresses; an inbox says `SessionLost` once |
 //! | calls | fail as `Disconnected` if they were on their way, and wait otherwise | the same |

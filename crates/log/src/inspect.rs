@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use posthaste_core::Heads;
 
-use crate::change::{self, Read};
+use crate::change::{self, Read, Snapshot};
+use crate::declared::declared;
 use crate::error::{Damage, LogError};
 use crate::examine::{examine, rest_of};
 use crate::planted::Planted;
@@ -154,10 +155,14 @@ fn contents(queue: &Queue) -> QueueContents {
 
 fn line(position: u64, change: &Read<'_>) -> Line {
     let (kind, queue, text) = match change {
-        Read::Declared { queue, name, .. } => ("declared", queue, format!(": {name}")),
+        Read::Declared { queue, name, settings, bindings, .. } => {
+            ("declared", queue, format!(": {}", declared(name, settings, bindings)))
+        }
         Read::Deleted { queue } => ("deleted", queue, String::new()),
         Read::Snapshot { queue, snapshot } => {
-            ("snapshot", queue, format!(": {}, {} messages", snapshot.name, snapshot.copies()))
+            let Snapshot { name, settings, bindings, .. } = &**snapshot;
+            let (queue_is, count) = (declared(name, settings, bindings), snapshot.copies());
+            ("snapshot", queue, format!(": {queue_is}; {count} messages"))
         }
         Read::Ids { queue, ids } => ("ids", queue, format!(": {} remembered", ids.len())),
         Read::Put { queue, copy, from } => {

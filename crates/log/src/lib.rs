@@ -7,6 +7,7 @@
 
 mod anchor;
 mod change;
+mod declared;
 mod durable;
 mod error;
 mod examine;

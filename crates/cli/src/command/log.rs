@@ -1,5 +1,7 @@
 //! `posthaste log`: the folder of a broker that is stopped.
 
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -84,28 +86,64 @@ pub(crate) async fn run(args: LogArgs) -> Result<(), Failure> {
                 }
             }
         }
-        Verb::Dump { dir, json } => look(&dir, |line| dump(&line, json)).map(drop),
+        Verb::Dump { dir, json } => sound(&look(&dir, |line| dump(&line, json))?),
         Verb::Stat { dir, json } => {
             let found = look(&dir, |_| Ok(()))?;
-            print_line(&stat(&found, json)?)
+            print_line(&stat(&found, json)?)?;
+            sound(&found)
         }
         Verb::Compact { dir } => compact(&dir).await,
     }
 }
 
-/// The folder, if a broker has been there and is not there now.
-fn folder(dir: &Path) -> Result<Folder, Failure> {
+/// Fails if anything is damaged, whatever else could be told.
+fn sound(found: &Contents) -> Result<(), Failure> {
+    let Some(first) = found.damage.first() else {
+        return Ok(());
+    };
+    let text = match found.damage.len() - 1 {
+        0 => format!("{first}; bring the folder back from a copy"),
+        1 => format!("{first}, and damaged in 1 more place; posthaste log verify names both"),
+        more => {
+            format!("{first}, and damaged in {more} more places; posthaste log verify names all")
+        }
+    };
+    Err(Failure::new(Code::Failed, text))
+}
+
+/// The folder, if a broker has been there and is not there now; `what` is to be done with it.
+fn folder(
+    dir: &Path,
+    what: &str,
+    open: impl Fn(&Path) -> io::Result<Folder>,
+) -> Result<Folder, Failure> {
     let failed = |text: String| Failure::new(Code::Failed, text);
-    if !dir.join("anchor").is_file() {
+    let refused = |error: io::Error| match error.kind() {
+        ErrorKind::ResourceBusy => failed(error.to_string()),
+        ErrorKind::NotFound => failed(format!(
+            "there is no folder {}; name the --data folder of a broker",
+            dir.display()
+        )),
+        _ => failed(format!("cannot {what} {}: {error}", dir.display())),
+    };
+    let mut is_kept = false;
+    for entry in dir.read_dir().map_err(refused)? {
+        is_kept |= is_of_a_broker(&entry.map_err(refused)?.file_name());
+    }
+    if !is_kept {
         let dir = dir.display();
         return Err(failed(format!(
             "no broker has kept anything in {dir}; name its --data folder"
         )));
     }
-    Folder::open(dir).map_err(|error| match error.kind() {
-        std::io::ErrorKind::ResourceBusy => failed(error.to_string()),
-        _ => failed(format!("cannot read {}: {error}", dir.display())),
-    })
+    open(dir).map_err(refused)
+}
+
+/// Whether a file of that name is there because a broker was: one that was killed right after its start
+/// has left no more than a lock.
+fn is_of_a_broker(name: &OsStr) -> bool {
+    let is_segment = Path::new(name).extension().is_some_and(|this| this == "seg");
+    is_segment || name == "anchor" || name == "lock"
 }
 
 /// Goes through all that is there; the first line that cannot be shown is the last one.
@@ -113,7 +151,7 @@ fn look(
     dir: &Path,
     mut show: impl FnMut(Line) -> Result<(), Failure>,
 ) -> Result<Contents, Failure> {
-    let folder = folder(dir)?;
+    let folder = folder(dir, "read", |dir| Folder::look(dir))?;
     let mut shown = Ok(());
     let found = Contents::of(&folder, |line| {
         if shown.is_ok() {
@@ -135,7 +173,12 @@ struct LineRecord<'a> {
 fn dump(line: &Line, as_json: bool) -> Result<(), Failure> {
     let Line { position, kind, queue, text, .. } = line;
     let text = match as_json {
-        true => json(&LineRecord { position: *position, kind, queue: *queue, text: text.trim() })?,
+        true => json(&LineRecord {
+            position: *position,
+            kind,
+            queue: *queue,
+            text: text.trim_start_matches([':', ' ']),
+        })?,
         false => line.to_string(),
     };
     print_line(&text)
@@ -212,7 +255,7 @@ async fn compact(dir: &Path) -> Result<(), Failure> {
     if let Some(damage) = before.damage.first() {
         return Err(Failure::new(Code::Failed, damage.to_string()));
     }
-    let folder = folder(dir)?;
+    let folder = folder(dir, "write in", |dir| Folder::open(dir))?;
     let (broker, _) = Durable::open(Tokio::current(), folder, LogOptions::default())
         .await
         .map_err(Failure::from)?;

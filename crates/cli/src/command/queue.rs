@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use posthaste::{Bus, Overflow, Pattern, Queue, QueueInfo, Reconnect, Retention};
 
 use crate::args::{BrokerArgs, parse_capacity, policies, topic};
+use crate::durable::refusal;
 use crate::exit::Failure;
 use crate::output::print_line;
 use crate::record::{QueueRecord, json, queue_lines, queue_rows};
@@ -70,7 +71,7 @@ struct DeclareArgs {
     /// How many messages it holds [default: 1000000]
     #[arg(long, value_name = "N", value_parser = parse_capacity)]
     capacity: Option<usize>,
-    /// How many bytes it holds [default: 268435456]
+    /// How many bytes it holds [default: 268435456 in memory, 17179869184 if it is durable]
     #[arg(long, value_name = "B", value_parser = parse_capacity)]
     capacity_bytes: Option<usize>,
     /// What happens when it is full [default: block]
@@ -151,7 +152,7 @@ pub(crate) async fn run(args: QueueArgs) -> Result<(), Failure> {
             let queue = declaration(&args)?;
             let name = queue.name.clone();
             let bus = connect(&args.broker).await?;
-            bus.declare(queue).await?;
+            bus.declare(queue).await.map_err(|error| refusal(error, args.durable))?;
             print_line(&show(&bus.queue(&name).await?, args.json)?)?;
             connect::goodbye(&bus).await;
         }

@@ -5,6 +5,7 @@ use posthaste::{Level, Queue, Reconnect};
 
 use crate::args::{BrokerArgs, HandlingArgs, PayloadArgs, PropertyArgs, ReconnectArgs, topic};
 use crate::connect;
+use crate::durable::refusal;
 use crate::exit::Failure;
 use crate::output::print_line;
 use crate::publish::{Payloads, Template, send_all};
@@ -44,11 +45,12 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     let bus = connect::connect(&args.broker, Reconnect::For(patience)).await?;
     let mut options = template.sender_options();
     if args.durable {
-        bus.declare(Queue::new(template.to.clone()).durable(true)).await?;
+        let queue = Queue::new(template.to.clone()).durable(true);
+        bus.declare(queue).await.map_err(|error| refusal(error, true))?;
         options = options.confirm(Level::Stored);
     }
     let payloads = Payloads::read(args.payloads).await?;
-    let sender = bus.sender(options).await?;
+    let sender = bus.sender(options).await.map_err(|error| refusal(error, args.durable))?;
     let tally = send_all(sender, &template, payloads, false, patience).await?;
     let (confirmed, level) = (tally.confirmed, tally.level());
     print_line(&format!("sent {confirmed} level {level}"))?;

@@ -64,6 +64,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         }
         endpoints.push(endpoint);
     }
+    if args.data.as_ref().is_some_and(|data| !data.exists()) {
+        try_listening(&runtime, &endpoints).await?;
+    }
     let broker = backend(&runtime, &args).await?;
     let options = ServerOptions::new().software(concat!("posthaste/", env!("CARGO_PKG_VERSION")));
     let server = Server::new(runtime.clone(), broker, options);
@@ -92,6 +95,24 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             Err(Failure::new(Code::Failed, "ended by a second signal before it was drained"))
         }
     }
+}
+
+/// Finds out whether one can listen there, so that no folder is made for a broker that cannot. Whoever
+/// connects meanwhile connects again.
+async fn try_listening(runtime: &SharedRuntime, endpoints: &[Endpoint]) -> Result<(), Failure> {
+    let mut listeners = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let transport = posthaste::transport(runtime.clone(), endpoint).map_err(usage)?;
+        let listener = transport.bind(endpoint).await.map_err(|error| {
+            let text = match error.to_string() {
+                text if text.contains(endpoint.address()) => text,
+                text => format!("cannot listen at {endpoint}: {text}"),
+            };
+            usage(Error::new(Error::from(error).kind(), text))
+        })?;
+        listeners.push(listener);
+    }
+    Ok(())
 }
 
 /// What is served: a broker of its own, or the one that is named.

@@ -46,6 +46,22 @@ fn a_full_queue_that_rejects_returns_the_message() {
 }
 
 #[test]
+fn more_than_a_window_that_comes_back_is_told_by_its_reason_and_counted() {
+    let broker = Broker::tcp();
+    declare(&broker, "reject");
+    let payload = "x".repeat(100_000);
+    let refused = broker.run(&["send", "jobs", &payload, "--count", "1000"]).with(1);
+    let text = &refused.stderr;
+    let expected = "error: the queue jobs is full; confirmed 2 of ";
+    let rest = text.strip_prefix(expected).unwrap_or_else(|| panic!("{text}"));
+    let (sent, rest) = rest.split_once(", and ").unwrap();
+    let (back, rest) = rest.split_once(' ').unwrap();
+    assert_eq!(rest, "came back; send that again once there is room\n");
+    assert_eq!(back.parse::<u64>().unwrap() + 2, sent.parse::<u64>().unwrap(), "{text}");
+    assert_eq!(broker.messages("jobs"), 2);
+}
+
+#[test]
 fn a_full_queue_that_drops_counts_what_it_dropped() {
     for (policy, left) in [("drop-newest", "1\n2\n"), ("drop-oldest", "4\n5\n")] {
         let broker = Broker::tcp();

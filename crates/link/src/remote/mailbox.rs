@@ -566,7 +566,7 @@ impl ReceiverState {
     /// The application has settled a delivery of a session that is lost.
     pub(super) fn settled_in_vain(&mut self) {
         self.sync_error = Some(Error::new(
-            ErrorKind::Unknown,
+            ErrorKind::SessionLost,
             "a delivery was settled after its session was lost; it is delivered again",
         ));
     }
@@ -715,7 +715,7 @@ impl ReceiverState {
         // What nobody settles by hand, nobody waits to hear of.
         if unheard && !self.is_auto() {
             self.sync_error = Some(Error::new(
-                ErrorKind::Unknown,
+                ErrorKind::SessionLost,
                 "the session was lost before the settlements were confirmed",
             ));
         }

@@ -271,7 +271,7 @@ fn settling_after_a_loss_is_said_to_be_in_vain() {
         assert_eq!(second.attempt(), 2);
         first.ack();
         let error = jobs.settled().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unknown);
+        assert_eq!(error.kind(), ErrorKind::SessionLost);
         second.ack();
         jobs.settled().await.unwrap();
         let info = world.memory.queue(&topic("jobs")).await.unwrap();

@@ -14,6 +14,7 @@ use super::sample::Sample;
 use super::{Acknowledge, BenchArgs, Pattern, request, stream};
 use crate::args::{BrokerArgs, topic};
 use crate::connect;
+use crate::durable::refusal;
 use crate::exit::{Code, Failure};
 
 /// With this many in flight, the clock is read for one message in so many: reading it for each
@@ -199,7 +200,8 @@ impl Target {
             let bytes = QUEUE_BYTES.max(args.size.saturating_mul(2));
             let mut queue = Queue::new(self.address.clone()).capacity(args.capacity);
             queue.durable = args.durable.then_some(true);
-            bus.declare(queue.capacity_bytes(bytes)).await?;
+            let declared = bus.declare(queue.capacity_bytes(bytes)).await;
+            declared.map_err(|error| refusal(error, args.durable))?;
         }
         Ok(())
     }
