@@ -10,7 +10,7 @@
 //! it needs to be gone through from a later position only.
 
 use crate::error::{Damage, Flaw, LogError};
-use crate::storage::Storage;
+use crate::storage::{Blob, Storage};
 
 /// How far a log was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,23 +52,23 @@ impl Anchor {
 
     /// Puts it in the place of the one before.
     pub(crate) fn write(self, storage: &dyn Storage) -> std::io::Result<()> {
-        // One that is there is the room for this one, or was being written when the power went.
-        let blob = match has_room(storage)? {
-            true => storage.open(NEW)?,
-            false => storage.create(NEW)?,
-        };
-        blob.write_at(0, &self.encode())?;
-        blob.sync_data()?;
+        let blob = next(storage)?;
+        let written = blob.write_at(0, &self.encode()).and_then(|()| blob.sync_data());
+        if written.is_err() {
+            let _removed = storage.remove(NEW);
+        }
+        written?;
         storage.rename(NEW, NAME)?;
         storage.sync_dir()
     }
 
     /// Sees to it that there is room for the next one, whatever else fills the disk.
     pub(crate) fn make_room(storage: &dyn Storage) -> std::io::Result<()> {
-        if has_room(storage)? {
+        let blob = next(storage)?;
+        if blob.len()? >= BYTES as u64 {
             return Ok(());
         }
-        let made = storage.create(NEW)?.write_at(0, &[0; BYTES]);
+        let made = blob.write_at(0, &[0; BYTES]);
         if made.is_err() {
             let _removed = storage.remove(NEW);
         }
@@ -87,6 +87,11 @@ impl Anchor {
     }
 }
 
-fn has_room(storage: &dyn Storage) -> std::io::Result<bool> {
-    Ok(storage.names()?.iter().any(|name| name == NEW))
+/// The file that becomes the next one. One that is there is the room for it, or was being written when the
+/// power went.
+fn next(storage: &dyn Storage) -> std::io::Result<Box<dyn Blob>> {
+    match storage.open(NEW) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => storage.create(NEW),
+        opened => opened,
+    }
 }

@@ -81,21 +81,25 @@ impl Durable {
                     Ok(change) => queues.apply(change),
                     Err(error) => drop(strange.get_or_insert(error)),
                 });
-            let (log, recovery) = opened?;
+            let (mut log, recovery) = opened?;
             if let Some(error) = strange {
                 return Err(error);
             }
             let reader = log.reader();
             let kept = queues.into_kept(|copies| reader.copies(copies, clocks))?;
-            Ok::<_, Error>((log, recovery, kept))
+            let cramped = match log.prepare() {
+                Err(error) if !error.is_full() => return Err(error.into()),
+                prepared => prepared.is_err(),
+            };
+            Ok::<_, Error>((log, recovery, kept, cramped))
         });
-        let (log, recovery, kept) = opening.await?;
+        let (log, recovery, kept, cramped) = opening.await?;
         let in_memory = kept.iter().flat_map(|queue| &queue.copies);
         let in_memory = in_memory.map(|copy| (copy.place, copy.message.size()));
         let paged = kept.iter().flat_map(|queue| [&queue.pages, &queue.delayed]);
         let paged = paged.flat_map(|pages| pages.after(None));
         let copies = in_memory.chain(paged.map(|copy| (copy.place, copy.size)));
-        let journal = Journal::new(runtime.clone(), planted, log, copies);
+        let journal = Journal::new(runtime.clone(), planted, log, copies, cramped);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;
         let memory = Memory::with_store(runtime, &store, kept)?;
         Ok((Self { memory, journal }, recovery))

@@ -123,10 +123,8 @@ async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Fail
     })?;
     tracing::info!(records = recovery.records, "opened {shown}");
     if let Some(torn) = recovery.torn {
-        tracing::warn!(
-            "the end of the log was torn and never confirmed; it is in {}",
-            torn.kept_as
-        );
+        let kept_as = torn.kept_as.as_deref().unwrap_or("no file, since the disk is full");
+        tracing::warn!("the end of the log was torn and never confirmed; it is in {kept_as}");
     }
     Ok(broker)
 }
