@@ -133,7 +133,7 @@ impl Journal {
         let end = log.end();
         let mut shared = Shared { end, noted: end, cramped, ..Shared::default() };
         shared.snapshots.from = log.begin();
-        shared.uses = Uses::of(log.segments());
+        shared.uses = Uses::of(log.segments(), cramped);
         shared.uses.add_all(copies);
         let journal = Arc::new_cyclic(|this| Self {
             this: this.clone(),

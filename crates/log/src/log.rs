@@ -214,7 +214,6 @@ impl Log {
         };
         cleared.map_err(LogError::storage(CUTTING))?;
         blob.sync_data().map_err(LogError::storage(SYNCING))?;
-        self.reused = Id::reused(&*blob).map_err(LogError::storage(READING))?.is_some();
         self.shown.show(&self.segments);
         // No other segment says that what is there is safe.
         self.marked = id.base;
