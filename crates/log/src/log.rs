@@ -305,7 +305,14 @@ impl Log {
             return Ok(());
         }
         if !self.anchor_has_room {
-            Anchor::make_room(&*self.storage).map_err(&failed)?;
+            let made = Anchor::make_room(&*self.storage);
+            if made.is_err() && self.spare.take().is_some() {
+                // A segment that cannot be anchored is of no use, and its room is.
+                self.storage.remove(SPARE).map_err(&failed)?;
+                Anchor::make_room(&*self.storage).map_err(&failed)?;
+            } else {
+                made.map_err(&failed)?;
+            }
             self.anchor_has_room = true;
         }
         if self.spare.is_some() || !self.options.prewritten {
@@ -474,7 +481,10 @@ impl Log {
     fn anchor(&mut self) -> io::Result<()> {
         self.anchor_has_room = false;
         let Self { epoch, stored, from, .. } = *self;
-        Anchor { epoch, stored, from }.write(&*self.storage)
+        Anchor { epoch, stored, from }.write(&*self.storage)?;
+        // What the one before had is the room for the next one, unless others are faster.
+        self.anchor_has_room = Anchor::make_room(&*self.storage).is_ok();
+        Ok(())
     }
 
     /// Reads the record at a position; `None` if there is none, or none any more.
@@ -729,11 +739,7 @@ fn spare(storage: &dyn Storage, options: &LogOptions) -> io::Result<Option<Spare
 }
 
 /// Keeps the bytes beside that are behind the end of a segment; `None` if nothing was being written there.
-fn keep(
-    storage: &dyn Storage,
-    blob: &dyn Blob,
-    damage: Damage,
-) -> Result<Option<Torn>, LogError> {
+fn keep(storage: &dyn Storage, blob: &dyn Blob, damage: Damage) -> Result<Option<Torn>, LogError> {
     let failed = LogError::storage(CUTTING);
     let rest = rest_of(blob, damage.offset).map_err(&failed)?;
     if rest.is_empty() {

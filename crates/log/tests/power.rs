@@ -156,8 +156,7 @@ fn live(seed: u64, bad: Bad) -> Result<Lives, String> {
 fn what_was_synced_is_there_after_every_power_cut() {
     let (mut reused, mut torn) = (0, 0);
     for seed in 0..10_000 {
-        let lives =
-            live(seed, Bad::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let lives = live(seed, Bad::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         (reused, torn) = (reused + lives.reused, torn + lives.torn);
     }
     assert!(reused > 4_000, "{reused} lives ended in a segment that was another one before");
