@@ -135,6 +135,13 @@ impl Durable {
         blocking(&**self.journal.runtime(), move || journal.compact()).await
     }
 
+    /// Why nothing can be sent into durable queues now, if so: `Full` for as long as the disk is, anything
+    /// else for good. For whoever looks after the broker; who sends is told anyway.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Error> {
+        self.journal.trouble()
+    }
+
     /// Waits until everything that has happened is on the disk.
     async fn stored(&self) -> Result<(), Error> {
         let noted = self.journal.noted();

@@ -378,6 +378,15 @@ impl Journal {
         }));
     }
 
+    /// Why nothing can be sent into durable queues now, if so.
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        let shared = lock(&self.shared);
+        match &shared.trouble {
+            Some(Trouble::Failed(error)) => Some(error.clone()),
+            _ => shared.has_no_room().then(full),
+        }
+    }
+
     // ---- who waits
 
     /// The store has come to `upto`.
@@ -651,9 +660,8 @@ impl Store for Journal {
         let mut shared = lock(&self.shared);
         match &shared.trouble {
             Some(Trouble::Failed(error)) => return Poll::Ready(Err(error.clone())),
-            Some(Trouble::Full) => return Poll::Ready(Err(full())),
-            None if shared.cramped => return Poll::Ready(Err(full())),
-            None => {}
+            _ if shared.has_no_room() => return Poll::Ready(Err(full())),
+            _ => {}
         }
         let unwritten = shared.unwritten.len();
         if unwritten == 0 || unwritten + bytes <= UNWRITTEN_MAX {

@@ -582,6 +582,11 @@ impl Log {
             self.anchor()
         })();
         if let Err(source) = made {
+            if source.kind() != io::ErrorKind::StorageFull {
+                // It may be there, and the one before ends where it begins.
+                self.broken = true;
+                return Err(failed(source));
+            }
             self.epoch = id.epoch - 1;
             // Half a segment is in nobody's way, but its room is.
             let undone = match was_spare {

@@ -412,6 +412,7 @@ fn a_full_disk_is_as_full_as_before_when_the_broker_is_opened_again() {
                 let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
                 let error = send(&mut sender, &queue, stored).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+                assert_eq!(broker.trouble().map(|error| error.kind()), Some(ErrorKind::Full));
                 let subscription = Subscription::queue(&queue).unwrap();
                 let mut receiver = broker.receiver(subscription).await.unwrap();
                 let delivery = receiver.next_delivery().await.unwrap();
@@ -422,6 +423,7 @@ fn a_full_disk_is_as_full_as_before_when_the_broker_is_opened_again() {
             disk.limit(None);
             let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
             send_in_the_end(&mut sender, &queue, stored).await;
+            assert!(broker.trouble().is_none());
             let (broker, _) = open(disk.power_cut(&mut || 0)).await.unwrap();
             assert_eq!(held(&broker, &queue).await, (20..=stored).collect::<Vec<_>>());
         }));
