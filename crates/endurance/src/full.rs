@@ -1,6 +1,7 @@
 //! Filling the disk of a broker, and making room by consuming.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use posthaste::{Error, ErrorKind};
@@ -25,8 +26,9 @@ const STEP_MAX: Duration = Duration::from_secs(30);
 const MESSAGES_MAX: usize = 1_000_000;
 
 /// Fills a disk of so many bytes until messages are refused, takes everything out of the queues, and
-/// goes on, over and over, without starting the broker again: nothing that was confirmed is lost, and
-/// what is refused is refused with a reason.
+/// goes on, over and over: nothing that was confirmed is lost, and what is refused is refused with a
+/// reason. In two cycles of three the broker ends while the disk is full, killed or in order, and is
+/// started again there.
 ///
 /// # Errors
 /// What kept the run from being made; what it found is in the report.
@@ -46,6 +48,19 @@ pub fn full(options: &Options, bytes: u64) -> Result<Outcome, Failure> {
         let mut broker = started(&start, &data, &books)?;
         for cycle in 0..options.cycles {
             fill(&broker, &books, cycle).await?;
+            if let Some(in_order) =
+                [Some(false), Some(true), None][usize::try_from(cycle % 3).unwrap_or(0)]
+            {
+                match in_order {
+                    true => end(&mut broker, &books).await?,
+                    false => panicked(&mut books.borrow_mut().report, &broker.kill()?),
+                }
+                // Others have taken whatever room there was meanwhile.
+                let others = fill_up(folder.path())?;
+                broker = started(&start, &data, &books)?;
+                still_full(&broker, &books, cycle).await?;
+                drop(others);
+            }
             empty(&broker, &books).await?;
             books.borrow_mut().report.cycles += 1;
         }
@@ -96,6 +111,38 @@ async fn fill(broker: &Broker, books: &RefCell<Books>, cycle: u64) -> Result<(),
             let text = format!("in cycle {cycle} what went before the refused one has no outcome");
             Err(text.into())
         }
+    }
+}
+
+/// Takes the room that is left on a disk, until the file is dropped.
+fn fill_up(folder: &std::path::Path) -> Result<tempfile::NamedTempFile, Failure> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    // By single bytes in the end, so that no block is left.
+    for size in [1 << 20, 4 << 10, 1] {
+        let piece = vec![7; size];
+        while file.write_all(&piece).is_ok() {}
+    }
+    Ok(file)
+}
+
+/// Sends to a broker that was started on a full disk: it is full still.
+async fn still_full(broker: &Broker, books: &RefCell<Books>, cycle: u64) -> Result<(), Failure> {
+    let bus = connect(&broker.url).await?;
+    let mut publisher = Publisher::open(bus, books, BULKY, Random::new(0, &[7, cycle])).await?;
+    match timeout(STEP_MAX, publisher.send_next(1)).await {
+        Ok(Ok(())) => match timeout(STEP_MAX, publisher.flush()).await {
+            Ok(Ok(())) => Err("a broker that is started on a full disk finds room there".into()),
+            Ok(Err(error)) => {
+                refused(&error, books);
+                Ok(())
+            }
+            Err(_) => Err("on a full disk a message is neither stored nor refused".into()),
+        },
+        Ok(Err(error)) => {
+            refused(&error, books);
+            Ok(())
+        }
+        Err(_) => Err("on a full disk a message is neither stored nor refused".into()),
     }
 }
 

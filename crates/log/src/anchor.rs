@@ -8,10 +8,10 @@
 //! A segment says what is in it, and where the one before ends; nothing says so of the first and the last
 //! one if they are gone, or if the end is. The anchor is written whenever a segment was begun, before some
 //! are forgotten, when the log is closed, and when what is in it needs to be gone through from a later
-//! position only.
+//! position only. Where the disk has no room for it, the name of a file says where the log begins.
 
 use crate::error::{Damage, Flaw, LogError};
-use crate::storage::Storage;
+use crate::storage::{Blob, Storage};
 
 /// How far a log was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub(crate) struct Anchor {
 
 pub(crate) const NAME: &str = "anchor";
 const NEW: &str = "anchor.new";
+const START: &str = ".start";
 const MAGIC: [u8; 8] = *b"PHANCHR\x03";
 /// Where the magic says which version this is; as long and with its checksum at the end they all are.
 const VERSION: usize = 7;
@@ -62,23 +63,23 @@ impl Anchor {
 
     /// Puts it in the place of the one before.
     pub(crate) fn write(self, storage: &dyn Storage) -> std::io::Result<()> {
-        // One that is there is the room for this one, or was being written when the power went.
-        let blob = match has_room(storage)? {
-            true => storage.open(NEW)?,
-            false => storage.create(NEW)?,
-        };
-        blob.write_at(0, &self.encode())?;
-        blob.sync_data()?;
+        let blob = next(storage)?;
+        let written = blob.write_at(0, &self.encode()).and_then(|()| blob.sync_data());
+        if written.is_err() {
+            let _removed = storage.remove(NEW);
+        }
+        written?;
         storage.rename(NEW, NAME)?;
         storage.sync_dir()
     }
 
     /// Sees to it that there is room for the next one, whatever else fills the disk.
     pub(crate) fn make_room(storage: &dyn Storage) -> std::io::Result<()> {
-        if has_room(storage)? {
+        let blob = next(storage)?;
+        if blob.len()? >= BYTES as u64 {
             return Ok(());
         }
-        let made = storage.create(NEW)?.write_at(0, &[0; BYTES]);
+        let made = blob.write_at(0, &[0; BYTES]);
         if made.is_err() {
             let _removed = storage.remove(NEW);
         }
@@ -98,6 +99,21 @@ impl Anchor {
     }
 }
 
-fn has_room(storage: &dyn Storage) -> std::io::Result<bool> {
-    Ok(storage.names()?.iter().any(|name| name == NEW))
+/// The name of a file that says instead of the anchor where the log begins.
+pub(crate) fn start_name(start: u64) -> String {
+    format!("{start:016x}{START}")
+}
+
+/// Where the log begins, if that is what a name says.
+pub(crate) fn start_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_suffix(START)?, 16).ok()
+}
+
+/// The file that becomes the next one. One that is there is the room for it, or was being written when the
+/// power went.
+fn next(storage: &dyn Storage) -> std::io::Result<Box<dyn Blob>> {
+    match storage.open(NEW) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => storage.create(NEW),
+        opened => opened,
+    }
 }

@@ -81,21 +81,25 @@ impl Durable {
                     Ok(change) => queues.apply(change),
                     Err(error) => drop(strange.get_or_insert(error)),
                 });
-            let (log, recovery) = opened?;
+            let (mut log, recovery) = opened?;
             if let Some(error) = strange {
                 return Err(error);
             }
             let reader = log.reader();
             let kept = queues.into_kept(|copies| reader.copies(copies, clocks))?;
-            Ok::<_, Error>((log, recovery, kept))
+            let cramped = match log.prepare() {
+                Err(error) if !error.is_full() => return Err(error.into()),
+                prepared => prepared.is_err(),
+            };
+            Ok::<_, Error>((log, recovery, kept, cramped))
         });
-        let (log, recovery, kept) = opening.await?;
+        let (log, recovery, kept, cramped) = opening.await?;
         let in_memory = kept.iter().flat_map(|queue| &queue.copies);
         let in_memory = in_memory.map(|copy| (copy.place, copy.message.size()));
         let paged = kept.iter().flat_map(|queue| [&queue.pages, &queue.delayed]);
         let paged = paged.flat_map(|pages| pages.after(None));
         let copies = in_memory.chain(paged.map(|copy| (copy.place, copy.size)));
-        let journal = Journal::new(runtime.clone(), planted, log, copies);
+        let journal = Journal::new(runtime.clone(), planted, log, copies, cramped);
         let store: Arc<dyn Store> = Arc::clone(&journal) as _;
         let memory = Memory::with_store(runtime, &store, kept)?;
         Ok((Self { memory, journal }, recovery))
@@ -129,6 +133,13 @@ impl Durable {
     pub async fn compact(&self) -> Result<(), Error> {
         let journal = Arc::clone(&self.journal);
         blocking(&**self.journal.runtime(), move || journal.compact()).await
+    }
+
+    /// Why nothing can be sent into durable queues now, if so: `Full` for as long as the disk is, anything
+    /// else for good. For whoever looks after the broker; who sends is told anyway.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Error> {
+        self.journal.trouble()
     }
 
     /// Waits until everything that has happened is on the disk.

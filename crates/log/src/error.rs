@@ -16,6 +16,11 @@ pub enum LogError {
         /// What the system says.
         source: io::Error,
     },
+    /// A new log has no room for its first segment.
+    NoRoom {
+        /// How large segments are.
+        segment_bytes: u64,
+    },
     /// Something that was there is there no more, or is not what it was.
     Damaged(Damage),
     /// A sync or a write failed before, so it is not known what is on the disk; opening the log again
@@ -74,7 +79,11 @@ impl LogError {
     /// Whether the storage had no room: there may be some later.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        match self {
+            Self::Storage { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::NoRoom { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -82,6 +91,12 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage { what, source } => write!(f, "{what} failed: {source}"),
+            Self::NoRoom { segment_bytes } => write!(
+                f,
+                "the disk has no room for a log, which takes {} beside what waits in its queues; make \
+                 room there, or choose a folder on another disk",
+                bytes(2 * segment_bytes)
+            ),
             Self::Damaged(damage) => damage.fmt(f),
             Self::Broken => f.write_str(
                 "the log takes nothing more since a write or a sync failed; open it again",
@@ -93,6 +108,13 @@ impl fmt::Display for LogError {
                 crate::CONTENT_MAX
             ),
         }
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count.is_multiple_of(1 << 20) {
+        true => format!("{} MiB", count >> 20),
+        false => format!("{count} bytes"),
     }
 }
 

@@ -68,8 +68,10 @@ pub(crate) fn examine(
         records: 0,
         torn: None,
     };
-    if ids.first().is_some_and(|first| first.base > anchor.start) {
-        damaged(Damage::missing(anchor.start))?;
+    let names = storage.names().map_err(LogError::storage(OPENING))?;
+    let start = names.iter().filter_map(|name| anchor::start_of(name)).fold(anchor.start, u64::max);
+    if ids.first().is_some_and(|first| first.base > start) {
+        damaged(Damage::missing(start))?;
     }
     let is_last_gone = ids.last().map_or(0, |last| last.epoch) < anchor.epoch;
     for (nth, id) in ids.iter().enumerate() {

@@ -32,6 +32,8 @@ const BUFFER_KEPT: usize = 4 << 20;
 const RECENT: usize = 8;
 /// How long it takes until a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
+/// After how many tries in vain whoever waits is told.
+const FULL_TRIES: u32 = 3;
 /// What is in front of a change in the buffer: how long its content is, and its kind.
 const FRAME: usize = 5;
 
@@ -84,6 +86,8 @@ struct Shared {
     retrying: bool,
     /// Why nothing is stored for now, or ever again.
     trouble: Option<Trouble>,
+    /// How often in a row there was no room for what was to be written.
+    tries: u32,
     /// Who waits until the store has come so far.
     waiting: VecDeque<Waiting>,
     /// Who waits for room.
@@ -118,19 +122,20 @@ struct Waiting {
 
 impl Journal {
     /// A journal over a log in which these copies have their places, each with the size of its
-    /// message.
+    /// message; `cramped` if the disk had no room for what is [prepared](Log::prepare).
     pub(crate) fn new(
         runtime: SharedRuntime,
         planted: Planted,
         log: Log,
         copies: impl Iterator<Item = (u64, usize)>,
+        cramped: bool,
     ) -> Arc<Self> {
         let end = log.end();
-        let mut shared = Shared { end, noted: end, ..Shared::default() };
+        let mut shared = Shared { end, noted: end, cramped, ..Shared::default() };
         shared.snapshots.from = log.begin();
-        shared.uses = Uses::of(log.segments());
+        shared.uses = Uses::of(log.segments(), cramped);
         shared.uses.add_all(copies);
-        Arc::new_cyclic(|this| Self {
+        let journal = Arc::new_cyclic(|this| Self {
             this: this.clone(),
             runtime,
             planted,
@@ -143,7 +148,11 @@ impl Journal {
             stored: AtomicU64::new(end),
             shared: Mutex::new(shared),
             log: Mutex::new(Some(log)),
-        })
+        });
+        if cramped {
+            journal.try_again(&mut lock(&journal.shared));
+        }
+        journal
     }
 
     pub(crate) fn runtime(&self) -> &SharedRuntime {
@@ -205,6 +214,7 @@ impl Journal {
                 }
             }
             self.keep(batch);
+            lock(&self.shared).tries = 0;
             if let Err(error) = self.tidy(log) {
                 return self.stop(&error, &[]);
             }
@@ -368,6 +378,15 @@ impl Journal {
         }));
     }
 
+    /// Why nothing can be sent into durable queues now, if so.
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        let shared = lock(&self.shared);
+        match &shared.trouble {
+            Some(Trouble::Failed(error)) => Some(error.clone()),
+            _ => shared.has_no_room().then(full),
+        }
+    }
+
     // ---- who waits
 
     /// The store has come to `upto`.
@@ -408,6 +427,11 @@ impl Journal {
         if error.is_full() {
             shared.unwritten.splice(..0, rest.iter().copied());
             shared.trouble = Some(Trouble::Full);
+            shared.tries = shared.tries.saturating_add(1);
+            if shared.overdue(Level::Stored) {
+                // What is noted is written once there is room, and nobody knows when that is.
+                wake.extend(shared.waiting.drain(..).map(|waiting| waiting.waker));
+            }
         } else {
             shared.unwritten = Vec::new();
             shared.trouble = Some(Trouble::Failed(failed(error)));
@@ -464,6 +488,7 @@ impl Journal {
 
     /// Waits until everything that was noted is safe, and says so in the log. Blocks.
     pub(crate) fn settle(&self) -> Result<(), Error> {
+        let noted = self.noted();
         self.commit();
         let failed_here = |error| failed(&error);
         lock(&self.log)
@@ -484,8 +509,9 @@ impl Journal {
         }
         match &lock(&self.shared).trouble {
             Some(Trouble::Failed(error)) => return Err(error.clone()),
-            Some(Trouble::Full) => return Err(full()),
-            None => {}
+            // A snapshot for which there was no room is no loss.
+            Some(Trouble::Full) if self.reached(Level::Stored) < noted => return Err(full()),
+            _ => {}
         }
         match &mut *lock(&self.log) {
             Some(log) => {
@@ -526,6 +552,13 @@ impl Shared {
     /// Whether there is room only for what makes some.
     fn has_no_room(&self) -> bool {
         self.cramped || matches!(self.trouble, Some(Trouble::Full))
+    }
+
+    /// Whether whoever waits for a level is told that there has been no room for what was noted. Who waits
+    /// for what is written alone goes on waiting: those read it, and would give up for good.
+    fn overdue(&self, level: Level) -> bool {
+        let is_full = matches!(self.trouble, Some(Trouble::Full));
+        is_full && level == Level::Stored && self.tries >= FULL_TRIES
     }
 
     /// How much has come since the last snapshot, if there is none on its way, and how much that was.
@@ -611,6 +644,9 @@ impl Store for Journal {
         if let Some(Trouble::Failed(error)) = &shared.trouble {
             return Poll::Ready(Err(error.clone()));
         }
+        if shared.overdue(level) {
+            return Poll::Ready(Err(overdue()));
+        }
         // One that is polled over and over is found near the end. Who is woken asks anew.
         let known = |this: &&mut Waiting| this.level == level && this.waker.will_wake(cx.waker());
         match shared.waiting.iter_mut().rev().take(RECENT).find(known) {
@@ -624,9 +660,8 @@ impl Store for Journal {
         let mut shared = lock(&self.shared);
         match &shared.trouble {
             Some(Trouble::Failed(error)) => return Poll::Ready(Err(error.clone())),
-            Some(Trouble::Full) => return Poll::Ready(Err(full())),
-            None if shared.cramped => return Poll::Ready(Err(full())),
-            None => {}
+            _ if shared.has_no_room() => return Poll::Ready(Err(full())),
+            _ => {}
         }
         let unwritten = shared.unwritten.len();
         if unwritten == 0 || unwritten + bytes <= UNWRITTEN_MAX {
@@ -660,6 +695,13 @@ fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 fn full() -> Error {
     let text = "the disk of the broker is full; make room there, or settle what is in its queues";
     Error::new(ErrorKind::Full, text)
+}
+
+/// What whoever waits is told when the disk has been full for a while.
+fn overdue() -> Error {
+    let text = "the disk of the broker is full, so this is not stored, but it will be once there is \
+                room, unless the broker ends before; make room there";
+    Error::new(ErrorKind::Unknown, text)
 }
 
 /// What whoever waits is told when nothing is stored any more.

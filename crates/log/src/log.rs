@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::anchor::Anchor;
+use crate::anchor::{self, Anchor};
 use crate::error::{Damage, LogError};
 use crate::examine::{Examined, examine, rest_of};
 use crate::record::{self, CONTENT_MAX, HEADER, Record};
@@ -56,8 +56,8 @@ pub struct Recovery {
 pub struct Torn {
     /// Where, and what is there.
     pub damage: Damage,
-    /// The file that keeps the bytes that were cut off.
-    pub kept_as: String,
+    /// The file that keeps the bytes that were cut off, unless the disk had no room for them.
+    pub kept_as: Option<String>,
 }
 
 /// A log over a storage.
@@ -91,12 +91,17 @@ pub struct Log {
     /// Up to where everything is on the disk, and up to where a mark says so.
     stored: u64,
     marked: u64,
-    /// Where the first segment begins that is not forgotten.
+    /// Where the first segment begins that is not forgotten, and whether a name of a file says so.
     start: u64,
+    start_has_name: bool,
     /// Where whoever opens it begins to go through it.
     from: u64,
     /// Whether there is room for another anchor.
     anchor_has_room: bool,
+    /// The last epoch that was used.
+    epoch: u64,
+    /// Whether the segment that is appended to has the room that it is to have.
+    whole: bool,
     broken: bool,
     /// A file that becomes the next segment: one that is written out, or a segment that was forgotten.
     spare: Option<Spare>,
@@ -125,6 +130,8 @@ struct Spare {
 
 /// What is behind the last record of a segment that was another one before: no record begins with it.
 const END: [u8; HEADER] = [0; HEADER];
+/// How long a mark is.
+const MARK_SIZE: u64 = HEADER as u64 + 8;
 /// How much is written again at a time.
 const PIECE: usize = 1 << 20;
 
@@ -146,12 +153,7 @@ impl Log {
         mut show: impl FnMut(Record<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        // Those that no segment became, and that nobody removed.
-        for name in storage.names().map_err(LogError::storage(OPENING))? {
-            if [SPARE, ROOM].contains(&&*name) {
-                storage.remove(&name).map_err(LogError::storage(OPENING))?;
-            }
-        }
+        let spare = spare(&*storage, &options).map_err(LogError::storage(OPENING))?;
         let examined =
             examine(&*storage, false, &mut show, &mut |damage| Err(LogError::Damaged(damage)))?;
         let Examined { segments, unmade, end, epoch, from, records, torn } = examined;
@@ -160,7 +162,7 @@ impl Log {
         }
         let mut recovery = Recovery { records, torn: None };
         if let (Some(damage), Some(last)) = (torn, segments.last()) {
-            recovery.torn = cut(&*storage, &*last.blob, &damage)?;
+            recovery.torn = keep(&*storage, &*last.blob, damage)?;
         }
         if let Some(last) = segments.last() {
             // What a process wrote that was killed may be in the system's memory alone, and what
@@ -170,10 +172,12 @@ impl Log {
             last.blob.sync_data().map_err(LogError::storage(SYNCING))?;
         }
         let start = segments.first().map_or(end, |first| first.id.base);
+        let before = segments.last().cloned();
         let mut log = Self {
             storage,
             options,
             start,
+            start_has_name: true,
             segments,
             buffer: Vec::new(),
             written: end,
@@ -181,13 +185,48 @@ impl Log {
             marked: end,
             from,
             anchor_has_room: false,
+            epoch,
+            whole: false,
             broken: false,
-            spare: None,
+            spare,
             reused: false,
             shown: Reader::default(),
         };
-        log.begin_segment(epoch + 1, 0)?;
+        match (log.begin_segment(0), before) {
+            (Ok(()), Some(before)) => {
+                let cut = before.blob.truncate(before.id.offset(end));
+                cut.map_err(LogError::storage(CUTTING))?;
+            }
+            (Ok(()), None) => {}
+            (Err(error), Some(_)) if error.is_full() && !log.broken => log.go_on()?,
+            (Err(error), None) if error.is_full() => {
+                return Err(LogError::NoRoom { segment_bytes: log.options.segment_bytes });
+            }
+            (Err(error), _) => return Err(error),
+        }
         Ok((log, recovery))
+    }
+
+    /// Goes on in the last segment, where there is no room for another: so a full disk is as full as it
+    /// was, with the same room for what makes some. What is behind the end there is of the same epoch,
+    /// and is gone, on the disk as well, before anything is appended.
+    fn go_on(&mut self) -> Result<(), LogError> {
+        let Segment { id, blob } = self.active().clone();
+        let end = id.offset(self.written);
+        let cleared = match clear(&*blob, end) {
+            // Some disks need room to write what is there already.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => blob.truncate(end),
+            cleared => cleared,
+        };
+        cleared.map_err(LogError::storage(CUTTING))?;
+        blob.sync_data().map_err(LogError::storage(SYNCING))?;
+        self.shown.show(&self.segments);
+        // No other segment says that what is there is safe.
+        self.marked = id.base;
+        match segment::follows(id.base, self.written, MARK_SIZE, self.options.segment_bytes) {
+            true => self.mark().or_else(unless_full),
+            false => Ok(()),
+        }
     }
 
     /// Where the next record will be.
@@ -243,7 +282,7 @@ impl Log {
         if !segment::follows(id.base, self.end(), size, self.options.segment_bytes) {
             // The next segment says that this one is safe.
             self.sync()?;
-            self.begin_segment(id.epoch + 1, size)?;
+            self.begin_segment(size)?;
         }
         Ok(())
     }
@@ -262,13 +301,24 @@ impl Log {
     /// # Errors
     /// `Storage`.
     pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+        let failed = LogError::storage(MAKING);
+        if self.options.prewritten && !self.whole {
+            self.active().blob.allocate(self.options.segment_bytes).map_err(&failed)?;
+            self.whole = true;
+        }
         let used = self.end() - self.active().id.base;
         if used < self.options.segment_bytes / 4 {
             return Ok(());
         }
-        let failed = LogError::storage(MAKING);
         if !self.anchor_has_room {
-            Anchor::make_room(&*self.storage).map_err(&failed)?;
+            let made = Anchor::make_room(&*self.storage);
+            if made.is_err() && self.spare.take().is_some() {
+                // A segment that cannot be anchored is of no use, and its room is.
+                self.storage.remove(SPARE).map_err(&failed)?;
+                Anchor::make_room(&*self.storage).map_err(&failed)?;
+            } else {
+                made.map_err(&failed)?;
+            }
             self.anchor_has_room = true;
         }
         if self.spare.is_some() || !self.options.prewritten {
@@ -296,11 +346,11 @@ impl Log {
             return Ok(true);
         }
         // One that large has a segment of its own.
-        let failed = LogError::storage(MAKING);
-        let room = self.storage.create(ROOM).map_err(&failed)?;
-        let made = room.allocate(bytes);
-        self.storage.remove(ROOM).map_err(&failed)?;
-        match made.map_err(&failed) {
+        let made = self.storage.create(ROOM).and_then(|room| {
+            let made = room.allocate(bytes);
+            self.storage.remove(ROOM).and(made)
+        });
+        match made.map_err(LogError::storage(MAKING)) {
             Ok(()) => Ok(true),
             Err(error) if error.is_full() => Ok(false),
             Err(error) => Err(error),
@@ -361,7 +411,7 @@ impl Log {
                 // What was written half-way is no record of this log.
                 let undone = active_blob(&self.segments)
                     .is_some_and(|blob| error.is_full() && blob.truncate(offset).is_ok());
-                self.broken = !undone;
+                (self.broken, self.whole) = (!undone, false);
                 Err(error)
             }
         }
@@ -408,13 +458,16 @@ impl Log {
     }
 
     /// Syncs, and anchors the end: what is missing later was there now. To be called when the log
-    /// is closed in order.
+    /// is closed in order. Where there is no room for an anchor, a mark says that all of it is safe.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     pub fn close(&mut self) -> Result<(), LogError> {
         self.sync()?;
-        self.anchor(self.active().id.epoch).map_err(LogError::storage(CLOSING))
+        match self.anchor().map_err(LogError::storage(CLOSING)) {
+            Err(error) if error.is_full() => self.mark().or_else(unless_full),
+            anchored => anchored,
+        }
     }
 
     /// From now on whoever opens the log goes through it from this position on, at which a record
@@ -424,17 +477,27 @@ impl Log {
     /// `Storage`.
     pub(crate) fn begin_at(&mut self, position: u64) -> Result<(), LogError> {
         let before = std::mem::replace(&mut self.from, position);
-        let anchored = self.anchor(self.active().id.epoch);
+        let anchored = self.anchor();
         if anchored.is_err() {
             self.from = before;
         }
         anchored.map_err(LogError::storage(ANCHORING))
     }
 
-    fn anchor(&mut self, epoch: u64) -> io::Result<()> {
+    fn anchor(&mut self) -> io::Result<()> {
         self.anchor_has_room = false;
-        let Self { stored, start, from, .. } = *self;
-        Anchor { epoch, stored, start, from }.write(&*self.storage)
+        let Self { epoch, stored, start, from, .. } = *self;
+        Anchor { epoch, stored, start, from }.write(&*self.storage)?;
+        if std::mem::take(&mut self.start_has_name) {
+            for name in self.storage.names()? {
+                if anchor::start_of(&name).is_some() {
+                    self.storage.remove(&name)?;
+                }
+            }
+        }
+        // What the one before had is the room for the next one, unless others are faster.
+        self.anchor_has_room = Anchor::make_room(&*self.storage).is_ok();
+        Ok(())
     }
 
     /// Reads the record at a position; `None` if there is none, or none any more.
@@ -462,24 +525,44 @@ impl Log {
     pub fn forget_before(&mut self, position: u64) -> Result<usize, LogError> {
         let last = self.segments.iter().rev().find(|segment| segment.id.base <= position);
         let start = last.map_or(self.start, |last| last.id.base);
+        let before = self.segments.len();
         if start > self.start {
             // Whoever opens it is not to miss them.
             let before = std::mem::replace(&mut self.start, start);
-            if let Err(source) = self.anchor(self.active().id.epoch) {
+            let anchored = self.anchor().or_else(|error| match error.kind() {
+                io::ErrorKind::StorageFull => self.forget_first_for_an_anchor(),
+                _ => Err(error),
+            });
+            if let Err(source) = anchored {
                 self.start = before;
+                self.shown.show(&self.segments);
                 return Err(LogError::Storage { what: FORGETTING, source });
             }
         }
-        let mut forgotten = 0;
         while self.segments.get(1).is_some_and(|next| next.id.base <= start) {
             self.shown.show(&self.segments[1..]);
             if let Err(source) = self.forget_first() {
                 self.shown.show(&self.segments);
                 return Err(LogError::Storage { what: FORGETTING, source });
             }
-            forgotten += 1;
         }
-        Ok(forgotten)
+        Ok(before - self.segments.len())
+    }
+
+    /// Forgets the first segment where there is no room for an anchor that says so: its file gets a name that
+    /// does, and has room for one then.
+    fn forget_first_for_an_anchor(&mut self) -> io::Result<()> {
+        self.shown.show(&self.segments[1..]);
+        let name = anchor::start_name(self.start);
+        self.storage.rename(&self.segments[0].id.name(), &name)?;
+        self.start_has_name = true;
+        self.storage.sync_dir()?;
+        self.segments.remove(0).blob.truncate(0)?;
+        self.anchor().or_else(|error| match error.kind() {
+            // Others were faster. The name stays until there is an anchor.
+            io::ErrorKind::StorageFull => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Forgets the first segment, which nobody can begin to read any more.
@@ -515,10 +598,12 @@ impl Log {
     }
 
     /// Makes the segment that is appended to from now on, with room for `size` at least.
-    fn begin_segment(&mut self, epoch: u64, size: u64) -> Result<(), LogError> {
-        let id = Id { base: self.written, epoch };
+    fn begin_segment(&mut self, size: u64) -> Result<(), LogError> {
+        let id = Id { base: self.written, epoch: self.epoch + 1 };
         let failed = LogError::storage(MAKING);
-        let made = match self.spare.take() {
+        let spare = self.spare.take();
+        let was_spare = spare.is_some();
+        let made = match spare {
             Some(spare) => self.storage.rename(SPARE, &id.name()).map(|()| spare),
             None => self
                 .storage
@@ -526,6 +611,7 @@ impl Log {
                 .map(|blob| Spare { blob: Arc::from(blob), reused: false }),
         };
         let Spare { blob, reused } = made.map_err(&failed)?;
+        self.epoch = id.epoch;
         let made = (|| {
             // As one write: where there is a head there is an end behind it.
             let mut head = id.head(reused).to_vec();
@@ -535,17 +621,27 @@ impl Log {
                 blob.allocate(self.options.segment_bytes.max(id.offset(id.base) + size))?;
             }
             blob.sync_data()?;
-            self.storage.sync_dir()
+            self.storage.sync_dir()?;
+            self.anchor()
         })();
-        if let Err(source) = made.and_then(|()| self.anchor(epoch)) {
-            match Anchor::read(&*self.storage) {
-                // Half a segment is in nobody's way, but its room is.
-                Ok(anchor) if anchor.is_none_or(|anchor| anchor.epoch < epoch) => {
-                    let _removed = self.storage.remove(&id.name());
-                }
-                // It may be known, and would be missed.
-                _ => self.broken = true,
+        if let Err(source) = made {
+            let anchored = Anchor::read(&*self.storage);
+            let is_known =
+                anchored.map_or(true, |anchor| anchor.is_some_and(|this| this.epoch >= id.epoch));
+            if source.kind() != io::ErrorKind::StorageFull || is_known {
+                // It may be there, and the one before ends where it begins; or it would be missed.
+                self.broken = true;
+                return Err(failed(source));
             }
+            self.epoch = id.epoch - 1;
+            // Half a segment is in nobody's way, but its room is.
+            let undone = match was_spare {
+                true => self.storage.rename(&id.name(), SPARE),
+                false => self.storage.remove(&id.name()),
+            };
+            // Nor must the power that goes bring it back: it says that the one before ends there.
+            self.broken |= undone.and_then(|()| self.storage.sync_dir()).is_err();
+            self.spare = was_spare.then_some(Spare { blob, reused: true });
             return Err(failed(source));
         }
         // One in which nothing is would end where it begins.
@@ -553,7 +649,7 @@ impl Log {
             self.storage.remove(&empty.id.name()).map_err(LogError::storage(FORGETTING))?;
         }
         self.segments.push(Segment { id, blob });
-        self.reused = reused;
+        (self.reused, self.whole) = (reused, true);
         self.shown.show(&self.segments);
         Ok(())
     }
@@ -670,27 +766,79 @@ fn active_blob(segments: &[Segment]) -> Option<&dyn Blob> {
     segments.last().map(|segment| &*segment.blob)
 }
 
-/// Cuts the end of a segment off and keeps its bytes beside; `None` if nothing was being written there.
-fn cut(storage: &dyn Storage, blob: &dyn Blob, damage: &Damage) -> Result<Option<Torn>, LogError> {
+/// What was going to be the next segment, if it is as large as one. One that shows that there is room is
+/// removed, if nobody came to that.
+fn spare(storage: &dyn Storage, options: &LogOptions) -> io::Result<Option<Spare>> {
+    let mut spare = None;
+    for name in storage.names()? {
+        if name == SPARE && options.prewritten {
+            let blob: Arc<dyn Blob> = storage.open(SPARE)?.into();
+            if blob.len()? == options.segment_bytes {
+                // It may have been a segment, and its old name must not come back.
+                storage.sync_dir()?;
+                spare = Some(Spare { blob, reused: true });
+                continue;
+            }
+        }
+        if [SPARE, ROOM].contains(&&*name) {
+            storage.remove(&name)?;
+        }
+    }
+    Ok(spare)
+}
+
+/// Keeps the bytes beside that are behind the end of a segment; `None` if nothing was being written there.
+fn keep(storage: &dyn Storage, blob: &dyn Blob, damage: Damage) -> Result<Option<Torn>, LogError> {
     let failed = LogError::storage(CUTTING);
     let rest = rest_of(blob, damage.offset).map_err(&failed)?;
-    let torn = match rest.is_empty() {
-        true => None,
-        false => {
-            let kept_as = format!("{}.torn-{:x}", damage.segment, damage.offset);
-            // One that is there was kept when the log was opened before, and the power went again.
-            if storage.names().map_err(&failed)?.contains(&kept_as) {
-                storage.remove(&kept_as).map_err(&failed)?;
-            }
-            let aside = storage.create(&kept_as).map_err(&failed)?;
-            aside.write_at(0, &rest).map_err(&failed)?;
-            aside.sync_data().map_err(&failed)?;
-            storage.sync_dir().map_err(&failed)?;
-            Some(Torn { damage: damage.clone(), kept_as })
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let name = format!("{}.torn-{:x}", damage.segment, damage.offset);
+    // One that is there was kept when the log was opened before, and the power went again.
+    if storage.names().map_err(&failed)?.contains(&name) {
+        storage.remove(&name).map_err(&failed)?;
+    }
+    let kept = write_aside(storage, &name, &rest).or_else(|error| {
+        if error.kind() != io::ErrorKind::StorageFull {
+            return Err(error);
         }
+        // What is behind it in the file is of no use, and may be as much.
+        blob.truncate(damage.offset + rest.len() as u64)?;
+        write_aside(storage, &name, &rest)
+    });
+    let kept_as = match kept.map_err(failed) {
+        Ok(()) => Some(name),
+        // Nothing of it was ever confirmed: it is no reason not to begin.
+        Err(error) if error.is_full() => None,
+        Err(error) => return Err(error),
     };
-    blob.truncate(damage.offset).map_err(&failed)?;
-    Ok(torn)
+    Ok(Some(Torn { damage, kept_as }))
+}
+
+fn write_aside(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let aside = storage.create(name)?;
+    let written = aside.write_at(0, bytes).and_then(|()| aside.sync_data());
+    if written.is_err() {
+        storage.remove(name)?;
+    }
+    written.and_then(|()| storage.sync_dir())
+}
+
+/// Writes zeros from byte `from` of a file on, up to its end.
+fn clear(blob: &dyn Blob, from: u64) -> io::Result<()> {
+    let zeros = vec![0; PIECE];
+    let (mut at, end) = (from, blob.len()?);
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+        blob.write_at(at, &zeros[..most])?;
+        at += most as u64;
+    }
+    Ok(())
+}
+
+fn unless_full(error: LogError) -> Result<(), LogError> {
+    if error.is_full() { Ok(()) } else { Err(error) }
 }
 
 /// Writes the first `len` bytes of a file once more.

@@ -23,6 +23,8 @@ pub(crate) struct Uses {
     renewed: u64,
     /// The same for when everything before the second place is stored.
     renewing: Option<(u64, u64)>,
+    /// The segment that is written to was begun by a process before this one, and had little room then.
+    went_on: bool,
 }
 
 /// How many copies have their places in a segment, and the bytes of their messages.
@@ -58,10 +60,10 @@ impl Use {
 }
 
 impl Uses {
-    /// Of segments that begin here.
-    pub(crate) fn of(segments: impl Iterator<Item = u64>) -> Self {
+    /// Of segments that begin here; `went_on` if there was little room in the last one already.
+    pub(crate) fn of(segments: impl Iterator<Item = u64>, went_on: bool) -> Self {
         let segments = segments.map(|base| (base, Use::default())).collect();
-        Self { segments, ..Self::default() }
+        Self { segments, went_on, ..Self::default() }
     }
 
     /// Where the segment begins that is written to.
@@ -71,6 +73,7 @@ impl Uses {
 
     pub(crate) fn begin_segment(&mut self, base: u64) {
         self.segments.insert(base, Use::default());
+        self.went_on = false;
     }
 
     /// The segments before this place are forgotten.
@@ -168,7 +171,10 @@ impl Uses {
     /// much is of no use.
     pub(crate) fn chore(&self, end: u64, cramped: bool, segment_bytes: u64) -> Option<Chore> {
         let start = *self.segments.first_key_value()?.0;
-        let before = if cramped { self.active() } else { self.first_used() };
+        // What could be noted again was, as a rule, where a process before this one had little room:
+        // doing so each time would use that up.
+        let all = cramped && !self.went_on;
+        let before = if all { self.active() } else { self.first_used() };
         if self.renewing.is_some() {
             return None;
         }

@@ -41,25 +41,65 @@ fn is_reused(disk: &Simulated) -> bool {
     disk.content(last).unwrap()[6] == 1
 }
 
-/// One life after the other on the same disk; what does not hold is the error. Says how many lives ended in
-/// a segment that was another one before, and after how many of these the end was torn.
-fn live(seed: u64, lies: bool) -> Result<(u32, u32), String> {
+/// What a disk does beside losing power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bad {
+    Nothing,
+    /// Its syncs do nothing.
+    Lies,
+    /// It has hardly a byte left, from before most lives on.
+    Full,
+}
+
+/// How many lives there were of a kind.
+#[derive(Debug, Default)]
+struct Lives {
+    /// They ended in a segment that was another one before; of these the end was torn.
+    reused: u32,
+    torn: u32,
+    /// They went on in the segment in which the one before ended.
+    went_on: u32,
+}
+
+/// The last segment.
+fn last(disk: &Simulated) -> Option<String> {
+    disk.names().unwrap().into_iter().filter(|name| name.ends_with(".seg")).max()
+}
+
+/// Whether something was done, which it is not where there is no room.
+fn done<T>(result: Result<T, LogError>, bad: Bad) -> Option<T> {
+    match result {
+        Err(error) if bad == Bad::Full && error.is_full() => None,
+        result => Some(result.unwrap()),
+    }
+}
+
+/// One life after the other on the same disk; what does not hold is the error.
+fn live(seed: u64, bad: Bad) -> Result<Lives, String> {
     let mut random = Random::new(seed);
     let mut disk = Simulated::new();
     // What must be there, and what may be there behind it.
     let (mut safe, mut maybe): (Found, Found) = (Vec::new(), Vec::new());
-    let (mut is_whole, mut was_reused, mut reused, mut torn) = (true, false, 0, 0);
+    let (mut is_whole, mut was_reused, mut lives) = (true, false, Lives::default());
     for life in 0..4 {
-        if lies {
-            disk.lie();
+        match bad {
+            Bad::Nothing => {}
+            Bad::Lies => disk.lie(),
+            Bad::Full => {
+                let room = random.below(100) * random.below(2);
+                let is_full = life > 0 && random.below(4) > 0;
+                disk.limit(is_full.then(|| disk.used() + room));
+            }
         }
+        let before = last(&disk);
         let opened = open_torn(&disk, options(&mut random));
         let (mut log, found, is_torn) = opened.map_err(|error| format!("life {life}: {error}"))?;
         if is_whole && is_torn {
             return Err(format!("life {life}: torn, and all was written"));
         }
-        reused += u32::from(was_reused);
-        torn += u32::from(was_reused && is_torn);
+        lives.reused += u32::from(was_reused);
+        lives.torn += u32::from(was_reused && is_torn);
+        lives.went_on += u32::from(before.is_some() && before == last(&disk));
         if found.len() < safe.len() {
             return Err(format!("life {life}: {} of {} are there", found.len(), safe.len()));
         }
@@ -71,15 +111,9 @@ fn live(seed: u64, lies: bool) -> Result<(u32, u32), String> {
         let dies_in = random.below(120);
         for _ in 0..dies_in {
             match random.below(9) {
-                0 => {
-                    log.sync().unwrap();
-                    safe.append(&mut maybe);
-                }
-                1 => log.write().unwrap(),
-                2 => {
-                    log.mark().unwrap();
-                    safe.append(&mut maybe);
-                }
+                0 => drop(done(log.sync(), bad)),
+                1 => drop(done(log.write(), bad)),
+                2 => drop(done(log.mark(), bad)),
                 3 => {
                     let all = log.end() - log.start() + 1;
                     log.forget_before(log.start() + random.below(all)).unwrap();
@@ -90,18 +124,21 @@ fn live(seed: u64, lies: bool) -> Result<(u32, u32), String> {
                     let most = 1 << random.below(12);
                     let size = random.below(most);
                     let content: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
-                    maybe.push((log.append(1, &content).unwrap(), content));
+                    if let Some(position) = done(log.append(1, &content), bad) {
+                        maybe.push((position, content));
+                    }
                 }
             }
+            // What could not be written is not there, and a segment that is full is synced before the next
+            // one begins.
+            maybe.retain(|(position, _)| *position < log.end());
+            let synced = maybe.iter().take_while(|(position, _)| *position < log.stored()).count();
+            safe.extend(maybe.drain(..synced));
             if let Some((position, content)) = safe.last().or(maybe.last()) {
                 assert_eq!(log.read(*position).unwrap(), Some((1, content.clone())));
             }
         }
-        // A segment that is full is synced before the next one begins.
-        let stored = log.stored();
-        let synced = maybe.iter().take_while(|(position, _)| *position < stored).count();
-        safe.extend(maybe.drain(..synced));
-        is_whole = stored == log.end() && !lies;
+        is_whole = log.stored() == log.end() && bad != Bad::Lies;
         drop(log);
         was_reused = is_reused(&disk);
         disk = match random.below(4) {
@@ -112,19 +149,28 @@ fn live(seed: u64, lies: bool) -> Result<(u32, u32), String> {
             _ => disk.power_cut(&mut || random.next()),
         };
     }
-    Ok((reused, torn))
+    Ok(lives)
 }
 
 #[test]
 fn what_was_synced_is_there_after_every_power_cut() {
     let (mut reused, mut torn) = (0, 0);
     for seed in 0..10_000 {
-        let (more, more_torn) =
-            live(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        (reused, torn) = (reused + more, torn + more_torn);
+        let lives = live(seed, Bad::Nothing).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        (reused, torn) = (reused + lives.reused, torn + lives.torn);
     }
     assert!(reused > 4_000, "{reused} lives ended in a segment that was another one before");
     assert!(torn > 50 && torn < reused / 2, "{torn} of {reused} were torn");
+}
+
+#[test]
+fn a_log_on_a_full_disk_is_opened_with_all_that_was_synced_after_every_power_cut() {
+    let mut went_on = 0;
+    for seed in 0..5_000 {
+        let lives = live(seed, Bad::Full).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        went_on += lives.went_on;
+    }
+    assert!(went_on > 4_000, "{went_on} lives went on where the one before ended");
 }
 
 #[test]
@@ -150,13 +196,13 @@ fn a_segment_that_is_forgotten_becomes_the_next_one_and_no_other_is_kept() {
     log.append(1, b"more").unwrap();
     log.sync().unwrap();
     log.forget_before(log.end()).unwrap();
-    // The anchor and the segment.
-    assert_eq!(files(&disk), 2, "{:?}", disk.names());
+    // The anchor, the room for the next one, and the segment.
+    assert_eq!(files(&disk), 3, "{:?}", disk.names());
 }
 
 #[test]
 fn a_disk_that_does_not_sync_is_caught_losing() {
-    let caught = (0..1_000).filter(|seed| live(*seed, true).is_err()).count();
+    let caught = (0..1_000).filter(|seed| live(*seed, Bad::Lies).is_err()).count();
     assert!(caught > 500, "only {caught} of 1,000");
 }
 
@@ -195,7 +241,7 @@ fn a_sync_that_fails_is_the_end_until_it_is_opened_again() {
 fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
     for prewritten in [true, false] {
         let disk = Simulated::new();
-        disk.limit(Some(10_000));
+        disk.limit(Some(10_036));
         let mut options = LogOptions::default();
         (options.segment_bytes, options.prewritten) = (2_000, prewritten);
         let (mut log, _) = open(&disk, options.clone()).unwrap();

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::Random;
 use posthaste_core::{
-    BoxReceiver, Broker, Level, Message, MessageBuilder, Queue, ReceiverExt, SenderExt,
-    SenderOptions, Seq, Subscription, Topic,
+    BoxReceiver, BoxSender, Broker, Error, ErrorKind, Level, Message, MessageBuilder, Queue,
+    ReceiverExt, SenderExt, SenderOptions, Seq, Subscription, Topic,
 };
 use posthaste_log::storage::Simulated;
 use posthaste_log::{Durable, LogOptions};
@@ -282,7 +282,7 @@ async fn fail_at(fail: impl FnOnce(&Simulated), runtime: Smol) {
             }
             Err(error) => {
                 failed = true;
-                assert_eq!(error.error().kind(), posthaste_core::ErrorKind::Unknown, "{error}");
+                assert_eq!(error.error().kind(), ErrorKind::Unknown, "{error}");
             }
         }
         let Some(Ok(delivery)) = futures::FutureExt::now_or_never(receiver.next_delivery()) else {
@@ -293,7 +293,7 @@ async fn fail_at(fail: impl FnOnce(&Simulated), runtime: Smol) {
         stored.remove(&number);
         match receiver.settled().await {
             Ok(()) => drop(settled.insert(number)),
-            Err(error) => assert_eq!(error.kind(), posthaste_core::ErrorKind::Unknown, "{error}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unknown, "{error}"),
         }
     }
     let disk = disk.power_cut(&mut || 0);
@@ -346,7 +346,7 @@ fn fill_and_empty(limit: u64, snapshot_bytes: u64) {
                 next += 1;
                 assert!(next < began + 2_000, "it never gets full");
             };
-            assert_eq!(error.kind(), posthaste_core::ErrorKind::Full, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Full, "{error}");
             assert!(next > began + 100, "{next} messages make it full");
             for expected in began..next {
                 let delivery = receiver.next_delivery().await.unwrap();
@@ -357,7 +357,7 @@ fn fill_and_empty(limit: u64, snapshot_bytes: u64) {
             // It looks for room now and then.
             let mut slot = Some(Message::to_queue(queue.clone(), next.to_string()));
             while let Err(error) = sender.send_from(&mut slot).await {
-                assert_eq!(error.kind(), posthaste_core::ErrorKind::Full, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
                 smol::future::yield_now().await;
             }
             sender.flush().await.unwrap();
@@ -375,6 +375,123 @@ fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
         // So that there is no room now and then for what says where a log is gone through from, either.
         fill_and_empty(limit, 500 + 50 * (limit % 40));
     }
+}
+
+/// Sends one message and waits until it is stored.
+async fn send(sender: &mut BoxSender, queue: &Topic, number: u64) -> Result<(), Error> {
+    let mut slot = Some(Message::to_queue(queue.clone(), number.to_string()));
+    sender.send_from(&mut slot).await?;
+    sender.flush().await.map(drop)
+}
+
+/// Sends it once there is room, which is looked for now and then.
+async fn send_in_the_end(sender: &mut BoxSender, queue: &Topic, number: u64) {
+    while let Err(error) = send(sender, queue, number).await {
+        assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+        smol::future::yield_now().await;
+    }
+}
+
+#[test]
+fn a_full_disk_is_as_full_as_before_when_the_broker_is_opened_again() {
+    for (in_order, room) in [(true, 0), (false, 0), (true, 3_000), (false, 3_000)] {
+        let mut disk = Simulated::new();
+        disk.limit(Some(9 * 4_096));
+        let queue = Topic::new("orders").unwrap();
+        let executor = Arc::new(smol::Executor::new());
+        let runtime = Smol::new(Arc::clone(&executor));
+        smol::block_on(executor.run(async {
+            let mut options = LogOptions::default();
+            options.segment_bytes = 4_096;
+            let open = |disk| Durable::open(runtime.clone(), disk, options.clone());
+            let (mut broker, _) = open(disk.clone()).await.unwrap();
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            let mut stored = 0;
+            while send(&mut sender, &queue, stored).await.is_ok() {
+                stored += 1;
+            }
+            for taken in 0..20 {
+                disk.limit(Some(disk.used() + room));
+                if in_order {
+                    broker.close().await.unwrap();
+                } else {
+                    disk = disk.kill();
+                }
+                (broker, _) = open(disk.clone()).await.unwrap();
+                let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+                let error = send(&mut sender, &queue, stored).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+                assert_eq!(broker.trouble().map(|error| error.kind()), Some(ErrorKind::Full));
+                let subscription = Subscription::queue(&queue).unwrap();
+                let mut receiver = broker.receiver(subscription).await.unwrap();
+                let delivery = receiver.next_delivery().await.unwrap();
+                assert_eq!(number(delivery.message()), taken);
+                delivery.ack();
+                receiver.settled().await.unwrap();
+            }
+            disk.limit(None);
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            send_in_the_end(&mut sender, &queue, stored).await;
+            assert!(broker.trouble().is_none());
+            let (broker, _) = open(disk.power_cut(&mut || 0)).await.unwrap();
+            assert_eq!(held(&broker, &queue).await, (20..=stored).collect::<Vec<_>>());
+        }));
+    }
+}
+
+#[test]
+fn what_finds_no_room_when_it_is_written_is_told_and_written_later() {
+    for prewritten in [true, false] {
+        let disk = Simulated::new();
+        let [queue, other] = ["orders", "others"].map(|name| Topic::new(name).unwrap());
+        let executor = Arc::new(smol::Executor::new());
+        let runtime = Smol::new(Arc::clone(&executor));
+        smol::block_on(executor.run(async {
+            let mut options = LogOptions::default();
+            (options.segment_bytes, options.prewritten) = (4_096, prewritten);
+            let open = |disk| Durable::open(runtime.clone(), disk, options.clone());
+            let (broker, _) = open(disk.clone()).await.unwrap();
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            let subscription = Subscription::queue(&queue).unwrap();
+            let mut receiver = broker.receiver(subscription).await.unwrap();
+            send(&mut sender, &queue, 0).await.unwrap();
+
+            disk.refuse_writes(true);
+            // The broker has taken it, so nobody can say that it is not stored in the end.
+            let error = send(&mut sender, &queue, 1).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+            let error = send(&mut sender, &queue, 2).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+            receiver.next_delivery().await.unwrap().ack();
+            let error = receiver.settled().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+            let error = broker.declare(Queue::new(other.clone())).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+            let error = broker.purge(&other).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+
+            disk.refuse_writes(false);
+            send_in_the_end(&mut sender, &queue, 2).await;
+            receiver.settled().await.unwrap();
+            let (broker, _) = open(disk.power_cut(&mut || 0)).await.unwrap();
+            assert_eq!(held(&broker, &queue).await, [1, 2]);
+            broker.queue(&other).await.unwrap();
+        }));
+    }
+}
+
+#[test]
+fn a_disk_that_has_no_room_for_a_log_is_told_how_much_that_takes() {
+    let disk = Simulated::new();
+    disk.limit(Some(20 << 20));
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    let opened = executor.run(Durable::open(runtime, disk.clone(), LogOptions::default()));
+    let error = smol::block_on(opened).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("has no room for a log, which takes 64 MiB"), "{text}");
+    // It takes none of what there is.
+    assert_eq!(disk.used(), 0);
 }
 
 #[test]
@@ -396,7 +513,8 @@ fn a_dead_letter_is_in_one_queue_whenever_the_power_goes() {
             }
             let subscription = Subscription::queue(&queue).unwrap();
             let mut receiver: BoxReceiver = broker.receiver(subscription).await.unwrap();
-            for _ in 0..random.below(20) {
+            // Three of the messages wait for a time that nobody here waits for.
+            for _ in 0..=random.below(17) {
                 receiver.next_delivery().await.unwrap().reject("not wanted");
                 if random.below(4) == 0 {
                     receiver.settled().await.unwrap();

@@ -147,7 +147,7 @@ fn the_torn_end_of_a_segment_that_is_used_again_is_kept_and_nothing_of_what_it_w
         assert_eq!(found, all);
         let torn = recovery.torn.unwrap();
         assert_eq!(torn.damage.position, torn_at);
-        let kept = disk.content(&torn.kept_as).unwrap();
+        let kept = disk.content(torn.kept_as.as_ref().unwrap()).unwrap();
         assert_eq!(kept.len() as u64, torn_end - torn_at, "{follows} {lost:?}");
         assert_eq!(open(&disk).unwrap(), (all, false));
     }
@@ -274,7 +274,7 @@ fn a_torn_end_is_cut_and_kept_aside() {
     assert_eq!(found, all);
     let torn = recovery.torn.unwrap();
     assert!(torn.damage.position <= torn_at && log.end() == torn.damage.position);
-    let kept = disk.content(&torn.kept_as).unwrap();
+    let kept = disk.content(torn.kept_as.as_ref().unwrap()).unwrap();
     assert!(kept.windows(3).any(|bytes| bytes == b"goe"));
     drop(log);
     // Once cut, it is as if it had never been.

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use posthaste::runtime::blocking;
@@ -144,12 +144,35 @@ async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Fail
     })?;
     tracing::info!(records = recovery.records, "opened {shown}");
     if let Some(torn) = recovery.torn {
-        tracing::warn!(
-            "the end of the log was torn and never confirmed; it is in {}",
-            torn.kept_as
-        );
+        let kept_as = torn.kept_as.as_deref().unwrap_or("no file, since the disk is full");
+        tracing::warn!("the end of the log was torn and never confirmed; it is in {kept_as}");
     }
+    tokio::spawn(watch(broker.clone()));
     Ok(broker)
+}
+
+/// How often is looked whether the disk is full, and how long it takes until that is said again.
+const LOOK: Duration = Duration::from_secs(1);
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Says when the disk is full, when it has room again, and when it has failed.
+async fn watch(broker: Durable) {
+    let (mut told, mut last) = (false, None::<Instant>);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match broker.trouble() {
+            None if std::mem::take(&mut told) => note("the disk of the broker has room again"),
+            None => {}
+            Some(error) if error.kind() == ErrorKind::Full => {
+                if !told && last.is_none_or(|last| last.elapsed() >= SAY_AGAIN) {
+                    (told, last) = (true, Some(Instant::now()));
+                    note(error.text());
+                }
+            }
+            Some(error) if error.kind() == ErrorKind::Closed => return,
+            Some(error) => return note(error.text()),
+        }
+    }
 }
 
 /// The endpoint of a URL that others can connect to, in a form that is the same from everywhere.

@@ -32,6 +32,8 @@ struct Disk {
     safe_names: BTreeMap<String, usize>,
     /// How many bytes the files may have together.
     capacity: Option<u64>,
+    /// Whether what is written has no room, also where there is something already.
+    refuses: bool,
     /// How many syncs and how many writes are done until one fails.
     sync_fails_in: Option<u64>,
     write_fails_in: Option<u64>,
@@ -84,6 +86,18 @@ impl Simulated {
     /// From now on the files have room for so many bytes together; `None` for any number.
     pub fn limit(&self, capacity: Option<u64>) {
         self.lock().capacity = capacity;
+    }
+
+    /// How many bytes the files have together.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// From now on nothing that is written has room, or everything has again: also where there is
+    /// something already, as on a full disk that copies what it writes.
+    pub fn refuse_writes(&self, refuses: bool) {
+        self.lock().refuses = refuses;
     }
 
     /// Lets a sync fail after `syncs` more. What was not synced by then never will be: systems drop
@@ -140,9 +154,12 @@ impl Disk {
         self.names.get(name).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
+    fn used(&self) -> u64 {
+        self.names.values().map(|file| self.files[*file].cache.len() as u64).sum()
+    }
+
     fn room(&self) -> u64 {
-        let used: u64 = self.names.values().map(|file| self.files[*file].cache.len() as u64).sum();
-        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
     }
 }
 
@@ -259,7 +276,7 @@ impl Blob for SimulatedBlob {
         let failing = fails(&mut disk.write_fails_in);
         let bytes = if failing { &bytes[..bytes.len() / 2] } else { bytes };
         let grows = (at + bytes.len()).saturating_sub(disk.files[self.file].cache.len()) as u64;
-        if grows > disk.room() {
+        if grows > disk.room() || (disk.refuses && !bytes.is_empty()) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         disk.files[self.file].write(at, bytes);
@@ -305,7 +322,7 @@ impl Blob for SimulatedBlob {
         let len = place(len)?;
         let mut disk = self.disk.lock();
         let from = disk.files[self.file].cache.len();
-        if len.saturating_sub(from) as u64 > disk.room() {
+        if len.saturating_sub(from) as u64 > disk.room() || (disk.refuses && len > from) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if len > from {
