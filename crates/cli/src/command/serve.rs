@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use posthaste::runtime::blocking;
@@ -147,7 +147,7 @@ async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Fail
         let kept_as = torn.kept_as.as_deref().unwrap_or("no file, since the disk is full");
         tracing::warn!("the end of the log was torn and never confirmed; it is in {kept_as}");
     }
-    tokio::spawn(watch(broker.clone()));
+    runtime.spawn(Box::pin(watch(runtime.clone(), broker.clone())));
     Ok(broker)
 }
 
@@ -156,16 +156,20 @@ const LOOK: Duration = Duration::from_secs(1);
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Says when the disk is full, when it has room again, and when it has failed.
-async fn watch(broker: Durable) {
-    let (mut told, mut last) = (false, None::<Instant>);
+async fn watch(runtime: SharedRuntime, broker: Durable) {
+    let (mut told, mut again) = (false, runtime.now());
     loop {
-        tokio::time::sleep(LOOK).await;
+        let mut timer = runtime.timer();
+        timer.as_mut().reset(runtime.now() + LOOK);
+        timer.await;
         match broker.trouble() {
             None if std::mem::take(&mut told) => note("the disk of the broker has room again"),
             None => {}
             Some(error) if error.kind() == ErrorKind::Full => {
-                if !told && last.is_none_or(|last| last.elapsed() >= SAY_AGAIN) {
-                    (told, last) = (true, Some(Instant::now()));
+                let now = runtime.now();
+                let is_due = !told && now >= again;
+                if is_due {
+                    (told, again) = (true, now + SAY_AGAIN);
                     note(error.text());
                 }
             }
