@@ -26,8 +26,8 @@ pub(crate) struct LogArgs {
 enum Verb {
     /// Read everything, and say what is damaged, and where (exit 1)
     ///
-    /// A torn end is no damage: what is there was never confirmed, and the broker cuts it off when it
-    /// is started.
+    /// A torn end is no damage: as far as the log can tell it was being written when the broker ended,
+    /// which cuts it off, and keeps it aside, when it is started.
     Verify {
         /// The folder
         dir: PathBuf,
@@ -64,8 +64,8 @@ pub(crate) async fn run(args: LogArgs) -> Result<(), Failure> {
             }
             if let Some(torn) = &found.torn {
                 print_line(&format!(
-                    "the end is torn, of which nothing was ever confirmed: {} at byte {} (position \
-                     {})",
+                    "the end is torn, and was being written when the broker ended, as far as the \
+                     log can tell: {} at byte {} (position {})",
                     torn.segment, torn.offset, torn.position
                 ))?;
             }

@@ -145,7 +145,9 @@ async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Fail
     tracing::info!(records = recovery.records, "opened {shown}");
     if let Some(torn) = recovery.torn {
         let kept_as = torn.kept_as.as_deref().unwrap_or("no file, since the disk is full");
-        tracing::warn!("the end of the log was torn and never confirmed; it is in {kept_as}");
+        tracing::warn!(
+            "the end of the log was torn, as what is written when a broker is killed; it is in {kept_as}"
+        );
     }
     runtime.spawn(Box::pin(watch(runtime.clone(), broker.clone())));
     Ok(broker)

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -50,7 +50,7 @@ impl Folder {
             let text = "it is a file; name a folder, which is made if it is not there";
             return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
         }
-        fs::create_dir_all(&path)?;
+        make(&path)?;
         // Each folder that was made is a name in the one above it; the process that made this one may
         // have ended before it came so far.
         for above in path.ancestors().skip(1).take(if made { usize::MAX } else { 1 }) {
@@ -94,7 +94,8 @@ impl Folder {
 
     fn options() -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        // What is in messages is for nobody else who has an account here.
+        options.read(true).write(true).mode(0o600);
         options
     }
 
@@ -103,6 +104,17 @@ impl Folder {
             true => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is only looked at")),
             false => Ok(()),
         }
+    }
+}
+
+/// Makes a folder that is this user's alone, and those above it, if they are not there.
+fn make(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
@@ -261,6 +273,8 @@ impl Blob for FileBlob {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {
@@ -284,6 +298,19 @@ mod tests {
         writeln!(lock, "4711").expect("it can be written");
         for text in [Folder::open(scratch.path()), Folder::look(scratch.path())].map(refused) {
             assert!(text.contains("is in use by process 4711; stop that first"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_for_nobody_else() {
+        let scratch = folder();
+        let path = scratch.path().join("above/data");
+        let kept = Folder::open(&path).expect("it is made");
+        kept.create("notes").expect("it is not there");
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode();
+        assert_eq!(mode(&path) & 0o777, 0o700);
+        for name in ["notes", LOCK] {
+            assert_eq!(mode(&path.join(name)) & 0o777, 0o600, "{name}");
         }
     }
 
