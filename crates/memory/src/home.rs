@@ -129,6 +129,11 @@ impl InMemory {
         used.saturating_add(more) <= SHARE.min(self.most) || all.saturating_add(more) <= self.most
     }
 
+    /// Whether a queue that has `used` bytes has no more than its share.
+    pub(crate) fn is_share(used: usize) -> bool {
+        used < SHARE
+    }
+
     /// Whether a queue that has `used` bytes is to read more.
     pub(crate) fn runs_out(&self, used: usize) -> bool {
         used < (SHARE.min(self.most) / 2).max(1)

@@ -133,7 +133,11 @@ fn lock(folder: &Path) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => return Err(kept(folder, &lock)),
     }
     lock.set_len(0)?;
-    writeln!(lock, "{}", std::process::id())?;
+    match writeln!(lock, "{}", std::process::id()) {
+        // Who has it is then known by nobody, and it is theirs all the same.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+        written => written?,
+    }
     Ok(lock)
 }
 

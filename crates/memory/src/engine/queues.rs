@@ -138,7 +138,7 @@ impl Engine {
                 NextReplay::InStore => {
                     // What stays is in memory from then on, and may not take more than there is.
                     let stays = report.kept > 0 || std::mem::replace(&mut has_read, true);
-                    if stays && !source.with(|state, _| state.has_room_to_read()) {
+                    if stays && !source.with(|state, _| state.has_room_to_stay()) {
                         let why = report.why.map_or_else(String::new, |why| format!("{why}; "));
                         report.why = Some(format!(
                             "{why}letters behind those that stay were not looked at, because no \

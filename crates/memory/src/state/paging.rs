@@ -20,6 +20,7 @@ use crate::aside::Why;
 use crate::books::reason;
 use crate::copies::Entry;
 use crate::history::History;
+use crate::home::InMemory;
 use crate::lanes::Lanes;
 use crate::store::{Change, Kept, Paged, Pages};
 
@@ -127,6 +128,12 @@ impl State {
     /// Whether more may be read back beside what is in memory.
     pub(crate) fn has_room_to_read(&self) -> bool {
         self.home.memory.has_room(self.in_memory(), 0)
+    }
+
+    /// Whether more may be read back that stays, as far as anybody knows: a share of its own each queue has
+    /// in any case.
+    pub(crate) fn has_room_to_stay(&self) -> bool {
+        self.has_room_to_read() || InMemory::is_share(self.in_memory())
     }
 
     /// What is to be read back next.
