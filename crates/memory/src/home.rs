@@ -111,9 +111,9 @@ pub(crate) struct InMemory {
     used: AtomicUsize,
 }
 
-/// What each queue may have in any case: half of that is handed out while more is read.
+/// What each queue may have in any case.
 const SHARE: usize = 512 << 10;
-/// How much is read back at a time.
+/// How much is read back at a time: three quarters as much is handed out meanwhile.
 const AT_ONCE: usize = 1 << 20;
 /// How much is read back for one of many readers at least.
 const FOR_A_READER: usize = 64 << 10;
@@ -136,7 +136,7 @@ impl InMemory {
 
     /// Whether a queue that has `used` bytes is to read more.
     pub(crate) fn runs_out(&self, used: usize) -> bool {
-        used < (SHARE.min(self.most) / 2).max(1)
+        used < (AT_ONCE.min(self.most) * 3 / 4).max(1)
     }
 
     /// How much a queue reads.
