@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::anchor::{self, Anchor};
 use crate::change;
 use crate::error::{Damage, Flaw, LogError};
-use crate::log::Segment;
+use crate::reader::Segment;
 use crate::record::Record;
 use crate::scan::{MARK, Scan, latest_mark, next_record, written};
 use crate::segment::{HEAD, Id};

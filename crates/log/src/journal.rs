@@ -17,8 +17,9 @@ use posthaste_memory::store::{Change, Host, Kept, Paged, Store};
 
 use crate::change::{self, Clocks};
 use crate::error::LogError;
-use crate::log::{Log, Reader};
+use crate::log::Log;
 use crate::planted::Planted;
+use crate::reader::Reader;
 use crate::record;
 use crate::scan::MARK;
 use crate::segment;

@@ -15,6 +15,7 @@ mod inspect;
 mod journal;
 mod log;
 mod planted;
+mod reader;
 mod record;
 mod recovery;
 mod scan;

@@ -8,8 +8,8 @@ use posthaste_core::{Error, Heads, Kind, Pattern, QueueSettings, Topic};
 use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages, Standing};
 
 use crate::change::{self, Back, Clocks, Put, Read, Snapshot};
-use crate::log::Reader;
 use crate::planted::Planted;
+use crate::reader::Reader;
 
 /// The queues by number, as far as the log has been read.
 #[derive(Debug)]

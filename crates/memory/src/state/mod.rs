@@ -357,10 +357,14 @@ impl State {
         let next = entry.message.key().and_then(|key| keys.leave(key, entry.position));
         let Some(next) = next else { return };
         if let Some((entry, Why::Parked(due))) = self.aside.take_waiting(next) {
-            let now = self.home.now();
-            let due = due.filter(|due| now.is_some_and(|now| *due > now));
-            self.place(entry, due, after);
+            self.place(entry, self.still_to_come(due), after);
         }
+    }
+
+    /// The time until which a copy is to wait, unless that is over.
+    fn still_to_come(&self, due: Option<Instant>) -> Option<Instant> {
+        let due = due?;
+        self.home.now().is_some_and(|now| due > now).then_some(due)
     }
 
     /// A copy that did not wait any longer is gone for good: its key goes on, its room is free.

@@ -118,9 +118,7 @@ impl State {
         while let Some(position) = self.paging.behind.first().copied().filter(|at| *at < before) {
             self.paging.behind.remove(&position);
             if let Some((entry, Why::Parked(due))) = self.aside.take_waiting(position) {
-                let now = self.home.now();
-                let due = due.filter(|due| now.is_some_and(|now| *due > now));
-                self.line_up(entry, due, after);
+                self.line_up(entry, self.still_to_come(due), after);
             }
         }
     }
@@ -170,9 +168,9 @@ impl State {
         // It may have another place by now.
         entry.place = paged.place;
         entry.set_expiry(expires.and_then(|at| self.home.time_of(at)));
-        let (due, now) = (due.and_then(|due| self.home.time_of(due)), self.home.now());
+        let due = due.and_then(|due| self.home.time_of(due));
         self.mind(&entry);
-        self.line_up(entry, due.filter(|due| now.is_some_and(|now| *due > now)), after);
+        self.line_up(entry, self.still_to_come(due), after);
     }
 
     /// What is to be read back next of those that wait until a time.
@@ -191,14 +189,12 @@ impl State {
         (self.paging.reads_delayed, self.paging.wanted) = (false, false);
         match copies {
             Ok(copies) => {
-                let now = self.home.now();
                 for Kept { position, message, due, .. } in copies {
                     let Some(paged) = self.aside.delayed_mut().remove(position) else { continue };
                     let mut entry = Entry::new(message, position, paged.missed);
                     entry.place = paged.place;
                     let due = due.and_then(|due| self.home.time_of(due));
-                    let due = due.filter(|due| now.is_some_and(|now| *due > now));
-                    self.line_up(entry, due, after);
+                    self.line_up(entry, self.still_to_come(due), after);
                 }
             }
             Err(_) if self.aside.delayed().is_empty() => {}
