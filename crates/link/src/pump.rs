@@ -18,6 +18,9 @@ use crate::planted::Planted;
 /// Slices that one write hands to the system at most.
 const SLICES: usize = 64;
 
+/// Reads in one turn at the end of a connection: enough for what a socket holds.
+pub(crate) const LAST_READS: usize = 64;
+
 /// A socket with its buffers and its timer.
 pub(crate) struct Pump {
     connection: BoxConnection,
@@ -71,6 +74,18 @@ impl Pump {
         let count = ready!(read)?.min(room);
         self.intake.has_read(count, room);
         Poll::Ready(Ok(count))
+    }
+
+    /// Reads until the peer has closed its side as well, and forgets what it says.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..LAST_READS {
+            self.intake.clear();
+            if !matches!(ready!(self.poll_read(cx, 0)), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Hands what was read to the session; `take` gets the messages that it may have.

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::io;
+use std::mem;
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use posthaste::{BoxFuture, Error, RESERVED_PREFIX, Reconnect, Runtime, SharedRuntime};
+use parking_lot::Mutex;
+use posthaste::{BoxFuture, Bus, Error, RESERVED_PREFIX, Reconnect, Runtime, SharedRuntime};
 use posthaste_conformance::{
     BROKER_CASES, BrokerSubject, Executor, Fixture, LocalFuture, run_broker,
 };
@@ -63,6 +65,8 @@ struct Subject {
     /// What the names of this run begin with.
     space: String,
     opened: AtomicU64,
+    /// The connections of the case that runs.
+    connected: Mutex<Vec<Bus>>,
     progress: ProgressBar,
 }
 
@@ -84,15 +88,31 @@ impl Subject {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} case {pos} of {len}") {
             progress.set_style(style);
         }
-        Ok(Self { tokio, broker, space, opened: AtomicU64::new(0), progress })
+        Ok(Self {
+            tokio,
+            broker,
+            space,
+            opened: AtomicU64::new(0),
+            connected: Mutex::default(),
+            progress,
+        })
     }
 
-    async fn connect(&self) -> Result<posthaste::Bus, Failure> {
+    async fn connect(&self) -> Result<Bus, Failure> {
         connect::connect(&self.broker, Reconnect::Never).await
     }
 
-    /// Removes the queues that the cases have left.
+    /// Waits until the broker has seen the last case leave.
+    async fn leave(&self) {
+        let connected = mem::take(&mut *self.connected.lock());
+        for bus in connected {
+            connect::goodbye(&bus).await;
+        }
+    }
+
+    /// Removes what the cases have left.
     async fn clean_up(&self) {
+        self.leave().await;
         let Ok(bus) = self.connect().await else { return };
         let queues = bus.stats().await.map(|stats| stats.queues).unwrap_or_default();
         for queue in queues.iter().filter(|this| this.name.as_str().starts_with(&self.space)) {
@@ -117,6 +137,7 @@ impl BrokerSubject for Subject {
     fn open(&self) -> BoxFuture<'_, Result<Fixture, Error>> {
         Box::pin(async {
             self.progress.inc(1);
+            self.leave().await;
             let connecting = || {
                 posthaste::connect(Tokio::current(), &self.broker.url)
                     .connect_timeout(self.broker.connect.connect_timeout)
@@ -127,6 +148,7 @@ impl BrokerSubject for Subject {
             }
             let other = connecting().await?;
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
+            *self.connected.lock() = vec![one.clone(), other.clone()];
             Ok(Fixture::new(one.broker().clone())
                 .peer(other.broker().clone())
                 .pushes()

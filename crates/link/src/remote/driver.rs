@@ -14,7 +14,7 @@ use posthaste_wire::{Code, Session};
 use super::Reconnect;
 use super::state::{End, Phase, Shared, State, Wakeups};
 use crate::codes::{self, error_of};
-use crate::pump::{Pump, after, random_below};
+use crate::pump::{LAST_READS, Pump, after, random_below};
 
 /// The shortest and the longest time to wait at most before connecting again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -225,6 +225,9 @@ async fn run(shared: &Shared, connection: BoxConnection, session: Session) -> En
     let end = std::future::poll_fn(|cx| run.poll(cx)).await;
     // Best effort: the peer sees the end of the stream either way.
     let _ = std::future::poll_fn(|cx| Poll::Ready(run.pump.poll_close(cx))).await;
+    if run.closing.is_some() {
+        run.wait_for_the_server().await;
+    }
     end
 }
 
@@ -284,6 +287,12 @@ impl Run<'_> {
         match self.pump.poll_write(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
+                // The server may have said why, before it went.
+                for _ in 0..LAST_READS {
+                    if self.ended.is_some() || !self.read(cx) {
+                        break;
+                    }
+                }
                 self.broken(&error);
                 false
             }
@@ -394,5 +403,14 @@ impl Run<'_> {
         }
         self.input(|_, state, _| state.session.goodbye(Code::Ok, ""));
         true
+    }
+
+    /// After the goodbye: waits until the server has let go of what was held here, and says so by
+    /// closing its side. What it still had to say is read, because a socket that is closed with
+    /// something unread in it may take back what was written to it, the goodbye included.
+    async fn wait_for_the_server(&mut self) {
+        let until = after(self.shared.runtime.now(), LINGER);
+        let left = std::future::poll_fn(|cx| self.pump.poll_left(cx));
+        timeout_at(&*self.shared.runtime, until, left).await;
     }
 }

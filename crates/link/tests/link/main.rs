@@ -9,6 +9,7 @@ mod dropping;
 mod ending;
 mod gaps;
 mod hostile;
+mod leaving;
 mod losing;
 mod reading;
 mod receiving;

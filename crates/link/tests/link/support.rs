@@ -175,9 +175,13 @@ impl RawPeer {
 
     /// Connects as a client and shakes hands.
     pub(crate) async fn connect(world: &World) -> Self {
+        Self::connect_with(world, Config::default()).await
+    }
+
+    pub(crate) async fn connect_with(world: &World, config: Config) -> Self {
         let connection = world.pipe.connect(&world.here).await.expect("it listens");
         let runtime = world.runtime.clone();
-        let session = Session::client(Config::default(), runtime.now());
+        let session = Session::client(config, runtime.now());
         let mut client = Self::new(session, connection, runtime);
         client.write().await;
         while !client.session.is_established() {

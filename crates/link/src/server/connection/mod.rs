@@ -25,7 +25,7 @@ use super::{Member, PHASE, Phase, Shared, call};
 use crate::codes::code_of;
 use crate::control::identity::{self, Identity};
 use crate::control::{self, Opened};
-use crate::pump::{Pump, after};
+use crate::pump::{LAST_READS, Pump, after};
 
 /// Calls that run at a time; more wait.
 const CALLS: usize = 64;
@@ -281,6 +281,12 @@ impl Connection {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
                 tracing::debug!(peer = %self.pump.peer(), %error, "the socket failed");
+                // The client may have said goodbye, before it went.
+                for _ in 0..LAST_READS {
+                    if !self.read(cx) {
+                        break;
+                    }
+                }
                 self.session.handle_eof();
                 self.drain_events();
                 if let Some(ended) = &mut self.ended {
@@ -417,7 +423,8 @@ impl Connection {
                 self.run.push(at);
             }
         }
-        let write = (!by_peer).then_some(after(now, GOODBYE));
+        // Who has left waits for nothing but the end.
+        let write = Some(if by_peer { now } else { after(now, GOODBYE) });
         self.ended = Some(Ended { write, linger: after(now, LINGER), keeps: false });
     }
 
