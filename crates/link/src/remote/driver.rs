@@ -23,7 +23,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// How long what is still to be written may take once nobody holds the remote any more.
 const CLOSE: Duration = Duration::from_secs(5);
-/// How long a goodbye may take to be written.
+/// How long a goodbye may take to be written and heeded.
 const LINGER: Duration = Duration::from_secs(1);
 /// Turns of the loop before other tasks get theirs.
 const TURNS: usize = 4;
@@ -222,11 +222,11 @@ async fn run(shared: &Shared, connection: BoxConnection, session: Session) -> En
         closing: None,
         ended: None,
     };
-    let end = std::future::poll_fn(|cx| run.poll(cx)).await;
+    let (end, until) = std::future::poll_fn(|cx| run.poll(cx)).await;
     // Best effort: the peer sees the end of the stream either way.
     let _ = std::future::poll_fn(|cx| Poll::Ready(run.pump.poll_close(cx))).await;
     if run.closing.is_some() {
-        run.wait_for_the_server().await;
+        run.wait_for_the_server(until).await;
     }
     end
 }
@@ -247,7 +247,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(End, Instant)> {
         // Whether the socket wakes the task when there is more to read.
         let mut pending = false;
         for _ in 0..TURNS {
@@ -257,8 +257,8 @@ impl Run<'_> {
             if wrote || read {
                 continue;
             }
-            if let Poll::Ready(end) = self.poll_end(cx) {
-                return Poll::Ready(end);
+            if let Poll::Ready(ended) = self.poll_end(cx) {
+                return Poll::Ready(ended);
             }
             if self.park(cx) {
                 return Poll::Pending;
@@ -346,7 +346,7 @@ impl Run<'_> {
     }
 
     /// Ready when the end is there and the goodbye is written, or may take no longer.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(End, Instant)> {
         let Some((_, until)) = &self.ended else {
             return Poll::Pending;
         };
@@ -356,7 +356,7 @@ impl Run<'_> {
             return Poll::Pending;
         }
         match self.ended.take() {
-            Some((end, _)) => Poll::Ready(end),
+            Some(ended) => Poll::Ready(ended),
             None => Poll::Pending,
         }
     }
@@ -408,8 +408,7 @@ impl Run<'_> {
     /// After the goodbye: waits until the server has let go of what was held here, and says so by
     /// closing its side. What it still had to say is read, because a socket that is closed with
     /// something unread in it may take back what was written to it, the goodbye included.
-    async fn wait_for_the_server(&mut self) {
-        let until = after(self.shared.runtime.now(), LINGER);
+    async fn wait_for_the_server(&mut self, until: Instant) {
         let left = std::future::poll_fn(|cx| self.pump.poll_left(cx));
         timeout_at(&*self.shared.runtime, until, left).await;
     }
