@@ -81,6 +81,9 @@ impl Default for Counts {
 /// For how long a target remembers the ids of what was forwarded, unless told otherwise.
 pub const WINDOW: Duration = Duration::from_secs(600);
 
+/// How often brokers that go away before they answer are asked.
+const OPENINGS: u32 = 8;
+
 impl Bridge {
     /// Moves what is in a queue, and what comes, into the queue of the same name.
     #[must_use]
@@ -116,24 +119,36 @@ impl Bridge {
     /// # Cancel safety
     /// Dropping the future leaves nothing behind but declared queues.
     pub async fn open(self) -> Result<Forwarder, Error> {
-        let Self { from, to, of, window } = self;
-        let runtime = from.runtime().or(to.runtime()).cloned().ok_or_else(|| {
+        let runtime = self.from.runtime().or(self.to.runtime()).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "a bridge needs a clock: give the bus a runtime")
         })?;
+        let mut left = OPENINGS;
+        let (source, target) = loop {
+            left -= 1;
+            match self.try_open().await {
+                // A broker that went away before it answered is asked again once it is back.
+                Err(error) if error.kind() == ErrorKind::Disconnected && left > 0 => {}
+                opened => break opened?,
+            }
+        };
+        Ok(Forwarder::new(source, self.to, runtime, target))
+    }
+
+    async fn try_open(&self) -> Result<(forward::Source, Option<Topic>), Error> {
+        let Self { from, to, of, window } = self;
         let (queue, subscription, target) = match of {
             Source::Queue(queue) => {
-                to.declare(target(&to, &queue, window)).await?;
-                (Some(queue.clone()), Subscription::queue(&queue)?, Some(queue))
+                to.declare(target(to, queue, *window)).await?;
+                (Some(queue.clone()), Subscription::queue(queue)?, Some(queue.clone()))
             }
             Source::Topics(pattern, name) if from.capabilities().has(Capability::Bindings) => {
-                from.declare(Queue::new(name.clone()).bind(pattern)).await?;
+                from.declare(Queue::new(name.clone()).bind(pattern.clone())).await?;
                 (Some(name.clone()), Subscription::queue(name)?, None)
             }
-            Source::Topics(pattern, _) => (None, Subscription::topic(pattern)?, None),
+            Source::Topics(pattern, _) => (None, Subscription::topic(pattern.clone())?, None),
         };
         let receiver = from.receiver(subscription.prefetch(forward::BATCH * 2)).await?;
-        let source = forward::Source { bus: from, queue, receiver };
-        Ok(Forwarder::new(source, to, runtime, target))
+        Ok((forward::Source { bus: from.clone(), queue, receiver }, target))
     }
 }
 
