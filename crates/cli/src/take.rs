@@ -225,9 +225,12 @@ impl Taker {
         self.leases.clear();
         tokio::select! {
             biased;
-            closed = self.receiver.close() => {
-                self.doubt.map_or(closed, Err).map_err(Failure::from)
-            }
+            closed = self.receiver.close() => match self.doubt.map_or(closed, Err) {
+                // Nothing was settled that could come again.
+                Err(error) if error.kind() == ErrorKind::SessionLost
+                    && self.settling == Settling::Never => Ok(()),
+                closed => closed.map_err(Failure::from),
+            },
             () = self.signals.next() => Err(Failure::new(
                 Code::Failed,
                 "interrupted before the acknowledgements were confirmed",
