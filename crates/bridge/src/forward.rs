@@ -3,40 +3,68 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use posthaste_core::runtime::timeout_at;
 use posthaste_core::{
-    BoxReceiver, BoxSender, Bus, Delivery, Error, ErrorKind, Level, ReceiverExt, SenderExt,
-    SenderOptions, Seq, SharedRuntime, Topic,
+    BoxReceiver, BoxSender, Bus, Delivery, Error, ErrorKind, Level, Receiver, ReceiverExt,
+    SenderExt, SenderOptions, Seq, SharedRuntime, Topic,
 };
 
 use crate::Counts;
+use crate::unconfirmed::Unconfirmed;
 
 /// How many are under way at a time.
 pub(crate) const BATCH: usize = 1_024;
 
+/// How many acknowledgements may be under way before no more is taken.
+const UNCONFIRMED_MAX: usize = 4 * BATCH;
+/// How long what may come again is waited for, once everything else is done.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long the source may take to confirm at the end, which somebody waits for.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Where messages come from.
+pub(crate) struct Source {
+    pub(crate) bus: Bus,
+    /// The queue they lie in, if they do.
+    pub(crate) queue: Option<Topic>,
+    pub(crate) receiver: BoxReceiver,
+}
+
 /// A bridge at work.
 pub struct Forwarder {
+    source: Source,
+    unconfirmed: Unconfirmed,
     to: Bus,
     runtime: SharedRuntime,
-    receiver: BoxReceiver,
     sender: Option<BoxSender>,
     /// The queue that everything goes into; topics go to their own.
     queue: Option<Topic>,
     counts: Counts,
 }
 
+/// What comes next.
+enum Next {
+    Messages,
+    /// Nothing for as long as that was waited for.
+    Silence,
+    End,
+}
+
 impl Forwarder {
     pub(crate) fn new(
+        source: Source,
         to: Bus,
         runtime: SharedRuntime,
-        receiver: BoxReceiver,
         queue: Option<Topic>,
     ) -> Self {
-        Self { to, runtime, receiver, sender: None, queue, counts: Counts::default() }
+        let unconfirmed = Unconfirmed::default();
+        Self { source, unconfirmed, to, runtime, sender: None, queue, counts: Counts::default() }
     }
 
     /// What has been done so far.
@@ -50,8 +78,11 @@ impl Forwarder {
     }
 
     /// Forwards until so many have been forwarded, nothing has come for so long, the source ends,
-    /// or `until` resolves. While the target cannot be reached it is tried again; what is under way
-    /// when `until` resolves goes back.
+    /// or `until` resolves. While the source or the target cannot be reached it is tried again; what is
+    /// under way when `until` resolves goes back.
+    ///
+    /// A source that was killed and has lost acknowledgements hands those messages out again, and they
+    /// are forwarded again. They count once, among others that are the same as far as can be told.
     ///
     /// # Errors
     /// Why it cannot go on: what the source answers, or what the target answers to a message that
@@ -66,39 +97,175 @@ impl Forwarder {
         until: impl Future<Output = ()>,
     ) -> Result<Counts, Error> {
         let mut until = std::pin::pin!(until);
+        if self.forward_all(limit, silence, until.as_mut()).await? {
+            // Somebody waits for the end, which a source that is gone must not hold up.
+            let deadline = self.runtime.now() + LAST;
+            let settled = timeout_at(&*self.runtime, deadline, self.source.receiver.settled());
+            let late = "the source did not confirm the last acknowledgements in time; what it has not \
+                        stored goes again";
+            settled.await.unwrap_or_else(|| Err(Error::new(ErrorKind::TimedOut, late)))?;
+        }
+        self.unconfirmed.failed()?;
+        Ok(self.counts())
+    }
+
+    /// Forwards until it is over; whether that is because `until` has resolved.
+    async fn forward_all(
+        &mut self,
+        limit: Option<u64>,
+        silence: Option<Duration>,
+        mut until: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<bool, Error> {
         let begun = self.counts.forwarded;
         let mut batch = Vec::new();
+        let mut waited = Duration::ZERO;
         loop {
             let done = self.counts.forwarded - begun;
             let left = limit.map_or(BATCH as u64, |limit| limit.saturating_sub(done));
             let most = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
             if most == 0 {
-                break;
+                let cleared = unless(until.as_mut(), self.clear_up()).await;
+                return cleared.map_or(Ok(true), |cleared| cleared.map(|()| false));
             }
-            let coming = self.receiver.recv_many(&mut batch, most);
-            let deadline = silence.and_then(|time| self.runtime.now().checked_add(time));
-            let coming = async {
-                match deadline {
-                    Some(deadline) => timeout_at(&*self.runtime, deadline, coming).await,
-                    None => Some(coming.await),
+            if self.unconfirmed.acked() >= UNCONFIRMED_MAX {
+                let settled = unless(until.as_mut(), self.settle()).await;
+                if settled.is_none() {
+                    return Ok(true);
                 }
+            }
+            // Of messages that are the same some may have been counted too little.
+            let short = limit.is_some() && self.unconfirmed.ambiguous() >= left;
+            let time = match silence {
+                Some(silence) if short => Some(silence.min(AGAIN)),
+                None if short => Some(AGAIN),
+                silence => silence,
             };
-            match select(std::pin::pin!(coming), until.as_mut()).await {
-                Either::Left((None | Some(Ok(0)), _)) | Either::Right(_) => break,
-                Either::Left((Some(Ok(_)), _)) => {}
-                // The source is there again, and goes on.
-                Either::Left((Some(Err(error)), _)) if error.kind() == ErrorKind::SessionLost => {
-                    continue;
+            let Some(next) = unless(until.as_mut(), self.next(&mut batch, most, time)).await else {
+                return Ok(true);
+            };
+            match next? {
+                Next::Messages => {
+                    waited = Duration::ZERO;
+                    let batch = batch.drain(..).filter_map(admit).collect();
+                    if self.forward(batch, until.as_mut()).await? {
+                        return Ok(true);
+                    }
                 }
-                Either::Left((Some(Err(error)), _)) => return Err(error),
-            }
-            let batch = batch.drain(..).filter_map(admit).collect();
-            if self.forward(batch, until.as_mut()).await? {
-                break;
+                Next::Silence => {
+                    waited = waited.saturating_add(time.unwrap_or_default());
+                    if short {
+                        match unless(until.as_mut(), self.is_source_empty()).await {
+                            Some(true) => {
+                                self.counts.forwarded += left;
+                                self.unconfirmed.forget();
+                                continue;
+                            }
+                            Some(false) => {}
+                            None => return Ok(true),
+                        }
+                    }
+                    if silence.is_none_or(|silence| waited < silence) {
+                        continue;
+                    }
+                    match unless(until.as_mut(), self.settle()).await {
+                        Some(true) => return Ok(false),
+                        // What was lost with the session comes again.
+                        Some(false) => waited = Duration::ZERO,
+                        None => return Ok(true),
+                    }
+                }
+                Next::End => {
+                    self.source.receiver.settled().await?;
+                    return Ok(false);
+                }
             }
         }
-        self.receiver.settled().await?;
-        Ok(self.counts())
+    }
+
+    /// Waits for messages. While there are none, what was acknowledged is confirmed: a source that goes
+    /// away later takes nothing with it.
+    async fn next(
+        &mut self,
+        batch: &mut Vec<Delivery>,
+        most: usize,
+        time: Option<Duration>,
+    ) -> Result<Next, Error> {
+        let deadline = time.and_then(|time| self.runtime.now().checked_add(time));
+        let receiver = &mut self.source.receiver;
+        let coming = Coming { receiver, unconfirmed: &mut self.unconfirmed, batch, most };
+        let next = match deadline {
+            Some(deadline) => timeout_at(&*self.runtime, deadline, coming).await,
+            None => Some(coming.await),
+        };
+        match next {
+            None => Ok(Next::Silence),
+            Some(Ok(0)) => Ok(Next::End),
+            Some(Ok(_)) => Ok(Next::Messages),
+            // The source is there again, and goes on.
+            Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Ok(Next::Messages),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// Waits until the source has said what became of the acknowledgements; whether none was lost with
+    /// a session.
+    async fn settle(&mut self) -> bool {
+        let settled = self.source.receiver.settled().await;
+        let kept = !matches!(&settled, Err(error) if error.kind() == ErrorKind::SessionLost);
+        self.unconfirmed.settled(settled);
+        kept
+    }
+
+    /// At the end, has the acknowledgements confirmed, and forwards what comes again of those that were
+    /// lost with a session.
+    async fn clear_up(&mut self) -> Result<(), Error> {
+        loop {
+            self.settle().await;
+            if !self.unconfirmed.has_doubts() || self.is_source_empty().await {
+                return Ok(());
+            }
+            let mut batch = Vec::new();
+            match self.next(&mut batch, BATCH, Some(AGAIN)).await? {
+                Next::Messages => {}
+                Next::Silence | Next::End => return Ok(()),
+            }
+            self.look();
+            let all = batch.len();
+            let mut again = VecDeque::with_capacity(all);
+            for delivery in batch {
+                match self.unconfirmed.is_doubted(&delivery) {
+                    true => again.push_back(delivery),
+                    false => delivery.release(),
+                }
+            }
+            // What comes again comes first.
+            if again.is_empty() && all > 0 {
+                return Ok(());
+            }
+            self.forward(again, std::pin::pin!(std::future::pending())).await?;
+        }
+    }
+
+    /// Whether the source has nothing left that could come.
+    async fn is_source_empty(&self) -> bool {
+        match &self.source.queue {
+            Some(queue) => {
+                let info = self.source.bus.queue(queue.clone()).await;
+                info.is_ok_and(|info| info.messages == 0)
+            }
+            None => true,
+        }
+    }
+
+    /// Takes note of what the source has confirmed, without waiting for it.
+    fn look(&mut self) {
+        if self.unconfirmed.acked() > 0 {
+            let receiver = &mut self.source.receiver;
+            match receiver.poll_settled(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(settled) => self.unconfirmed.settled(settled),
+                Poll::Pending => receiver.disarm(),
+            }
+        }
     }
 
     /// Forwards a batch; whether `until` has resolved before that was done.
@@ -109,17 +276,11 @@ impl Forwarder {
     ) -> Result<bool, Error> {
         let mut pause = PAUSE_MIN;
         while !batch.is_empty() {
-            let sent = {
-                let sending = std::pin::pin!(self.send(&batch));
-                match select(sending, until.as_mut()).await {
-                    Either::Left((sent, _)) => Some(sent),
-                    Either::Right(_) => None,
-                }
-            };
-            let Some(sent) = sent else {
+            let Some(sent) = unless(until.as_mut(), self.send(&batch)).await else {
                 batch.into_iter().for_each(Delivery::release);
                 return Ok(true);
             };
+            self.look();
             let (mut left, all) = (VecDeque::new(), batch.len());
             let mut why = None;
             for (delivery, outcome) in batch.into_iter().zip(sent) {
@@ -138,8 +299,7 @@ impl Forwarder {
                 return Err(why);
             }
             self.sender = None;
-            let rest = std::pin::pin!(rest(&self.runtime, pause));
-            if let Either::Right(_) = select(rest, until.as_mut()).await {
+            if unless(until.as_mut(), rest(&self.runtime, pause)).await.is_none() {
                 batch.into_iter().for_each(Delivery::release);
                 return Ok(true);
             }
@@ -150,8 +310,9 @@ impl Forwarder {
     }
 
     fn done(&mut self, delivery: Delivery) {
-        self.counts.forwarded += 1;
-        self.counts.again += u64::from(delivery.attempt() > 1);
+        let again = self.unconfirmed.ack(&delivery);
+        self.counts.forwarded += u64::from(!again);
+        self.counts.again += u64::from(again || delivery.attempt() > 1);
         delivery.ack();
     }
 
@@ -203,6 +364,49 @@ impl Forwarder {
         outcomes.resize_with(batch.len(), || Err(error.clone()));
         self.sender = Some(sender);
         outcomes
+    }
+}
+
+/// The next messages, or a settlement that was confirmed meanwhile.
+struct Coming<'a> {
+    receiver: &'a mut BoxReceiver,
+    unconfirmed: &'a mut Unconfirmed,
+    batch: &'a mut Vec<Delivery>,
+    most: usize,
+}
+
+impl Future for Coming<'_> {
+    type Output = Result<usize, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { receiver, unconfirmed, batch, most } = self.get_mut();
+        let most = NonZeroUsize::new(*most).unwrap_or(NonZeroUsize::MIN);
+        let next = receiver.poll_recv_many(cx, batch, most);
+        if next.is_ready() || unconfirmed.acked() == 0 {
+            return next;
+        }
+        if let Poll::Ready(settled) = receiver.poll_settled(cx) {
+            unconfirmed.settled(settled);
+        }
+        // Asked again, because whoever is ready waits for nothing any more.
+        receiver.poll_recv_many(cx, batch, most)
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.receiver.disarm();
+    }
+}
+
+/// What comes of the future, unless `until` resolves before it does.
+async fn unless<T>(
+    until: Pin<&mut impl Future<Output = ()>>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    match select(std::pin::pin!(future), until).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
     }
 }
 

@@ -3,7 +3,8 @@
 //! A message is acknowledged where it comes from only after the target has confirmed it, so a bridge
 //! that dies loses nothing: what was not acknowledged is delivered again to the next one. What was
 //! confirmed and not yet acknowledged at that moment goes twice; a target that deduplicates takes it
-//! once, by the message's id. Whoever bridges what must not be doubled gives its messages ids.
+//! once, by the message's id. Whoever bridges what must not be doubled gives its messages ids. So it is
+//! when the source is killed and started again, over which a bridge goes on.
 //!
 //! ```
 //! use posthaste_bridge::Bridge;
@@ -31,6 +32,7 @@
 
 mod forward;
 mod moving;
+mod unconfirmed;
 
 use std::fmt;
 use std::time::Duration;
@@ -59,11 +61,12 @@ enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Messages that the target has confirmed and the source no longer has.
+    /// Messages that the target has confirmed and the source no longer has, each counted once.
     pub forwarded: u64,
     /// Where these went at the target, as far as it tells.
     pub matched: u64,
-    /// Of these, those that had been handed out before, to a bridge that may have forwarded them.
+    /// How often one came that had been handed out before, to this bridge or another, which may have
+    /// forwarded it.
     pub again: u64,
     /// The lowest level that they reached.
     pub level: Level,
@@ -77,6 +80,9 @@ impl Default for Counts {
 
 /// For how long a target remembers the ids of what was forwarded, unless told otherwise.
 pub const WINDOW: Duration = Duration::from_secs(600);
+
+/// How often brokers that go away before they answer are asked.
+const OPENINGS: u32 = 8;
 
 impl Bridge {
     /// Moves what is in a queue, and what comes, into the queue of the same name.
@@ -113,23 +119,36 @@ impl Bridge {
     /// # Cancel safety
     /// Dropping the future leaves nothing behind but declared queues.
     pub async fn open(self) -> Result<Forwarder, Error> {
-        let Self { from, to, of, window } = self;
-        let runtime = from.runtime().or(to.runtime()).cloned().ok_or_else(|| {
+        let runtime = self.from.runtime().or(self.to.runtime()).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "a bridge needs a clock: give the bus a runtime")
         })?;
-        let (subscription, target) = match of {
+        let mut left = OPENINGS;
+        let (source, target) = loop {
+            left -= 1;
+            match self.try_open().await {
+                // A broker that went away before it answered is asked again once it is back.
+                Err(error) if error.kind() == ErrorKind::Disconnected && left > 0 => {}
+                opened => break opened?,
+            }
+        };
+        Ok(Forwarder::new(source, self.to, runtime, target))
+    }
+
+    async fn try_open(&self) -> Result<(forward::Source, Option<Topic>), Error> {
+        let Self { from, to, of, window } = self;
+        let (queue, subscription, target) = match of {
             Source::Queue(queue) => {
-                to.declare(target(&to, &queue, window)).await?;
-                (Subscription::queue(&queue)?, Some(queue))
+                to.declare(target(to, queue, *window)).await?;
+                (Some(queue.clone()), Subscription::queue(queue)?, Some(queue.clone()))
             }
             Source::Topics(pattern, name) if from.capabilities().has(Capability::Bindings) => {
-                from.declare(Queue::new(name.clone()).bind(pattern)).await?;
-                (Subscription::queue(name)?, None)
+                from.declare(Queue::new(name.clone()).bind(pattern.clone())).await?;
+                (Some(name.clone()), Subscription::queue(name)?, None)
             }
-            Source::Topics(pattern, _) => (Subscription::topic(pattern)?, None),
+            Source::Topics(pattern, _) => (None, Subscription::topic(pattern.clone())?, None),
         };
         let receiver = from.receiver(subscription.prefetch(forward::BATCH * 2)).await?;
-        Ok(Forwarder::new(to, runtime, receiver, target))
+        Ok((forward::Source { bus: from.clone(), queue, receiver }, target))
     }
 }
 

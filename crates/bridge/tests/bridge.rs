@@ -3,11 +3,17 @@
 use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use posthaste_bridge::Bridge;
-use posthaste_core::{Bus, ErrorKind, Message, Overflow, Queue, ReceiverExt, SharedRuntime, Topic};
+use posthaste_core::{
+    BoxReceiver, BoxSender, Broker, Bus, Capabilities, DrainReport, Error, ErrorKind, Message,
+    Overflow, Queue, QueueInfo, ReceiverExt, SenderOptions, SharedRuntime, Stats, Subscription,
+    Topic,
+};
 use posthaste_memory::Memory;
 use posthaste_smol::Smol;
 
@@ -160,5 +166,58 @@ fn a_bridge_needs_a_clock() {
         let bare = || Bus::new(Memory::new());
         let opened = Bridge::queue(&bare(), &bare(), jobs()).open().await;
         assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::Unsupported));
+    });
+}
+
+/// A broker whose connection is lost whenever it is asked for a receiver, as often as that says.
+struct Away(Memory, AtomicU32);
+
+#[async_trait]
+impl Broker for Away {
+    async fn sender(&self, options: SenderOptions) -> Result<BoxSender, Error> {
+        self.0.sender(options).await
+    }
+    async fn receiver(&self, subscription: Subscription) -> Result<BoxReceiver, Error> {
+        let left = self.1.load(Ordering::Relaxed);
+        if left > 0 {
+            self.1.store(left - 1, Ordering::Relaxed);
+            return Err(Error::new(ErrorKind::Disconnected, "it is away"));
+        }
+        self.0.receiver(subscription).await
+    }
+    async fn inbox(&self) -> Result<(Topic, BoxReceiver), Error> {
+        self.0.inbox().await
+    }
+    async fn declare(&self, queue: Queue) -> Result<(), Error> {
+        self.0.declare(queue).await
+    }
+    async fn delete(&self, queue: &Topic) -> Result<(), Error> {
+        self.0.delete(queue).await
+    }
+    async fn queue(&self, queue: &Topic) -> Result<QueueInfo, Error> {
+        self.0.queue(queue).await
+    }
+    async fn stats(&self) -> Result<Stats, Error> {
+        self.0.stats().await
+    }
+    async fn drain(&self, within: Duration) -> Result<DrainReport, Error> {
+        self.0.drain(within).await
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+}
+
+#[test]
+fn a_source_that_goes_away_while_it_is_opened_is_asked_again_and_not_for_ever() {
+    pollster::block_on(async {
+        let open = async |times| {
+            let runtime: SharedRuntime = Smol::global().into();
+            let away = Away(Memory::with_runtime(runtime.clone()), AtomicU32::new(times));
+            let old = Bus::with_runtime(away, runtime);
+            Bridge::queue(&old, &bus(), jobs()).open().await.map(drop)
+        };
+        open(2).await.unwrap();
+        assert_eq!(open(1_000).await.unwrap_err().kind(), ErrorKind::Disconnected);
     });
 }

@@ -84,7 +84,9 @@ pub(crate) async fn take(
     output: Output,
 ) -> Result<(), Failure> {
     let signals = Signals::listen()?;
-    let receiver = bus.receiver(subscription).await?;
+    let reads = subscription.start.is_some();
+    let opened = bus.receiver(subscription).await;
+    let receiver = opened.map_err(|error| refusal(error, reads))?;
     let mut taker = Taker {
         receiver,
         signals,
@@ -117,6 +119,16 @@ pub(crate) async fn take(
         }
         End::Signal => closed.and(missing("the signal to end")),
     }
+}
+
+/// Why nothing can be taken, and what to do where that is because what retains is read and not consumed.
+fn refusal(error: Error, reads: bool) -> Failure {
+    let what = match (error.kind(), reads) {
+        (ErrorKind::Conflict, true) => "leave --from out",
+        (ErrorKind::Conflict, false) => "read it with --from beginning, or another start",
+        _ => return error.into(),
+    };
+    Failure::new(Code::Failed, format!("{error}: {what}"))
 }
 
 /// Creates the file that says that messages can come.
@@ -213,9 +225,12 @@ impl Taker {
         self.leases.clear();
         tokio::select! {
             biased;
-            closed = self.receiver.close() => {
-                self.doubt.map_or(closed, Err).map_err(Failure::from)
-            }
+            closed = self.receiver.close() => match self.doubt.map_or(closed, Err) {
+                // Nothing was settled that could come again.
+                Err(error) if error.kind() == ErrorKind::SessionLost
+                    && self.settling == Settling::Never => Ok(()),
+                closed => closed.map_err(Failure::from),
+            },
             () = self.signals.next() => Err(Failure::new(
                 Code::Failed,
                 "interrupted before the acknowledgements were confirmed",

@@ -185,3 +185,56 @@ fn what_retention_lets_go_frees_its_segments() {
         assert!(segments < 12, "{segments} segments for twenty messages");
     }));
 }
+
+/// What a reader was given is there after a power cut, at its offset: who goes on behind it misses nothing
+/// that has come since.
+#[test]
+fn what_was_read_is_stored() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let mut disk = Simulated::new();
+        for _ in 0..3 {
+            let executor = Arc::new(smol::Executor::new());
+            let runtime = Smol::new(Arc::clone(&executor));
+            let seen = smol::block_on(executor.run(async {
+                let broker = open(&disk, &mut random, runtime).await;
+                broker.declare(Queue::new(history()).retain(Retention::new())).await.unwrap();
+                let of = Subscription::queue(history()).unwrap().start(Start::Beginning);
+                let mut reader = broker.receiver(of).await.unwrap();
+                let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+                let mut seen = 0;
+                for _ in 0..random.below(60) {
+                    let draft = Message::builder(history()).to_queue().payload("x");
+                    sender.feed(draft.build().unwrap()).await.unwrap();
+                    if random.below(10) == 0 {
+                        sender.flush().await.unwrap();
+                        // What is confirmed is there to be read, sooner or later.
+                        let all = broker.queue(&history()).await.unwrap().messages;
+                        while seen < all {
+                            let delivery = reader.next_delivery().await.unwrap();
+                            seen = delivery.offset().unwrap() + 1;
+                        }
+                    }
+                    while let Some(delivery) = reader.try_recv().unwrap() {
+                        seen = delivery.offset().unwrap() + 1;
+                    }
+                    if random.below(3) == 0 {
+                        smol::future::yield_now().await;
+                    }
+                }
+                seen
+            }));
+            disk = match random.below(3) {
+                0 => disk.kill(),
+                _ => disk.power_cut(&mut || random.next()),
+            };
+            let executor = Arc::new(smol::Executor::new());
+            let runtime = Smol::new(Arc::clone(&executor));
+            smol::block_on(executor.run(async {
+                let broker = open(&disk, &mut random, runtime).await;
+                let there = broker.queue(&history()).await.map_or(0, |info| info.messages);
+                assert!(there >= seen, "{seen} were read, {there} are there; seed {seed}");
+            }));
+        }
+    }
+}

@@ -84,6 +84,8 @@ struct Reader {
     waits: bool,
     /// Why nothing can be any more.
     failed: Option<Error>,
+    /// The place of what is next, where that could still be lost.
+    not_yet: Option<u64>,
 }
 
 impl History {
@@ -306,19 +308,26 @@ impl History {
         self.readers.remove(&reader);
     }
 
-    /// Hands a reader what is next, up to `limit`, each with how many are missing before it, and
-    /// says how many those are. What `wants` does not want is missing, too.
+    /// The place of what a reader would have got next, if that was not safe.
+    pub(crate) fn not_yet(&self, reader: u64) -> Option<u64> {
+        self.readers.get(&reader)?.not_yet
+    }
+
+    /// Hands a reader what is next, up to `limit` and before the place from which nothing is safe, each
+    /// with how many are missing before it, and says how many those are. What `wants` does not want is
+    /// missing, too.
     pub(crate) fn read(
         &mut self,
         reader: u64,
-        limit: usize,
+        (limit, safe): (usize, u64),
         mut wants: impl FnMut(&Retained) -> bool,
         mut hand: impl FnMut(&Retained, u64),
     ) -> usize {
         let Some(mut reading) = self.readers.remove(&reader) else { return 0 };
         let oldest = self.first().map_or(u64::MAX, |first| first.position);
         let mut count = 0;
-        let Reader { next, missing, from, back, .. } = &mut reading;
+        let Reader { next, missing, from, back, not_yet, .. } = &mut reading;
+        *not_yet = None;
         let mut show = |retained: &Retained, next: &mut u64| {
             if retained.came >= *from {
                 // Who waited for a time to come has missed nothing before that.
@@ -336,13 +345,22 @@ impl History {
         };
         let mut goes_on = limit > 0;
         while goes_on && let Some(retained) = back.pop_front() {
+            if retained.place >= safe {
+                *not_yet = Some(retained.place);
+                back.push_front(retained);
+                break;
+            }
             // What was let go since is missing.
             if retained.position >= oldest.max(*next) {
                 goes_on = show(&retained, next);
             }
         }
-        if goes_on && self.pages.after(next.checked_sub(1)).next().is_none() {
+        if goes_on && not_yet.is_none() && self.pages.after(next.checked_sub(1)).next().is_none() {
             for retained in self.from(*next) {
+                if retained.place >= safe {
+                    *not_yet = Some(retained.place);
+                    break;
+                }
                 if !show(retained, next) {
                     break;
                 }
@@ -424,7 +442,7 @@ mod tests {
             let left = limit - read.len();
             history.read(
                 reader,
-                left,
+                (left, u64::MAX),
                 |_| true,
                 |this, missing| read.push((this.position, missing)),
             );
@@ -528,7 +546,9 @@ mod tests {
         let mut read = |reader, odd: bool| {
             let mut found = Vec::new();
             let wants = |this: &Retained| !odd || this.position % 2 == 1;
-            history.read(reader, 100, wants, |this, missing| found.push((this.position, missing)));
+            history.read(reader, (100, u64::MAX), wants, |this, missing| {
+                found.push((this.position, missing));
+            });
             found
         };
         assert_eq!(read(1, false).first(), Some(&(15, 0)));

@@ -16,9 +16,10 @@ use crate::signals::Signals;
 /// Forward messages from one broker to another, whatever engines they are
 ///
 /// A message is acknowledged at FROM only after TO has confirmed it, so nothing is lost when this
-/// program, FROM or TO dies: start it again and it goes on. What was under way at that moment may
+/// program, FROM or TO dies: start that again and it goes on. What was under way at that moment may
 /// go twice; messages with an id are taken once by a TO that deduplicates. Runs until SIGTERM or
-/// SIGINT, or as --count and --timeout say, and prints how much it has forwarded.
+/// SIGINT, or as --count and --timeout say, and prints how much it has forwarded: each message once, and
+/// how often one came again.
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {
     /// The broker that messages come from

@@ -1,11 +1,14 @@
 //! `posthaste serve`: runs a broker.
 
+use std::error::Error as _;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use posthaste::log::{Flaw, LogError};
 use posthaste::runtime::blocking;
 use posthaste::transport::Endpoint;
 use posthaste::{
@@ -133,14 +136,32 @@ async fn durable(runtime: &SharedRuntime, data: PathBuf) -> Result<Durable, Fail
     let shown = data.display().to_string();
     let folder = blocking(&**runtime, move || Folder::open(data)).await.map_err(|error| {
         let text = match error.kind() {
-            std::io::ErrorKind::ResourceBusy => error.to_string(),
+            io::ErrorKind::ResourceBusy => error.to_string(),
+            io::ErrorKind::PermissionDenied => format!(
+                "cannot keep anything in {shown}: {error}; let this user write there, or choose another \
+                 folder"
+            ),
+            // What the system says says nothing of what to do.
+            _ if error.raw_os_error().is_some() => {
+                format!("cannot keep anything in {shown}: {error}; choose another folder")
+            }
             _ => format!("cannot keep anything in {shown}: {error}"),
         };
         Failure::new(Code::Failed, text)
     })?;
     let opened = Durable::open(runtime.clone(), folder, LogOptions::default()).await;
     let (broker, recovery) = opened.map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot open the queues in {shown}: {error}"))
+        let mut text = format!("cannot open the queues in {shown}: {error}");
+        let why = error.source().and_then(|why| why.downcast_ref());
+        if let Some(LogError::Damaged(damage)) = why
+            && damage.flaw != Flaw::Newer
+        {
+            text.push_str(
+                "; posthaste log verify names all that is damaged: bring the folder back from a copy, or \
+                 choose another one",
+            );
+        }
+        Failure::new(Code::Failed, text)
     })?;
     tracing::info!(records = recovery.records, "opened {shown}");
     if let Some(torn) = recovery.torn {

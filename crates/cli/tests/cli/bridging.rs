@@ -1,9 +1,9 @@
 //! `bridge` between brokers, and `serve --backend`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use crate::support::Running;
-use crate::support::{Broker, posthaste, run, wait_for};
+use crate::support::{Broker, Running, folder, posthaste, run, wait_for};
 
 fn lines(numbers: std::ops::Range<u32>) -> Vec<u8> {
     numbers.map(|number| format!("{number}\n")).collect::<String>().into_bytes()
@@ -109,4 +109,52 @@ fn a_gateway_serves_another_broker() {
     drop(replying);
     gateway.run(&["request", "nobody", "hi"]).with(5);
     assert_eq!(gateway.run(&["recv", "jobs", "--count", "1"]).done().text(), "through\n");
+}
+
+/// A broker on a Unix socket that keeps its queues.
+fn keeping(folder: &Path) -> Broker {
+    let url = format!("unix:{}", folder.join("ph.sock").display());
+    Broker::start(&[&url, "--data", folder.join("data").to_str().unwrap()])
+}
+
+#[test]
+fn a_bridge_goes_on_when_its_source_is_killed_while_nothing_crosses() {
+    let (_folder, path) = folder();
+    let (from, to) = (keeping(&path), Broker::unix());
+    from.run_with(&["send", "jobs", "--lines"], &lines(0..100)).done();
+    let bridge = bridge(&from, &to, &["--queue", "jobs", "--count", "200"]);
+    wait_for("the first to have crossed", || (from.messages("jobs") == 0).then_some(()));
+    from.kill();
+    let from = keeping(&path);
+    from.run_with(&["send", "jobs", "--lines"], &lines(100..200)).done();
+    let ended = bridge.end().done();
+    assert!(ended.text().starts_with("forwarded 200 "), "{}", ended.text());
+    let arrived: BTreeSet<u32> = taken(&to, "jobs").into_iter().collect();
+    assert_eq!(arrived, (0..200).collect());
+    assert_eq!(from.messages("jobs"), 0);
+}
+
+#[test]
+fn a_bridge_counts_each_message_once_although_its_source_is_killed_meanwhile() {
+    let (_folder, path) = folder();
+    let (mut from, to) = (keeping(&path), Broker::unix());
+    from.run_with(&["send", "jobs", "--lines"], &lines(0..20_000)).done();
+    let bridge = bridge(&from, &to, &["--queue", "jobs", "--count", "20000"]);
+    for part in 1..=3 {
+        wait_for("some to have crossed", || {
+            let info = to.run(&["queue", "info", "jobs", "--json"]);
+            let crossed = (info.code == Some(0)).then(|| info.json()["messages"].as_u64())??;
+            (crossed >= part * 4_000).then_some(())
+        });
+        from.kill();
+        from = keeping(&path);
+    }
+    let ended = bridge.end().done();
+    assert!(ended.text().starts_with("forwarded 20000 "), "{}", ended.text());
+    assert_eq!(from.messages("jobs"), 0);
+    let arrived = taken(&to, "jobs");
+    let once: BTreeSet<u32> = arrived.iter().copied().collect();
+    assert_eq!(once, (0..20_000).collect());
+    // What was under way at a kill, and not yet settled, goes twice.
+    assert!(arrived.len() <= 20_000 + 3 * 8 * 1_024, "{} arrived", arrived.len());
 }

@@ -267,6 +267,23 @@ fn a_file_is_no_folder_to_keep_anything_in() {
     touch(&file);
     let refused = run(["serve", "tcp://127.0.0.1:0", "--data", file.to_str().unwrap()]).with(1);
     assert!(refused.stderr.contains("it is a file; name a folder"), "{}", refused.stderr);
+    let below = file.join("data");
+    let refused = run(["serve", "tcp://127.0.0.1:0", "--data", below.to_str().unwrap()]).with(1);
+    assert!(refused.stderr.contains("choose another folder"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_damaged_folder_is_not_served_and_it_is_said_what_to_do() {
+    let (_folder, path) = folder();
+    let broker = keeping(&path);
+    broker.run(&["send", "jobs", "x"]).done();
+    broker.kill();
+    let data = path.to_str().unwrap();
+    std::fs::write(path.join("anchor"), "no anchor").unwrap();
+    let refused = run(["serve", "tcp://127.0.0.1:0", "--data", data]).with(1);
+    for part in ["anchor has", "posthaste log verify names", "from a copy"] {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
 }
 
 #[test]

@@ -124,6 +124,17 @@ fn a_consumer_whose_work_is_done_ends_well_although_the_broker_was_killed_meanwh
 }
 
 #[test]
+fn a_consumer_that_settles_nothing_has_nothing_to_lose_with_the_broker() {
+    let broker = Broker::unix();
+    broker.run(&["send", "jobs", "x"]).done();
+    let mut consumer =
+        broker.spawn_ready(&["recv", "jobs", "--ack", "never", "--timeout", "300ms"]);
+    assert_eq!(consumer.line(), "x");
+    broker.kill();
+    consumer.end().done();
+}
+
+#[test]
 fn lines_go_on_after_a_restart_of_the_broker() {
     let broker = Broker::unix();
     let mut command = broker.command(&["send", "jobs", "--lines"]);

@@ -70,9 +70,9 @@ fn reading_and_consuming_do_not_mix() {
     broker.run(&["queue", "declare", "history", "--retain"]).done();
     broker.run(&["queue", "declare", "plain"]).done();
     let consumed = broker.run(&["recv", "history", "--count", "1"]).with(1);
-    assert!(consumed.stderr.contains("read it"), "{}", consumed.stderr);
+    assert!(consumed.stderr.contains("with --from beginning"), "{}", consumed.stderr);
     let read = broker.run(&["recv", "plain", "--from", "new"]).with(1);
-    assert!(read.stderr.contains("does not retain"), "{}", read.stderr);
+    assert!(read.stderr.contains("leave --from out"), "{}", read.stderr);
     broker.run(&["recv", "history", "--from", "new", "--ack", "manual"]).with(2);
     for strange in ["", "yesterday", "-1", "2026-11-29", "99999999999999999999"] {
         broker.run(&["recv", "history", "--from", strange]).with(2);

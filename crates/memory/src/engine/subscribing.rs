@@ -68,10 +68,12 @@ impl Engine {
                 };
                 let text = match (reads, queue.retains()) {
                     (true, false) => {
-                        format!("the queue {name} does not retain; consume it, without a start")
+                        format!(
+                            "the queue {name} does not retain, and is consumed, without a start"
+                        )
                     }
                     (false, true) => {
-                        format!("the queue {name} retains; read it, from a start")
+                        format!("the queue {name} retains, and is read, from a start")
                     }
                     _ => return Ok(queue),
                 };

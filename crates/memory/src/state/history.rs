@@ -1,8 +1,9 @@
 //! Queues that are read and not consumed: what comes in, what retention lets go, and who reads.
 
+use std::task::Context;
 use std::time::Instant;
 
-use posthaste_core::{Error, ErrorKind, Kind, Message, Start};
+use posthaste_core::{Error, ErrorKind, Kind, Level, Message, Start};
 
 use super::State;
 use super::looking::{Content, Looked};
@@ -198,14 +199,26 @@ impl State {
         self.history.as_mut()?.enter(consumer, start, next)
     }
 
-    /// Hands a reader what is next, and has more read back for it if that is in the store alone.
+    /// Hands a reader what is next, and has more read back for it if that is in the store alone. What could
+    /// still be lost is not handed out: its offset would be another message's then, which a reader that
+    /// goes on behind it would never get.
     pub(super) fn take_retained(
         &mut self,
         taking: Taking,
+        cx: &mut Context<'_>,
         hand: &mut impl FnMut(Handed),
         after: &mut Aftermath,
     ) -> Taken {
-        let count = self.read(taking, hand);
+        let mut count = self.read(taking, hand);
+        if count == 0
+            && taking.waits
+            && let Some(keep) = &self.keep
+            && let Some(place) =
+                self.history.as_ref().and_then(|this| this.not_yet(taking.consumer))
+            && keep.store.poll_reached(place.saturating_add(1), Level::Stored, cx).is_ready()
+        {
+            count = self.read(taking, hand);
+        }
         let Some(history) = &mut self.history else { return Taken::Some(count) };
         if history.begins_to_read(taking.consumer) {
             self.errand(Errand::ReadOn(taking.consumer), after);
@@ -225,7 +238,8 @@ impl State {
             now.is_some_and(|now| at <= now)
         };
         let wants = |this: &Retained| !this.message.deadline().is_some_and(&mut is_over);
-        history.read(taking.consumer, taking.limit, wants, |retained, missing| {
+        let safe = self.keep.as_ref().map_or(u64::MAX, |keep| keep.store.reached(Level::Stored));
+        history.read(taking.consumer, (taking.limit, safe), wants, |retained, missing| {
             hand(Handed {
                 message: retained.message.clone(),
                 attempt: 1,

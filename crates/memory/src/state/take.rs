@@ -102,7 +102,7 @@ impl State {
                 let failed = self.found_nothing();
                 failed.map_or(Taken::Some(0), |error| Taken::Unreadable(error.clone()))
             }
-            Taken::Some(0) if self.history.is_some() => self.take_retained(taking, hand, after),
+            Taken::Some(0) if self.history.is_some() => self.take_retained(taking, cx, hand, after),
             taken => taken,
         };
         let taken = match taken {
