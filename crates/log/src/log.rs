@@ -127,6 +127,8 @@ struct Spare {
 const END: [u8; HEADER] = [0; HEADER];
 /// How long a mark is.
 const MARK_SIZE: u64 = HEADER as u64 + 8;
+/// A buffer that has grown larger is not kept.
+const BUFFER_KEPT: usize = 4 << 20;
 /// How much is written again at a time.
 const PIECE: usize = 1 << 20;
 
@@ -368,6 +370,11 @@ impl Log {
         &self.options
     }
 
+    /// How much was appended and is not written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Writes what was appended: it outlives this process.
     ///
     /// # Errors
@@ -394,6 +401,7 @@ impl Log {
             Ok(()) => {
                 self.written += self.buffer.len() as u64;
                 self.buffer.clear();
+                self.buffer.shrink_to(BUFFER_KEPT);
                 Ok(())
             }
             Err(source) => {

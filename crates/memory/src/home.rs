@@ -129,6 +129,21 @@ impl InMemory {
         used.saturating_add(more) <= SHARE.min(self.most) || all.saturating_add(more) <= self.most
     }
 
+    /// Whether there is more than may be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.most
+    }
+
+    /// Whether a queue that has `used` bytes has more than it reads ahead.
+    pub(crate) fn is_much(&self, used: usize) -> bool {
+        used > 3 * AT_ONCE
+    }
+
+    /// In parts of how many bytes a queue is noted as a whole.
+    pub(crate) fn part(&self) -> usize {
+        self.at_once() / 4
+    }
+
     /// Whether a queue that has `used` bytes has no more than its share.
     pub(crate) fn is_share(used: usize) -> bool {
         used < SHARE

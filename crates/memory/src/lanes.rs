@@ -248,6 +248,19 @@ impl Lanes {
         self.runs(None).flatten()
     }
 
+    /// All copies, in the order of their positions.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Entry> {
+        let mut runs: Vec<_> = self.runs(None).map(Iterator::peekable).collect();
+        std::iter::from_fn(move || {
+            let mut next: Option<(u64, usize)> = None;
+            for (nth, run) in runs.iter_mut().enumerate() {
+                let first = run.peek().map(|entry| (entry.position, nth));
+                next = first.into_iter().chain(next).min();
+            }
+            runs[next?.1].next()
+        })
+    }
+
     /// The copies behind `after`, in runs of which each is in the order of positions.
     pub(crate) fn runs(
         &self,
