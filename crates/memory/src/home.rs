@@ -104,7 +104,8 @@ impl fmt::Debug for Home {
     }
 }
 
-/// How many bytes of what waits in durable queues are in memory, and may be.
+/// How many bytes of what waits in durable queues are in memory, and may be; where the rest of it is, is in
+/// memory, too, and counts.
 #[derive(Debug)]
 pub(crate) struct InMemory {
     most: usize,

@@ -16,6 +16,9 @@ use crate::store::{Paged, Pages};
 /// How many of those that are in the store alone expire at a time; the others right behind.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
+/// How many copies in memory are left to the store at a time.
+const PAGED_AT_ONCE: usize = 1_024;
+
 /// What a message takes in memory beside its content, by and large.
 const OVERHEAD: usize = 256;
 
@@ -152,6 +155,37 @@ impl Lanes {
         self.len += pages.len();
         self.bytes += pages.bytes();
         self.pages = pages;
+    }
+
+    /// Leaves the last ordinary copies in memory to the store, a page of them at most, as long as so many
+    /// bytes of what is in memory stay there, and shows them to `paged`, which says where they are.
+    pub(crate) fn page_last(&mut self, stay: usize, mut paged: impl FnMut(Entry) -> Paged) {
+        let mut in_memory = self.in_memory();
+        let begin = self.pages.first_page();
+        let may = |entry: &Entry| {
+            entry.is_ordinary()
+                && entry.attempts == 0
+                && entry.place != u64::MAX
+                && entry.position < begin
+        };
+        let mut blocks = Vec::new();
+        while blocks.len() < PAGED_AT_ONCE / BLOCK {
+            let (count, bytes) = self.plain.stayed.last_block();
+            in_memory = in_memory.saturating_sub(Self::footprint(count, bytes));
+            if in_memory < stay {
+                break;
+            }
+            match self.plain.stayed.pop_block(may, &self.home.spares) {
+                Some(block) => blocks.push(block),
+                None => break,
+            }
+        }
+        let copies: Vec<_> = blocks.into_iter().rev().flatten().map(&mut paged).collect();
+        if copies.is_empty() {
+            return;
+        }
+        let are_first = self.pages.push_front(&copies);
+        debug_assert!(are_first, "they are in front of all others");
     }
 
     /// A copy is in the store alone no more.
