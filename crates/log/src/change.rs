@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use posthaste_core::{
     Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Retention,
     Topic,
@@ -379,17 +379,22 @@ impl Put<'_> {
         self.payload.len()
     }
 
-    /// The copy, whole.
+    /// The copy, whole; `heads` knows its head, and its content is copied into what `contents` has room for.
     ///
     /// # Errors
     /// `Protocol`, if it is larger than any is.
-    pub(crate) fn into_kept(self, clocks: Clocks) -> Result<Kept, Error> {
+    pub(crate) fn into_kept(
+        self,
+        clocks: Clocks,
+        heads: &mut Heads,
+        contents: &mut Contents,
+    ) -> Result<Kept, Error> {
         let Self { position, place, message, payload, came, attempts, due, expires, .. } = self;
         let Self { deadline, death, dying, out, .. } = self;
         let mut parts = message.into_parts();
-        parts.payload = Bytes::copy_from_slice(payload);
+        parts.payload = contents.copy(payload);
         parts.deadline = deadline.map(|at| time_of(at, clocks.now, clocks.unix));
-        let message = Message::from_parts(parts)?;
+        let message = Message::from_parts_after(parts, heads)?;
         Ok(Kept {
             position,
             place,
@@ -405,6 +410,27 @@ impl Put<'_> {
         })
     }
 }
+
+/// Copies of what messages have in them: small ones share what was allocated for a few of them. Not for many,
+/// because all of it is in memory until the last of them is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Contents(BytesMut);
+
+impl Contents {
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > SHARED / 8 {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.0.capacity() < payload.len() {
+            self.0 = BytesMut::with_capacity(SHARED);
+        }
+        self.0.extend_from_slice(payload);
+        self.0.split().freeze()
+    }
+}
+
+/// How much is allocated at a time for the contents of small messages.
+const SHARED: usize = 4 << 10;
 
 /// How a copy came back.
 #[derive(Debug)]

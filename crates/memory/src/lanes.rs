@@ -196,6 +196,19 @@ impl Lanes {
         Some(copy)
     }
 
+    /// The first copies that are in the store alone, a page of them, are so no more, if these are their
+    /// positions in front of others.
+    pub(crate) fn unpage_all(
+        &mut self,
+        positions: impl Iterator<Item = u64>,
+    ) -> Option<Vec<Paged>> {
+        let (len, bytes) = (self.pages.len(), self.pages.bytes());
+        let copies = self.pages.pop_page(positions)?;
+        self.len -= len - self.pages.len();
+        self.bytes -= bytes - self.pages.bytes();
+        Some(copies)
+    }
+
     /// Takes out what has outlived its time.
     pub(crate) fn expire_pages(&mut self, now: Duration) -> Vec<Paged> {
         let copies = self.pages.expire(now, EXPIRED_AT_ONCE);

@@ -176,7 +176,20 @@ impl State {
         (self.paging.reads, self.paging.wanted) = (false, false);
         match copies {
             Ok(copies) => {
-                copies.into_iter().for_each(|copy| self.take_in(copy, after));
+                let mut copies = copies.into_iter();
+                let position = |copy: &Kept| copy.position;
+                // As a rule nothing of a page went meanwhile.
+                while let Some(page) = self.lanes.unpage_all(copies.as_slice().iter().map(position))
+                {
+                    for (paged, copy) in page.into_iter().zip(copies.by_ref()) {
+                        self.take_in(copy, paged, after);
+                    }
+                }
+                for copy in copies {
+                    if let Some(paged) = self.lanes.unpage(copy.position) {
+                        self.take_in(copy, paged, after);
+                    }
+                }
                 self.line_up_behind_pages(self.lanes.pages().begin(), after);
                 // What was behind them may be next, although they are not.
                 self.wake_idle(after);
@@ -190,10 +203,9 @@ impl State {
         }
     }
 
-    /// Puts a copy that was read back where it waits, unless it is not wanted any more.
-    fn take_in(&mut self, copy: Kept, after: &mut Aftermath) {
+    /// Puts a copy that was read back where it waits.
+    fn take_in(&mut self, copy: Kept, paged: Paged, after: &mut Aftermath) {
         let Kept { position, message, due, expires, .. } = copy;
-        let Some(paged) = self.lanes.unpage(position) else { return };
         self.line_up_behind_pages(position, after);
         let missed = paged.missed.saturating_add(std::mem::take(&mut self.paging.missed));
         let mut entry = Entry::new(message, position, missed);

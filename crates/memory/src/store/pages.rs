@@ -195,6 +195,27 @@ impl Pages {
         Some(copy)
     }
 
+    /// Takes the copies of the first page out, if these are their positions in front of others.
+    pub(crate) fn pop_page(
+        &mut self,
+        mut positions: impl Iterator<Item = u64>,
+    ) -> Option<Vec<Paged>> {
+        let page = self.pages.front()?;
+        let mut copies: Vec<_> = Vec::with_capacity(page.copies);
+        copies.extend(page.iter());
+        if !copies.iter().all(|copy| positions.next() == Some(copy.position)) {
+            return None;
+        }
+        self.held -= page.held();
+        self.copies -= page.copies;
+        self.bytes -= page.bytes;
+        self.pages.pop_front();
+        if self.copies == 0 {
+            self.expires = None;
+        }
+        Some(copies)
+    }
+
     /// The first copies, whole pages of them, which take at least so many bytes, if there are, where
     /// each takes so many beside its message.
     #[must_use]
@@ -686,6 +707,7 @@ mod tests {
         Push { apart: u64, place: u64, size: usize, expires: Option<u64>, missed: u32 },
         Remove(usize),
         RemoveFirst(usize),
+        PopPage { from: usize },
         Move { before: u64, to: u64 },
         Expire(u64),
         Look { by: u64, bytes: usize },
@@ -707,6 +729,7 @@ mod tests {
             20 => push,
             4 => any::<usize>().prop_map(Step::Remove),
             4 => (0..40_usize).prop_map(Step::RemoveFirst),
+            1 => (0..40_usize).prop_map(|from| Step::PopPage { from }),
             1 => (0..1_u64 << 40, 0..1_u64 << 41).prop_map(|(before, to)| Step::Move { before, to }),
             1 => (0..1_000_u64).prop_map(Step::Expire),
             1 => (0..1_000_u64, 1..1_000_000_usize).prop_map(|(by, bytes)| Step::Look { by, bytes }),
@@ -738,6 +761,17 @@ mod tests {
                             let Some((at, copy)) = first else { break };
                             prop_assert!(pages.begin() <= at);
                             prop_assert_eq!(pages.remove(at), Some(copy));
+                        }
+                    }
+                    Step::PopPage { from } => {
+                        let positions = model.keys().copied().skip(from.saturating_sub(35));
+                        let copies = pages.pop_page(positions);
+                        if let Some(copies) = copies {
+                            for copy in copies {
+                                prop_assert_eq!(model.pop_first(), Some((copy.position, copy)));
+                            }
+                        } else {
+                            prop_assert!(model.is_empty() || from > 35);
                         }
                     }
                     Step::Move { before, to } => {
