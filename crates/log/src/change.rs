@@ -379,7 +379,7 @@ impl Put<'_> {
         self.payload.len()
     }
 
-    /// The copy, whole; `heads` knows its head, and its content is copied into what `contents` has room for.
+    /// The copy, whole; `heads` knows its head, and its content is copied into what `payloads` has room for.
     ///
     /// # Errors
     /// `Protocol`, if it is larger than any is.
@@ -387,12 +387,12 @@ impl Put<'_> {
         self,
         clocks: Clocks,
         heads: &mut Heads,
-        contents: &mut Contents,
+        payloads: &mut Payloads,
     ) -> Result<Kept, Error> {
         let Self { position, place, message, payload, came, attempts, due, expires, .. } = self;
         let Self { deadline, death, dying, out, .. } = self;
         let mut parts = message.into_parts();
-        parts.payload = contents.copy(payload);
+        parts.payload = payloads.copy(payload);
         parts.deadline = deadline.map(|at| time_of(at, clocks.now, clocks.unix));
         let message = Message::from_parts_after(parts, heads)?;
         Ok(Kept {
@@ -414,9 +414,9 @@ impl Put<'_> {
 /// Copies of what messages have in them: small ones share what was allocated for a few of them. Not for many,
 /// because all of it is in memory until the last of them is gone.
 #[derive(Debug, Default)]
-pub(crate) struct Contents(BytesMut);
+pub(crate) struct Payloads(BytesMut);
 
-impl Contents {
+impl Payloads {
     fn copy(&mut self, payload: &[u8]) -> Bytes {
         if payload.len() > SHARED / 8 {
             return Bytes::copy_from_slice(payload);

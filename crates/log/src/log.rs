@@ -23,9 +23,10 @@ pub struct LogOptions {
     /// disk that is full is noticed in time.
     pub prewritten: bool,
     /// How many bytes of messages that wait in durable queues are in memory at most (128 MiB), what
-    /// each message takes beside its content included; what is more is read back from the disk. Each
-    /// queue may have two megabytes or so whatever the others have. What is handed out, waits for another of its
-    /// key, has a priority, is a request, or waits for a time and expires is in memory beside that.
+    /// each message takes beside its content included; what is more is read back from the disk. Where
+    /// that is there, about five bytes a message, counts as well. Each queue may have two megabytes or
+    /// so whatever the others have. What is handed out, waits for another of its key, has a priority,
+    /// is a request, or waits for a time and expires is in memory beside that.
     pub memory_bytes: usize,
     /// How much is written until what is in the queues is noted as a whole (128 MiB), so that what was
     /// before needs not be gone through when the log is opened. It is more if that is much.

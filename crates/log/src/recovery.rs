@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthaste_core::{Error, Heads, Kind, Pattern, QueueSettings, Topic};
 use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages, Standing};
 
-use crate::change::{self, Back, Clocks, Contents, Put, Read, Snapshot};
+use crate::change::{self, Back, Clocks, Payloads, Put, Read, Snapshot};
 use crate::planted::Planted;
 use crate::reader::Reader;
 
@@ -425,13 +425,13 @@ impl Reader {
             return Err(Error::closed("the store of the broker"));
         }
         let places: Vec<_> = copies.iter().map(|copy| (copy.place, copy.size)).collect();
-        let (mut heads, mut contents) = (Heads::default(), Contents::default());
+        let (mut heads, mut payloads) = (Heads::default(), Payloads::default());
         let mut kept = Vec::with_capacity(copies.len());
         self.read_all(&places, |record| {
             let expected = copies.get(kept.len()).map(|copy| copy.position);
             match change::decode(record, &mut heads)? {
                 Read::Put { copy, .. } if Some(copy.position) == expected => {
-                    kept.push(copy.into_kept(clocks, &mut heads, &mut contents)?);
+                    kept.push(copy.into_kept(clocks, &mut heads, &mut payloads)?);
                     Ok::<_, Error>(())
                 }
                 _ => Err(change::strange()),
