@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use posthaste_core::{
     Death, Error, ErrorKind, Heads, Message, Overflow, Parts, Pattern, QueueSettings, Retention,
     Topic,
@@ -26,6 +26,9 @@ const GONE: u8 = 6;
 const PURGED: u8 = 7;
 const IDS: u8 = 8;
 const SNAPSHOT: u8 = 9;
+pub(crate) const PART: u8 = 10;
+/// A snapshot that has parts.
+const JOINED: u8 = 11;
 
 /// The fields of a declaration.
 mod field {
@@ -59,7 +62,9 @@ pub(crate) fn kind(change: &Change<'_>) -> u8 {
         Change::Gone { .. } => GONE,
         Change::Purged { .. } => PURGED,
         Change::Ids { .. } => IDS,
-        Change::Snapshot { .. } => SNAPSHOT,
+        Change::Part { .. } => PART,
+        Change::Snapshot { parts: 0, .. } => SNAPSHOT,
+        Change::Snapshot { .. } => JOINED,
         _ => 0,
     }
 }
@@ -71,17 +76,25 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
             number(into, queue);
             declaration(into, name, settings, bindings, next_position);
         }
+        Change::Part { queue, nth, delayed, pages } => {
+            part(into, queue, nth, delayed);
+            pages.encode(into);
+        }
         Change::Snapshot {
             queue,
             name,
             settings,
             bindings,
             next_position,
+            parts,
             waiting,
             delayed,
             others,
         } => {
             number(into, queue);
+            if parts > 0 {
+                number(into, parts);
+            }
             let mut declared = Vec::new();
             declaration(&mut declared, name, settings, bindings, next_position);
             number(into, declared.len() as u64);
@@ -120,6 +133,54 @@ pub(crate) fn encode(into: &mut Vec<u8>, change: &Change<'_>) {
             but.iter().for_each(|position| number(into, *position));
         }
         _ => {}
+    }
+}
+
+/// What is in front of the copies of a part.
+fn part(into: &mut Vec<u8>, queue: u64, nth: u64, delayed: bool) {
+    number(into, queue);
+    number(into, nth);
+    into.push(u8::from(delayed));
+}
+
+/// Some copies of a queue, as they are until they are written: what they have in memory is that of the
+/// queue, as long as that does not change.
+#[derive(Debug)]
+pub(crate) struct Part {
+    queue: u64,
+    nth: u64,
+    delayed: bool,
+    pages: Pages,
+}
+
+impl Part {
+    /// That of a change, if it is one.
+    pub(crate) fn of(change: &Change<'_>) -> Option<Self> {
+        match *change {
+            Change::Part { queue, nth, delayed, pages } => {
+                Some(Self { queue, nth, delayed, pages: pages.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Which one it is.
+    #[cfg(test)]
+    pub(crate) fn nth(&self) -> u64 {
+        self.nth
+    }
+
+    /// How much content the record has.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let mut before = Vec::new();
+        part(&mut before, self.queue, self.nth, self.delayed);
+        before.len() + self.pages.encoded_len()
+    }
+
+    /// Appends the content of the record.
+    pub(crate) fn encode(&self, into: &mut Vec<u8>) {
+        let Self { queue, nth, delayed, ref pages } = *self;
+        encode(into, &Change::Part { queue, nth, delayed, pages });
     }
 }
 
@@ -226,6 +287,12 @@ pub(crate) enum Read<'a> {
         bindings: Vec<Pattern>,
         next_position: u64,
     },
+    Part {
+        queue: u64,
+        nth: u64,
+        delayed: bool,
+        pages: Pages,
+    },
     Snapshot {
         queue: u64,
         snapshot: Box<Snapshot>,
@@ -269,13 +336,14 @@ pub(crate) struct Snapshot {
     pub(crate) settings: QueueSettings,
     pub(crate) bindings: Vec<Pattern>,
     pub(crate) next_position: u64,
+    pub(crate) parts: u64,
     pub(crate) waiting: [Pages; 2],
     pub(crate) delayed: [Pages; 2],
     pub(crate) others: Vec<Standing>,
 }
 
 impl Snapshot {
-    /// How many copies are in it.
+    /// How many copies are in it, beside those of its parts.
     pub(crate) fn copies(&self) -> usize {
         let pages = self.waiting.iter().chain(&self.delayed);
         pages.map(Pages::len).sum::<usize>() + self.others.len()
@@ -311,17 +379,22 @@ impl Put<'_> {
         self.payload.len()
     }
 
-    /// The copy, whole.
+    /// The copy, whole; `heads` knows its head, and its content is copied into what `payloads` has room for.
     ///
     /// # Errors
     /// `Protocol`, if it is larger than any is.
-    pub(crate) fn into_kept(self, clocks: Clocks) -> Result<Kept, Error> {
+    pub(crate) fn into_kept(
+        self,
+        clocks: Clocks,
+        heads: &mut Heads,
+        payloads: &mut Payloads,
+    ) -> Result<Kept, Error> {
         let Self { position, place, message, payload, came, attempts, due, expires, .. } = self;
         let Self { deadline, death, dying, out, .. } = self;
         let mut parts = message.into_parts();
-        parts.payload = Bytes::copy_from_slice(payload);
+        parts.payload = payloads.copy(payload);
         parts.deadline = deadline.map(|at| time_of(at, clocks.now, clocks.unix));
-        let message = Message::from_parts(parts)?;
+        let message = Message::from_parts_after(parts, heads)?;
         Ok(Kept {
             position,
             place,
@@ -337,6 +410,27 @@ impl Put<'_> {
         })
     }
 }
+
+/// Copies of what messages have in them: small ones share what was allocated for a few of them. Not for many,
+/// because all of it is in memory until the last of them is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Payloads(BytesMut);
+
+impl Payloads {
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > SHARED / 8 {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.0.capacity() < payload.len() {
+            self.0 = BytesMut::with_capacity(SHARED);
+        }
+        self.0.extend_from_slice(payload);
+        self.0.split().freeze()
+    }
+}
+
+/// How much is allocated at a time for the contents of small messages.
+const SHARED: usize = 4 << 10;
 
 /// How a copy came back.
 #[derive(Debug)]
@@ -367,7 +461,12 @@ pub(crate) fn decode<'a>(record: Record<'a>, heads: &mut Heads) -> Result<Read<'
         DELETED => Read::Deleted { queue },
         PUT => from.put(queue, place, heads)?,
         IDS => from.ids(queue)?,
-        SNAPSHOT => from.snapshot(queue)?,
+        PART => from.part(queue)?,
+        SNAPSHOT => from.snapshot(queue, 0)?,
+        JOINED => {
+            let parts = from.number()?;
+            from.snapshot(queue, parts)?
+        }
         HANDED => Read::Handed { queue, position: from.number()? },
         BACK => from.back(queue)?,
         GONE => Read::Gone { queue, position: from.number()? },
@@ -489,7 +588,13 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(retain) } else { Err(strange()) }
     }
 
-    fn snapshot(&mut self, queue: u64) -> Result<Read<'a>, Error> {
+    fn part(&mut self, queue: u64) -> Result<Read<'a>, Error> {
+        let (nth, delayed) = (self.number()?, self.flag()?);
+        let pages = Pages::decode(&mut self.0).ok_or_else(strange)?;
+        Ok(Read::Part { queue, nth, delayed, pages })
+    }
+
+    fn snapshot(&mut self, queue: u64, parts: u64) -> Result<Read<'a>, Error> {
         let declared = Reader(self.bytes()?).declaration(queue)?;
         let Read::Declared { name, settings, bindings, next_position, .. } = declared else {
             return Err(strange());
@@ -501,7 +606,7 @@ impl<'a> Reader<'a> {
             others.push(self.standing()?);
         }
         let snapshot =
-            Snapshot { name, settings, bindings, next_position, waiting, delayed, others };
+            Snapshot { name, settings, bindings, next_position, parts, waiting, delayed, others };
         Ok(Read::Snapshot { queue, snapshot: Box::new(snapshot) })
     }
 

@@ -159,6 +159,9 @@ fn line(position: u64, change: &Read<'_>) -> Line {
             ("declared", queue, format!(": {}", declared(name, settings, bindings)))
         }
         Read::Deleted { queue } => ("deleted", queue, String::new()),
+        Read::Part { queue, nth, pages, .. } => {
+            ("part", queue, format!(" {nth} of a snapshot: {} messages", pages.len()))
+        }
         Read::Snapshot { queue, snapshot } => {
             let Snapshot { name, settings, bindings, .. } = &**snapshot;
             let (queue_is, count) = (declared(name, settings, bindings), snapshot.copies());

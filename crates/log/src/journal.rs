@@ -15,7 +15,7 @@ use posthaste_core::task::lock;
 use posthaste_core::{Error, ErrorKind, Level, SharedRuntime};
 use posthaste_memory::store::{Change, Host, Kept, Paged, Store};
 
-use crate::change::{self, Clocks};
+use crate::change::{self, Clocks, PART, Part};
 use crate::error::LogError;
 use crate::log::Log;
 use crate::planted::Planted;
@@ -27,6 +27,8 @@ use crate::uses::{Chore, Uses};
 
 /// How much may be noted and not written before senders wait: 16 MiB.
 const UNWRITTEN_MAX: usize = 16 << 20;
+/// How much is written at a time.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
 /// A buffer that has grown larger is not kept.
 const BUFFER_KEPT: usize = 4 << 20;
 /// How many of those that wait are looked at for one that waits already.
@@ -71,6 +73,8 @@ pub(crate) struct Journal {
 struct Shared {
     /// Changes that are not handed to the log, one behind the other.
     unwritten: Vec<u8>,
+    /// The parts of queues among them, of which there is nothing but a frame.
+    parts: VecDeque<Part>,
     spare: Vec<u8>,
     committing: bool,
     /// Where the next record will be, which may be a mark.
@@ -181,10 +185,10 @@ impl Journal {
         if lock(&self.shared).cramped
             && let Err(error) = self.tidy(log)
         {
-            return self.stop(&error, &[]);
+            return self.stop(&error, Batch::default());
         }
         loop {
-            let (batch, has_changes) = {
+            let (batch, parts, has_changes) = {
                 let mut shared = lock(&self.shared);
                 let has_changes = !shared.unwritten.is_empty();
                 if log.stored() > marked && !shared.cramped {
@@ -199,37 +203,50 @@ impl Journal {
                     return;
                 }
                 let spare = std::mem::take(&mut shared.spare);
-                (std::mem::replace(&mut shared.unwritten, spare), has_changes)
+                let batch = std::mem::replace(&mut shared.unwritten, spare);
+                (batch, std::mem::take(&mut shared.parts), has_changes)
             };
             self.wake_blocked();
-            let mut rest = &batch[..];
-            while let Err((error, left)) = self.write(log, rest, has_changes) {
+            let mut batch = Batch { bytes: batch, written: 0, parts };
+            while let Err((error, left)) = self.write(log, &batch, has_changes) {
                 // What is stored by now may have made room for the rest.
-                let may_go_on = error.is_full() && left < rest.len();
-                rest = &rest[rest.len() - left..];
+                let may_go_on = error.is_full() && left < batch.rest().len();
+                batch.leave(left);
                 let makes_room = if may_go_on { self.makes_room(log) } else { Ok(false) };
                 match makes_room {
                     Ok(true) => {}
-                    Ok(false) => return self.stop(&error, rest),
-                    Err(error) => return self.stop(&error, rest),
+                    Ok(false) => return self.stop(&error, batch),
+                    Err(error) => return self.stop(&error, batch),
                 }
             }
+            let Batch { bytes: batch, .. } = batch;
             self.keep(batch);
             lock(&self.shared).tries = 0;
             if let Err(error) = self.tidy(log) {
-                return self.stop(&error, &[]);
+                return self.stop(&error, Batch::default());
             }
         }
     }
 
     /// Puts the records of a batch into the log, and syncs if they are more than a mark. An error comes
     /// with how many bytes at the end of the batch are not in the log.
-    fn write(&self, log: &mut Log, batch: &[u8], sync: bool) -> Result<(), (LogError, usize)> {
-        let mut rest = batch;
-        let mut places = Vec::new();
+    fn write(&self, log: &mut Log, batch: &Batch, sync: bool) -> Result<(), (LogError, usize)> {
+        let (mut rest, mut parts) = (batch.rest(), batch.parts.iter());
+        let (mut places, mut encoded) = (Vec::new(), Vec::new());
         let mut written = Ok(());
-        while let Some((kind, content, behind)) = split(rest) {
-            match log.put(kind, content) {
+        while let Some((kind, mut content, behind)) = split(rest) {
+            if kind == PART
+                && let Some(part) = parts.next()
+            {
+                encoded.clear();
+                part.encode(&mut encoded);
+                content = &encoded;
+            }
+            let put = match log.unwritten() < WRITTEN_AT_ONCE {
+                true => log.put(kind, content),
+                false => log.write().and_then(|()| log.put(kind, content)),
+            };
+            match put {
                 Ok(place) => places.push((place, rest.len())),
                 Err(error) => {
                     written = Err(error);
@@ -422,11 +439,13 @@ impl Journal {
 
     /// Nothing is written any more: until there is room on the disk, or for good. `rest` is not in the
     /// log.
-    fn stop(&self, error: &LogError, rest: &[u8]) {
+    fn stop(&self, error: &LogError, rest: Batch) {
         let (mut wake, mut shared) = (Vec::new(), lock(&self.shared));
         shared.committing = false;
         if error.is_full() {
-            shared.unwritten.splice(..0, rest.iter().copied());
+            shared.unwritten.splice(..0, rest.rest().iter().copied());
+            let behind = std::mem::replace(&mut shared.parts, rest.parts);
+            shared.parts.extend(behind);
             shared.trouble = Some(Trouble::Full);
             shared.tries = shared.tries.saturating_add(1);
             if shared.overdue(Level::Stored) {
@@ -434,7 +453,7 @@ impl Journal {
                 wake.extend(shared.waiting.drain(..).map(|waiting| waiting.waker));
             }
         } else {
-            shared.unwritten = Vec::new();
+            (shared.unwritten, shared.parts) = Default::default();
             shared.trouble = Some(Trouble::Failed(failed(error)));
             wake.extend(shared.waiting.drain(..).map(|waiting| waiting.waker));
         }
@@ -455,6 +474,19 @@ impl Journal {
         let frame = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         shared.unwritten[at..at + 4].copy_from_slice(&frame);
         shared.unwritten[at + 4] = kind;
+        self.place(shared, length)
+    }
+
+    /// Keeps a part as it is until it is written, and says at which place it will be.
+    fn put_part(&self, shared: &mut Shared, part: Part) -> u64 {
+        shared.unwritten.extend_from_slice(&[0, 0, 0, 0, PART]);
+        let length = part.encoded_len();
+        shared.parts.push_back(part);
+        self.place(shared, length)
+    }
+
+    /// At which place the next record is that has so much content.
+    fn place(&self, shared: &mut Shared, length: usize) -> u64 {
         let (place, size) = (shared.end, record::size(length));
         if !segment::follows(shared.uses.active(), place, size, self.segment_bytes) {
             shared.uses.begin_segment(place);
@@ -538,13 +570,41 @@ impl Journal {
     }
 }
 
+/// What is handed to the log at a time.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// How many of these the log has.
+    written: usize,
+    /// The parts in the others.
+    parts: VecDeque<Part>,
+}
+
+impl Batch {
+    /// What the log has not.
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// The log has everything but so many bytes.
+    fn leave(&mut self, left: usize) {
+        self.written = self.bytes.len() - left;
+        let (mut rest, mut parts) = (self.rest(), 0);
+        while let Some((kind, _, behind)) = split(rest) {
+            parts += usize::from(kind == PART);
+            rest = behind;
+        }
+        self.parts.drain(..self.parts.len() - parts);
+    }
+}
+
 /// Work that ends by a panic, which is a bug, leaves nobody waiting.
 struct Ending<'a>(&'a Journal);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stop(&LogError::Broken, &[]);
+            self.0.stop(&LogError::Broken, Batch::default());
         }
     }
 }
@@ -579,7 +639,10 @@ impl Store for Journal {
             return u64::MAX;
         }
         let kind = change::kind(change);
-        let place = self.put(&mut shared, kind, |into| change::encode(into, change));
+        let place = match Part::of(change) {
+            Some(part) => self.put_part(&mut shared, part),
+            None => self.put(&mut shared, kind, |into| change::encode(into, change)),
+        };
         shared.noted = shared.end;
         match change {
             Change::Put { copy, .. } => shared.uses.add(place, copy.message.size()),
@@ -587,7 +650,7 @@ impl Store for Journal {
                 let at = shared.noted;
                 shared.uses.release(at, *gone, *size);
             }
-            Change::Snapshot { .. } => {
+            Change::Part { .. } | Change::Snapshot { .. } => {
                 let size = shared.end - place;
                 shared.snapshots.noted += size;
             }
@@ -712,4 +775,40 @@ fn failed(error: &LogError) -> Error {
          look at its disk, and start it again"
     );
     Error::new(ErrorKind::Unknown, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use posthaste_memory::store::Pages;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_batch_has_its_own_parts() {
+        let pages = Pages::default();
+        let part = |nth| Part::of(&Change::Part { queue: 1, nth, delayed: false, pages: &pages });
+        let frame = |kind: u8, content: &[u8]| {
+            let mut frame = u32::try_from(content.len()).expect("small").to_le_bytes().to_vec();
+            frame.push(kind);
+            frame.extend_from_slice(content);
+            frame
+        };
+        let frames = [
+            frame(1, b"a"),
+            frame(PART, b""),
+            frame(2, &[PART; 9]),
+            frame(PART, b""),
+            frame(1, b""),
+        ];
+        for from in 0..=frames.len() {
+            let parts = (0..2).filter_map(part).collect();
+            let mut batch = Batch { bytes: frames.concat(), written: 0, parts };
+            batch.leave(frames[from..].concat().len());
+            assert_eq!(batch.rest(), frames[from..].concat());
+            let expected = frames[from..].iter().filter(|frame| frame[4] == PART).count();
+            assert_eq!(batch.parts.len(), expected);
+            let last = batch.parts.back().map(Part::nth);
+            assert_eq!(last, (expected > 0).then_some(1), "the last ones are left");
+        }
+    }
 }

@@ -23,9 +23,10 @@ pub struct LogOptions {
     /// disk that is full is noticed in time.
     pub prewritten: bool,
     /// How many bytes of messages that wait in durable queues are in memory at most (128 MiB), what
-    /// each message takes beside its content included; what is more is read back from the disk. Each
-    /// queue may have two megabytes or so whatever the others have. What is handed out, waits for another of its
-    /// key, has a priority, is a request, or waits for a time and expires is in memory beside that.
+    /// each message takes beside its content included; what is more is read back from the disk. Where
+    /// that is there, about five bytes a message, counts as well. Each queue may have two megabytes or
+    /// so whatever the others have. What is handed out, waits for another of its key, has a priority,
+    /// is a request, or waits for a time and expires is in memory beside that.
     pub memory_bytes: usize,
     /// How much is written until what is in the queues is noted as a whole (128 MiB), so that what was
     /// before needs not be gone through when the log is opened. It is more if that is much.
@@ -127,6 +128,8 @@ struct Spare {
 const END: [u8; HEADER] = [0; HEADER];
 /// How long a mark is.
 const MARK_SIZE: u64 = HEADER as u64 + 8;
+/// A buffer that has grown larger is not kept.
+const BUFFER_KEPT: usize = 4 << 20;
 /// How much is written again at a time.
 const PIECE: usize = 1 << 20;
 
@@ -368,6 +371,11 @@ impl Log {
         &self.options
     }
 
+    /// How much was appended and is not written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Writes what was appended: it outlives this process.
     ///
     /// # Errors
@@ -394,6 +402,7 @@ impl Log {
             Ok(()) => {
                 self.written += self.buffer.len() as u64;
                 self.buffer.clear();
+                self.buffer.shrink_to(BUFFER_KEPT);
                 Ok(())
             }
             Err(source) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthaste_core::{Error, Heads, Kind, Pattern, QueueSettings, Topic};
 use posthaste_memory::store::{Kept, KeptQueue, Paged, Pages, Standing};
 
-use crate::change::{self, Back, Clocks, Put, Read, Snapshot};
+use crate::change::{self, Back, Clocks, Payloads, Put, Read, Snapshot};
 use crate::planted::Planted;
 use crate::reader::Reader;
 
@@ -15,6 +15,8 @@ use crate::reader::Reader;
 #[derive(Debug)]
 pub(crate) struct Queues {
     queues: BTreeMap<u64, Queue>,
+    /// Parts of queues that are noted as a whole further on, if that was not cut off.
+    parts: BTreeMap<u64, Parts>,
     /// The time now; zero where nobody asks which ids are too old.
     unix: Duration,
     planted: Planted,
@@ -40,12 +42,21 @@ pub(crate) struct Queue {
     ids: BTreeMap<Arc<str>, Duration>,
 }
 
+/// The parts of a queue, as far as they follow each other.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Which part comes next.
+    next: u64,
+    waiting: Pages,
+    delayed: Pages,
+}
+
 /// How many copies are looked at at a time to find out when they came.
 const DATED_AT_ONCE: usize = 256;
 
 impl Queues {
     pub(crate) fn new(unix: Duration, planted: Planted) -> Self {
-        Self { queues: BTreeMap::new(), unix, planted }
+        Self { queues: BTreeMap::new(), parts: BTreeMap::new(), unix, planted }
     }
 
     /// Makes a change. One of a queue or a copy that is gone changes nothing.
@@ -56,10 +67,14 @@ impl Queues {
                 (known.name, known.settings, known.bindings) = (Some(name), settings, bindings);
                 known.next_position = known.next_position.max(next_position);
             }
+            Read::Part { queue, nth, delayed, pages } => {
+                self.parts.entry(queue).or_default().add(nth, delayed, pages);
+            }
             Read::Snapshot { queue, snapshot } => {
+                let parts = self.parts.remove(&queue).filter(|parts| parts.next == snapshot.parts);
                 // Its ids come in a record of their own, which a power cut may have cut off.
                 let ids = self.queues.remove(&queue).map(|before| before.ids);
-                self.queues.insert(queue, Queue::of(*snapshot, ids.unwrap_or_default()));
+                self.queues.insert(queue, Queue::of(*snapshot, parts, ids.unwrap_or_default()));
             }
             Read::Ids { queue, ids } => {
                 self.queues.entry(queue).or_default().ids.extend(ids);
@@ -134,15 +149,37 @@ impl Queues {
     }
 }
 
+impl Parts {
+    /// Adds the `nth` one, which comes behind the one before. If that is of something else, because a process
+    /// ended before it had noted all of it, or is forgotten, as are all copies that were in it, this is
+    /// the first one that counts.
+    fn add(&mut self, nth: u64, delayed: bool, mut pages: Pages) {
+        if nth != self.next {
+            *self = Self::default();
+        }
+        self.next = nth + 1;
+        let before = if delayed { &mut self.delayed } else { &mut self.waiting };
+        if !before.append(&mut pages) {
+            *before = merged(before, pages.after(None));
+        }
+    }
+}
+
 impl Queue {
-    fn of(snapshot: Snapshot, ids: BTreeMap<Arc<str>, Duration>) -> Self {
-        let Snapshot { name, settings, bindings, next_position, waiting, delayed, others } =
+    fn of(snapshot: Snapshot, parts: Option<Parts>, ids: BTreeMap<Arc<str>, Duration>) -> Self {
+        let Snapshot { name, settings, bindings, next_position, waiting, delayed, others, .. } =
             snapshot;
-        let [pages, delayed] =
-            [waiting, delayed].map(|[mut pages, mut in_store]| match pages.append(&mut in_store) {
-                true => pages,
-                false => merged(&pages, in_store.after(None)),
-            });
+        let parts = parts.unwrap_or_default();
+        let pages = [(waiting, parts.waiting), (delayed, parts.delayed)];
+        let [pages, delayed] = pages.map(|([mut pages, in_store], mut part)| {
+            // What is much is in parts, and else all of it is here.
+            for mut behind in [in_store, std::mem::take(&mut part)] {
+                if !pages.append(&mut behind) {
+                    pages = merged(&pages, behind.after(None));
+                }
+            }
+            pages
+        });
         let others = others.into_iter().map(|copy| (copy.paged.position, copy)).collect();
         let (name, has_early) = (Some(name), false);
         Self { has_early, name, settings, bindings, next_position, pages, delayed, others, ids }
@@ -388,17 +425,56 @@ impl Reader {
             return Err(Error::closed("the store of the broker"));
         }
         let places: Vec<_> = copies.iter().map(|copy| (copy.place, copy.size)).collect();
-        let (mut kept, mut heads) = (Vec::with_capacity(copies.len()), Heads::default());
+        let (mut heads, mut payloads) = (Heads::default(), Payloads::default());
+        let mut kept = Vec::with_capacity(copies.len());
         self.read_all(&places, |record| {
             let expected = copies.get(kept.len()).map(|copy| copy.position);
             match change::decode(record, &mut heads)? {
                 Read::Put { copy, .. } if Some(copy.position) == expected => {
-                    kept.push(copy.into_kept(clocks)?);
+                    kept.push(copy.into_kept(clocks, &mut heads, &mut payloads)?);
                     Ok::<_, Error>(())
                 }
                 _ => Err(change::strange()),
             }
         })?;
         Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of some copies each, a snapshot that says how many it has, and what is there then.
+    fn after(noted: &[(u64, std::ops::Range<u64>)], parts: u64) -> Vec<u64> {
+        let mut queues = Queues::new(Duration::ZERO, Planted::default());
+        for (nth, positions) in noted.iter().cloned() {
+            let mut pages = Pages::default();
+            pages.extend(positions.map(|position| Paged::new(position, 100 * position, 7)));
+            queues.apply(Read::Part { queue: 1, nth, delayed: false, pages });
+        }
+        let snapshot = Snapshot {
+            name: Topic::new("orders").expect("valid"),
+            settings: QueueSettings::default(),
+            bindings: Vec::new(),
+            next_position: 100,
+            parts,
+            waiting: Default::default(),
+            delayed: Default::default(),
+            others: Vec::new(),
+        };
+        queues.apply(Read::Snapshot { queue: 1, snapshot: Box::new(snapshot) });
+        queues.queues[&1].copies().map(|copy| copy.position).collect()
+    }
+
+    #[test]
+    fn a_snapshot_has_its_own_parts_and_no_others() {
+        assert_eq!(after(&[(0, 0..2), (1, 2..4)], 2), [0, 1, 2, 3]);
+        // A process ended before it had noted all parts, and the next one began anew, or needed none.
+        assert_eq!(after(&[(0, 0..2), (1, 2..4), (0, 1..3), (1, 3..5)], 2), [1, 2, 3, 4]);
+        assert_eq!(after(&[(0, 0..2), (0, 1..3)], 1), [1, 2]);
+        assert_eq!(after(&[(0, 0..2), (1, 2..4)], 0), []);
+        // What was in the first one is gone, and so is the segment that it was in.
+        assert_eq!(after(&[(1, 2..4), (2, 4..6)], 3), [2, 3, 4, 5]);
     }
 }

@@ -249,6 +249,96 @@ fn a_log_is_gone_through_from_the_last_snapshot_on() {
 }
 
 #[test]
+fn what_places_take_is_left_to_the_disk() {
+    for restarts in [false, true] {
+        run(|runtime| async move {
+            let scratch = tempfile::tempdir().unwrap();
+            let mut options = options();
+            options.memory_bytes = 4 << 20;
+            let open = async || {
+                let folder = Folder::open(scratch.path()).unwrap();
+                Durable::open(runtime.clone(), folder, options.clone()).await.unwrap().0
+            };
+            let mut broker = open().await;
+            let (first, other) = (Topic::new("first").unwrap(), Topic::new("other").unwrap());
+            let send = async |broker: &Durable, queue: &Topic, numbers: std::ops::Range<u64>| {
+                let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+                for number in numbers {
+                    let message = Message::to_queue(queue.clone(), format!("{number} x"));
+                    sender.send_from(&mut Some(message)).await.unwrap();
+                }
+                sender.flush().await.unwrap();
+            };
+            // The first one takes all the memory, until another has its share of it.
+            send(&broker, &first, 0..20_000).await;
+            send(&broker, &other, 0..10_000).await;
+            send(&broker, &first, 20_000..20_100).await;
+            if restarts {
+                broker.close().await.unwrap();
+                broker = open().await;
+            } else {
+                // It was in memory.
+                flip(scratch.path(), b"first15000 ");
+            }
+            let mut consumer = receiver(&broker, &other).await;
+            take(&mut consumer, 0..10_000).await;
+            let mut consumer = receiver(&broker, &first).await;
+            if restarts {
+                take(&mut consumer, 0..20_100).await;
+                return;
+            }
+            take(&mut consumer, 0..14_000).await;
+            let mut next = 14_000;
+            while let Ok(delivery) = consumer.next_delivery().await {
+                assert_eq!(number(delivery.message()), next);
+                delivery.ack();
+                next += 1;
+            }
+            assert_eq!(next, 15_000, "it was still in memory");
+        });
+    }
+}
+
+#[test]
+fn a_queue_that_is_noted_in_parts_is_whole_or_as_it_was_before() {
+    run(|runtime| async move {
+        let queue = Topic::new("orders").unwrap();
+        for seed in 0..20 {
+            let (disk, mut random) = (Simulated::new(), Random::new(seed));
+            let broker = open(disk.clone(), runtime.clone()).await;
+            let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+            let (sent, taken) = (10_000 + random.below(10_000), random.below(3_000));
+            for number in 0..sent {
+                let message = Message::to_queue(queue.clone(), format!("{number} "));
+                sender.send_from(&mut Some(message)).await.unwrap();
+            }
+            sender.flush().await.unwrap();
+            let mut consumer = receiver(&broker, &queue).await;
+            take(&mut consumer, 0..taken).await;
+            consumer.settled().await.unwrap();
+            drop(consumer);
+            // The power goes while it is written, and each time there is more of it.
+            let mut disk = disk.power_cut(&mut || random.below(u64::MAX));
+            let mut broker = broker;
+            for _ in 0..2 {
+                broker.close().await.unwrap();
+                broker = open(disk.clone(), runtime.clone()).await;
+                assert_eq!(broker.queue(&queue).await.unwrap().messages, sent - taken);
+                // What is noted as a whole when it is closed is not all there.
+                broker.compact().await.unwrap();
+                disk = disk.power_cut(&mut || random.below(u64::MAX));
+            }
+            broker.close().await.unwrap();
+            let contents = Contents::of(&disk, |_| {}).unwrap();
+            assert_eq!(contents.damage, []);
+            let broker = open(disk, runtime.clone()).await;
+            let mut consumer = receiver(&broker, &queue).await;
+            take(&mut consumer, taken..sent).await;
+        }
+    });
+}
+
+#[test]
 fn what_waits_far_behind_is_there_after_compacting() {
     run(|runtime| async move {
         let disk = Simulated::new();

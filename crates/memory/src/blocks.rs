@@ -117,6 +117,41 @@ impl Blocks {
         self.middle.push_back(Block { places, bytes: std::mem::take(&mut self.last_bytes) });
     }
 
+    /// How many places the last block has, and the bytes of the copies in it.
+    pub(crate) fn last_block(&self) -> (usize, usize) {
+        match self.last.is_empty() {
+            false => (self.last.len(), self.last_bytes),
+            true => self.middle.back().map_or((0, 0), |block| (block.places.len(), block.bytes)),
+        }
+    }
+
+    /// Takes the last block out if it is not the first one, and `may` go: its copies, in order.
+    pub(crate) fn pop_block(
+        &mut self,
+        may: impl Fn(&Entry) -> bool,
+        spares: &Spares,
+    ) -> Option<Vec<Entry>> {
+        let may = |slot: &Slot| slot.entry().is_none_or(&may);
+        let is_first = self.first.places.is_empty()
+            && self.middle.len() < if self.last.is_empty() { 2 } else { 1 };
+        let slots: VecDeque<Slot> = match self.last.is_empty() {
+            _ if is_first => return None,
+            false if !self.last.iter().all(may) => return None,
+            false => {
+                self.last_bytes = 0;
+                std::mem::take(&mut self.last).into()
+            }
+            true if !self.middle.back()?.places.iter().all(may) => return None,
+            true => self.middle.pop_back()?.places,
+        };
+        let places = slots.len();
+        let (mut slots, mut entries) = (slots, Vec::with_capacity(places));
+        entries.extend(slots.drain(..).filter_map(Slot::living));
+        self.gone -= places - entries.len();
+        spares.give(slots);
+        Some(entries)
+    }
+
     /// Takes the first copy out.
     #[inline]
     pub(crate) fn pop(&mut self, spares: &Spares) -> Option<Entry> {
@@ -361,6 +396,36 @@ mod tests {
             }
             assert!(there.is_empty() && blocks.first_position().is_none());
         }
+    }
+
+    #[test]
+    fn the_last_ones_go_block_by_block_as_long_as_they_may() {
+        let (mut blocks, spares) = (Blocks::default(), Spares::default());
+        (0..200).for_each(|position| put(&mut blocks, position, &spares));
+        let mut one = Blocks::default();
+        (0..20).for_each(|position| put(&mut one, position, &spares));
+        assert!(one.pop_block(|_| true, &spares).is_none(), "nothing is in front of them");
+        blocks.pop(&spares);
+        blocks.remove(130, &spares).expect("it is there");
+        let mut left = 200;
+        while let Some(block) = blocks.pop_block(|entry| entry.position != 70, &spares) {
+            let popped: Vec<_> = block.iter().map(|entry| entry.position).collect();
+            let from = popped[0];
+            let expected: Vec<_> = (from..left).filter(|position| *position != 130).collect();
+            assert_eq!(popped, expected);
+            left = from;
+        }
+        assert_eq!((left, blocks.gone), (96, 0));
+        assert_eq!(positions(&blocks, 0), (1..96).collect::<Vec<_>>());
+        (96..300).for_each(|position| put(&mut blocks, position, &spares));
+        assert_eq!(positions(&blocks, 0), (1..300).collect::<Vec<_>>());
+        assert_eq!(blocks.first.bytes, bytes_of(&blocks.first));
+        while blocks.pop(&spares).is_some() {}
+        assert!(blocks.is_empty());
+    }
+
+    fn bytes_of(block: &Block) -> usize {
+        block.places.iter().filter_map(Slot::entry).map(|entry| entry.message.size()).sum()
     }
 
     #[test]

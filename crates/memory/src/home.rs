@@ -104,7 +104,8 @@ impl fmt::Debug for Home {
     }
 }
 
-/// How many bytes of what waits in durable queues are in memory, and may be.
+/// How many bytes of what waits in durable queues are in memory, and may be; where the rest of it is, is in
+/// memory, too, and counts.
 #[derive(Debug)]
 pub(crate) struct InMemory {
     most: usize,
@@ -127,6 +128,21 @@ impl InMemory {
     pub(crate) fn has_room(&self, used: usize, more: usize) -> bool {
         let all = self.used.load(Ordering::Relaxed);
         used.saturating_add(more) <= SHARE.min(self.most) || all.saturating_add(more) <= self.most
+    }
+
+    /// Whether there is more than may be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.most
+    }
+
+    /// Whether a queue that has `used` bytes has more than it reads ahead.
+    pub(crate) fn is_much(&self, used: usize) -> bool {
+        used > 3 * AT_ONCE
+    }
+
+    /// In parts of how many bytes a queue is noted as a whole.
+    pub(crate) fn part(&self) -> usize {
+        self.at_once() / 4
     }
 
     /// Whether a queue that has `used` bytes has no more than its share.

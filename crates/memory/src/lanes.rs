@@ -16,6 +16,9 @@ use crate::store::{Paged, Pages};
 /// How many of those that are in the store alone expire at a time; the others right behind.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
+/// How many copies in memory are left to the store at a time.
+const PAGED_AT_ONCE: usize = 1_024;
+
 /// What a message takes in memory beside its content, by and large.
 const OVERHEAD: usize = 256;
 
@@ -154,12 +157,56 @@ impl Lanes {
         self.pages = pages;
     }
 
+    /// Leaves the last ordinary copies in memory to the store, a page of them at most, as long as so many
+    /// bytes of what is in memory stay there, and shows them to `paged`, which says where they are.
+    pub(crate) fn page_last(&mut self, stay: usize, mut paged: impl FnMut(Entry) -> Paged) {
+        let mut in_memory = self.in_memory();
+        let begin = self.pages.first_page();
+        let may = |entry: &Entry| {
+            entry.is_ordinary()
+                && entry.attempts == 0
+                && entry.place != u64::MAX
+                && entry.position < begin
+        };
+        let mut blocks = Vec::new();
+        while blocks.len() < PAGED_AT_ONCE / BLOCK {
+            let (count, bytes) = self.plain.stayed.last_block();
+            in_memory = in_memory.saturating_sub(Self::footprint(count, bytes));
+            if in_memory < stay {
+                break;
+            }
+            match self.plain.stayed.pop_block(may, &self.home.spares) {
+                Some(block) => blocks.push(block),
+                None => break,
+            }
+        }
+        let copies: Vec<_> = blocks.into_iter().rev().flatten().map(&mut paged).collect();
+        if copies.is_empty() {
+            return;
+        }
+        let are_first = self.pages.push_front(&copies);
+        debug_assert!(are_first, "they are in front of all others");
+    }
+
     /// A copy is in the store alone no more.
     pub(crate) fn unpage(&mut self, position: u64) -> Option<Paged> {
         let copy = self.pages.remove(position)?;
         self.len -= 1;
         self.bytes -= copy.size;
         Some(copy)
+    }
+
+    /// The first copies that are in the store alone, a page of them, are so no more, if these are their
+    /// positions in front of others.
+    pub(crate) fn unpage_all(
+        &mut self,
+        positions: impl Iterator<Item = u64>,
+    ) -> Option<Vec<Paged>> {
+        let (len, bytes) = (self.pages.len(), self.pages.bytes());
+        let copies = self.pages.pop_page(positions)?;
+        self.len -= len - self.pages.len();
+        self.bytes -= bytes - self.pages.bytes();
+        Some(copies)
     }
 
     /// Takes out what has outlived its time.
@@ -246,6 +293,19 @@ impl Lanes {
     /// All copies, in no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.runs(None).flatten()
+    }
+
+    /// All copies, in the order of their positions.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Entry> {
+        let mut runs: Vec<_> = self.runs(None).map(Iterator::peekable).collect();
+        std::iter::from_fn(move || {
+            let mut next: Option<(u64, usize)> = None;
+            for (nth, run) in runs.iter_mut().enumerate() {
+                let first = run.peek().map(|entry| (entry.position, nth));
+                next = first.into_iter().chain(next).min();
+            }
+            runs[next?.1].next()
+        })
     }
 
     /// The copies behind `after`, in runs of which each is in the order of positions.

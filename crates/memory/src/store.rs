@@ -104,6 +104,18 @@ pub enum Change<'a> {
         /// Which.
         queue: u64,
     },
+    /// A part of it as it is: some of the copies that are in the store alone. It counts once the
+    /// [`Snapshot`](Self::Snapshot) is noted to which it belongs, and nothing is noted of the queue between.
+    Part {
+        /// Of which queue.
+        queue: u64,
+        /// Which part, from 0 on.
+        nth: u64,
+        /// Whether these wait until a time, as `delayed` says there.
+        delayed: bool,
+        /// The copies, which come behind those of the parts before.
+        pages: &'a Pages,
+    },
     /// It is like this, whatever was noted of it before; the ids that it has had follow.
     Snapshot {
         /// Which.
@@ -116,7 +128,9 @@ pub enum Change<'a> {
         bindings: &'a [Pattern],
         /// The position of the next copy.
         next_position: u64,
-        /// Copies that wait: those that are in memory, and those that are in the store alone.
+        /// How many parts of it were noted right before.
+        parts: u64,
+        /// Copies that wait, and are in none of these: those that are in memory, and those that are in the store alone.
         waiting: [&'a Pages; 2],
         /// The same for copies that only wait until a time and never expire, each with that time in the
         /// place of when it expires.

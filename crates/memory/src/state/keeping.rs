@@ -124,13 +124,9 @@ impl State {
             return false;
         }
         let (home, keyed) = (&self.home, self.keys.is_some());
-        let (mut waiting, mut delayed, mut others) = (Vec::new(), Pages::default(), Vec::new());
-        for entry in self.lanes.iter() {
-            match entry.may_be_paged() {
-                true => waiting.push(paged(home, entry)),
-                false => others.push(standing(home, entry, None, Standing::Waits)),
-            }
-        }
+        let (mut delayed, mut others) = (Pages::default(), Vec::new());
+        let unusual = self.lanes.iter().filter(|entry| !entry.may_be_paged());
+        others.extend(unusual.map(|entry| standing(home, entry, None, Standing::Waits)));
         others.extend(
             self.leases.iter().map(|lease| standing(home, &lease.entry, None, Standing::Out)),
         );
@@ -146,20 +142,35 @@ impl State {
             }
         }
         let retained = self.history.iter().flat_map(|history| history.from(0));
+        let mut waiting = Pages::default();
         waiting.extend(retained.map(Retained::paged));
-        // They are in order but for those that came back.
-        waiting.sort_by_key(|copy| copy.position);
-        let mut pages = Pages::default();
-        pages.extend(waiting);
+        let in_memory = self.lanes.in_order().filter(|entry| entry.may_be_paged());
+        waiting.extend(in_memory.map(|entry| paged(home, entry)));
         let in_store = self.history.as_ref().map_or(self.lanes.pages(), |history| history.pages());
+        // What is much comes in parts, which are not all there at a time.
+        let (queue, part, mut parts, none) = (keep.queue, home.memory.part(), 0, Pages::default());
+        let mut in_parts = |pages: &Pages, delayed| {
+            if pages.encoded_len() <= part {
+                return false;
+            }
+            for pages in pages.parts(part) {
+                keep.store.note(&Change::Part { queue, nth: parts, delayed, pages: &pages });
+                parts += 1;
+            }
+            true
+        };
+        let in_store = if in_parts(in_store, false) { &none } else { in_store };
+        let all_delayed = self.aside.delayed();
+        let all_delayed = if in_parts(all_delayed, true) { &none } else { all_delayed };
         keep.declared = keep.store.note(&Change::Snapshot {
             queue: keep.queue,
             name: &self.name,
             settings: &self.settings.queue,
             bindings: &self.settings.bindings,
             next_position: self.next_position,
-            waiting: [&pages, in_store],
-            delayed: [&delayed, self.aside.delayed()],
+            parts,
+            waiting: [&waiting, in_store],
+            delayed: [&delayed, all_delayed],
             others: &others,
         });
         self.renew_ids(u64::MAX);

@@ -8,6 +8,7 @@
 //! back shortly before.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use posthaste_core::Error;
@@ -85,11 +86,17 @@ impl State {
         !self.home.memory.has_room(self.in_memory(), size)
     }
 
-    /// How many bytes everything takes that is in memory.
+    /// How many bytes the messages take that are in memory.
     fn in_memory(&self) -> usize {
         let leased = Lanes::footprint(self.leases.len(), self.leases.bytes());
         let retained = self.history.as_deref().map_or(0, History::in_memory);
         self.lanes.in_memory() + self.aside.in_memory() + leased + retained
+    }
+
+    /// How many bytes the places of those take that are in the store alone.
+    fn places(&self) -> usize {
+        let retained = self.history.as_deref().map_or(0, |history| history.pages().held());
+        self.lanes.pages().held() + self.aside.delayed().held() + retained
     }
 
     /// Keeps only the place of a copy in mind.
@@ -99,6 +106,31 @@ impl State {
             None => self.lanes.page(paged(&self.home, &entry)),
         }
         after.forget(entry.message);
+        self.make_room_for_places(after);
+    }
+
+    /// Leaves some more to the store where places have taken the room of what is in memory: what goes out
+    /// last, a little at a time. Only what comes in does so: what was just read back is to stay.
+    fn make_room_for_places(&mut self, after: &mut Aftermath) {
+        let memory = &self.home.memory;
+        let is_much = memory.is_over() && memory.is_much(self.lanes.in_memory());
+        // Of a keyed queue it is known which keys are in memory.
+        if !is_much || self.keys.is_some() {
+            return;
+        }
+        let home = Arc::clone(&self.home);
+        self.lanes.page_last(home.memory.at_once(), |entry| {
+            let copy = paged(&home, &entry);
+            after.forget(entry.message);
+            copy
+        });
+        self.count_memory();
+    }
+
+    fn count_memory(&mut self) {
+        let in_memory = self.in_memory() + self.places();
+        let counted = std::mem::replace(&mut self.paging.counted, in_memory);
+        self.home.memory.count(counted, in_memory);
     }
 
     /// Whether others of its key may be in front of a copy and in the store alone.
@@ -144,7 +176,20 @@ impl State {
         (self.paging.reads, self.paging.wanted) = (false, false);
         match copies {
             Ok(copies) => {
-                copies.into_iter().for_each(|copy| self.take_in(copy, after));
+                let mut copies = copies.into_iter();
+                let position = |copy: &Kept| copy.position;
+                // As a rule nothing of a page went meanwhile.
+                while let Some(page) = self.lanes.unpage_all(copies.as_slice().iter().map(position))
+                {
+                    for (paged, copy) in page.into_iter().zip(copies.by_ref()) {
+                        self.take_in(copy, paged, after);
+                    }
+                }
+                for copy in copies {
+                    if let Some(paged) = self.lanes.unpage(copy.position) {
+                        self.take_in(copy, paged, after);
+                    }
+                }
                 self.line_up_behind_pages(self.lanes.pages().begin(), after);
                 // What was behind them may be next, although they are not.
                 self.wake_idle(after);
@@ -158,10 +203,9 @@ impl State {
         }
     }
 
-    /// Puts a copy that was read back where it waits, unless it is not wanted any more.
-    fn take_in(&mut self, copy: Kept, after: &mut Aftermath) {
+    /// Puts a copy that was read back where it waits.
+    fn take_in(&mut self, copy: Kept, paged: Paged, after: &mut Aftermath) {
         let Kept { position, message, due, expires, .. } = copy;
-        let Some(paged) = self.lanes.unpage(position) else { return };
         self.line_up_behind_pages(position, after);
         let missed = paged.missed.saturating_add(std::mem::take(&mut self.paging.missed));
         let mut entry = Entry::new(message, position, missed);
@@ -235,9 +279,7 @@ impl State {
     /// Counts what is in memory, and sees to it that what goes out next is there in time, and that
     /// nothing stays that has outlived its time.
     pub(super) fn plan_paging(&mut self, after: &mut Aftermath) {
-        let in_memory = self.in_memory();
-        let counted = std::mem::replace(&mut self.paging.counted, in_memory);
-        self.home.memory.count(counted, in_memory);
+        self.count_memory();
         self.plan_delayed(after);
         if self.lanes.pages().is_empty() && self.paging.expires.is_none() {
             return;

@@ -1,6 +1,7 @@
 //! Which copies of a queue are in its store alone: where each of them is, in a few bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most copies of a page.
@@ -42,7 +43,8 @@ impl Paged {
 
 /// The copies of a queue whose messages are in the store alone, in the order of their positions.
 ///
-/// Of copies that follow each other in the store, each takes about five bytes.
+/// Of copies that follow each other in the store, each takes about five bytes. A clone shares these until
+/// one of the two is changed.
 ///
 /// ```
 /// use posthaste_memory::store::{Paged, Pages};
@@ -57,9 +59,11 @@ impl Paged {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Pages {
-    pages: VecDeque<Page>,
+    pages: VecDeque<Arc<Page>>,
     copies: usize,
     bytes: usize,
+    /// What the pages take in memory.
+    held: usize,
     /// Before when none of them expires.
     expires: Option<Duration>,
     /// Where the last one was found: its page, by the first position, and how far that was gone
@@ -106,14 +110,33 @@ impl Pages {
         self.bytes += copy.size;
         self.expires = earlier(self.expires, copy.expires);
         match self.pages.back_mut().filter(|page| page.has_room(copy.size)) {
-            Some(page) => page.push(copy),
+            Some(page) => {
+                let before = page.held();
+                let page = Arc::make_mut(page);
+                page.push(copy);
+                self.held += page.held() - before;
+            }
             None => {
-                if let Some(full) = self.pages.back_mut() {
+                if let Some(full) = self.pages.back_mut().and_then(Arc::get_mut) {
                     full.entries.shrink_to_fit();
                 }
-                self.pages.push_back(Page::of(copy));
+                let page = Page::of(copy);
+                self.held += page.held();
+                self.pages.push_back(page.into());
             }
         }
+    }
+
+    /// Puts copies in front of all others, which have higher positions; false if they have not, and nothing
+    /// has happened then.
+    pub(crate) fn push_front(&mut self, copies: &[Paged]) -> bool {
+        let mut before = Self::default();
+        before.extend(copies.iter().copied());
+        let is_before = before.append(self);
+        if is_before {
+            *self = before;
+        }
+        is_before
     }
 
     /// Puts all copies of another behind these, if they come behind them; else nothing has happened.
@@ -126,6 +149,7 @@ impl Pages {
         let others = std::mem::take(others);
         self.copies += others.copies;
         self.bytes += others.bytes;
+        self.held += others.held;
         self.expires = earlier(self.expires, others.expires);
         self.pages.extend(others.pages);
         true
@@ -134,7 +158,7 @@ impl Pages {
     /// Takes a copy out.
     pub fn remove(&mut self, position: u64) -> Option<Paged> {
         let nth = self.page_of(position)?;
-        let page = &mut self.pages[nth];
+        let page = &self.pages[nth];
         // Most are taken out in order: it goes on where the last one was found.
         let known = self.found.take().filter(|(first, cursor)| {
             *first == page.first && (cursor.nth == 0 || cursor.last.position < position)
@@ -148,7 +172,10 @@ impl Pages {
             }
             before = cursor;
         }
-        let copy = found.filter(|_| page.take_out(before.nth))?;
+        let copy = found.filter(|_| !page.is_gone(before.nth))?;
+        let held = page.held();
+        let page = Arc::make_mut(&mut self.pages[nth]);
+        page.take_out(before.nth);
         if page.leading == before.nth {
             page.skip_gone(cursor);
         }
@@ -157,13 +184,36 @@ impl Pages {
         self.copies -= 1;
         self.bytes -= copy.size;
         self.found = Some((page.first, cursor));
+        self.held += page.held() - held;
         if page.copies == 0 {
+            self.held -= page.held();
             self.pages.remove(nth);
         }
         if self.copies == 0 {
             self.expires = None;
         }
         Some(copy)
+    }
+
+    /// Takes the copies of the first page out, if these are their positions in front of others.
+    pub(crate) fn pop_page(
+        &mut self,
+        mut positions: impl Iterator<Item = u64>,
+    ) -> Option<Vec<Paged>> {
+        let page = self.pages.front()?;
+        let mut copies: Vec<_> = Vec::with_capacity(page.copies);
+        copies.extend(page.iter());
+        if !copies.iter().all(|copy| positions.next() == Some(copy.position)) {
+            return None;
+        }
+        self.held -= page.held();
+        self.copies -= page.copies;
+        self.bytes -= page.bytes;
+        self.pages.pop_front();
+        if self.copies == 0 {
+            self.expires = None;
+        }
+        Some(copies)
     }
 
     /// The first copies, whole pages of them, which take at least so many bytes, if there are, where
@@ -176,7 +226,7 @@ impl Pages {
             sum += page.bytes + page.copies * beside;
             goes_on
         };
-        self.pages.iter().take_while(enough).flat_map(Page::iter).collect()
+        self.pages.iter().map(|page| &**page).take_while(enough).flat_map(Page::iter).collect()
     }
 
     /// The first copy.
@@ -207,27 +257,32 @@ impl Pages {
         self.pages.front().map_or(u64::MAX, |page| page.from)
     }
 
+    /// In front of which position others may be put.
+    pub(crate) fn first_page(&self) -> u64 {
+        self.pages.front().map_or(u64::MAX, |page| page.first)
+    }
+
     /// The copies behind `after`, or all of them.
     pub fn after(&self, after: Option<u64>) -> impl Iterator<Item = Paged> + '_ {
         let from = after.map_or(0, |after| after.saturating_add(1));
         let first = self.pages.partition_point(|page| page.last.position < from);
-        let copies = self.pages.range(first..).flat_map(Page::iter);
+        let copies = self.pages.range(first..).flat_map(|page| page.iter());
         copies.skip_while(move |copy| copy.position < from)
     }
 
     /// The first copy that expires at `time` or later, where each expires no earlier than the one before.
     #[must_use]
     pub fn expires_from(&self, time: Duration) -> Option<Paged> {
-        let ends_before = |page: &Page| page.last.expires.is_none_or(|at| at < time);
+        let ends_before = |page: &Arc<Page>| page.last.expires.is_none_or(|at| at < time);
         let pages = self.pages.range(self.pages.partition_point(ends_before)..);
-        pages.flat_map(Page::iter).find(|copy| copy.expires.is_some_and(|at| at >= time))
+        pages.flat_map(|page| page.iter()).find(|copy| copy.expires.is_some_and(|at| at >= time))
     }
 
     /// Of the first page that has such, the copies whose places are before this one.
     #[must_use]
     pub fn placed_before(&self, place: u64) -> Vec<Paged> {
         let pages = self.pages.iter().filter(|page| page.lowest < place);
-        let copies = |page: &Page| page.iter().filter(|copy| copy.place < place).collect();
+        let copies = |page: &Arc<Page>| page.iter().filter(|copy| copy.place < place).collect();
         pages.map(copies).find(|copies: &Vec<_>| !copies.is_empty()).unwrap_or_default()
     }
 
@@ -249,7 +304,8 @@ impl Pages {
         }
         self.found = None;
         if let Some(page) = remade {
-            self.pages[nth] = page;
+            self.held = self.held - self.pages[nth].held() + page.held();
+            self.pages[nth] = page.into();
         }
     }
 
@@ -265,7 +321,7 @@ impl Pages {
                     false => earliest = earlier(earliest, copy.expires),
                 }
             }
-            page.expires = earliest;
+            Arc::make_mut(page).expires = earliest;
             if over.len() == most {
                 break;
             }
@@ -292,7 +348,7 @@ impl Pages {
                     found.push(copy);
                 }
             }
-            page.expires = earliest;
+            Arc::make_mut(page).expires = earliest;
             if sum >= bytes {
                 break;
             }
@@ -323,6 +379,67 @@ impl Pages {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What they take in memory, in bytes.
+    ///
+    /// ```
+    /// use posthaste_memory::store::{Paged, Pages};
+    ///
+    /// let mut pages = Pages::default();
+    /// pages.extend((0..10_000).map(|nth| Paged::new(nth, 1_000 + 140 * nth, 100)));
+    /// assert!((30_000..100_000).contains(&pages.held()));
+    /// ```
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The copies in parts, in order, each of which is [encoded](Self::encode) in about so many bytes, and
+    /// shares what it has in memory with the whole.
+    ///
+    /// ```
+    /// use posthaste_memory::store::{Paged, Pages};
+    ///
+    /// let (mut pages, mut again) = (Pages::default(), Pages::default());
+    /// pages.extend((0..10_000).map(|nth| Paged::new(nth, 1_000 + 140 * nth, 100)));
+    /// for mut part in pages.parts(10_000) {
+    ///     assert!(part.encoded_len() < 20_000);
+    ///     assert!(again.append(&mut part));
+    /// }
+    /// assert!(again.after(None).eq(pages.after(None)));
+    /// ```
+    pub fn parts(&self, bytes: usize) -> impl Iterator<Item = Self> + '_ {
+        let mut pages = self.pages.iter().peekable();
+        std::iter::from_fn(move || {
+            let mut part = Self::default();
+            let mut length = 0;
+            while let Some(page) = pages.next_if(|_| length < bytes.max(1)) {
+                length += page.encoded_len();
+                part.copies += page.copies;
+                part.bytes += page.bytes;
+                part.held += page.held();
+                part.expires = earlier(part.expires, page.expires);
+                part.pages.push_back(Arc::clone(page));
+            }
+            (!part.pages.is_empty()).then_some(part)
+        })
+    }
+
+    /// How many bytes [`encode`](Self::encode) appends.
+    ///
+    /// ```
+    /// use posthaste_memory::store::{Paged, Pages};
+    ///
+    /// let (mut pages, mut bytes) = (Pages::default(), Vec::new());
+    /// pages.push(Paged::new(7, 1_000, 100));
+    /// pages.encode(&mut bytes);
+    /// assert_eq!(bytes.len(), pages.encoded_len());
+    /// ```
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let pages = self.pages.iter().map(|page| page.encoded_len());
+        length(self.pages.len() as u64) + pages.sum::<usize>()
     }
 
     /// Appends all copies to bytes, so that [`decode`](Self::decode) finds them again.
@@ -370,7 +487,8 @@ impl Pages {
             pages.bytes = pages.bytes.checked_add(page.bytes)?;
             pages.expires = earlier(pages.expires, page.expires);
             if page.copies > 0 {
-                pages.pages.push_back(page);
+                pages.held += page.held();
+                pages.pages.push_back(page.into());
             }
         }
         *from = &from[at..];
@@ -379,7 +497,7 @@ impl Pages {
 
     /// The page in which a position is, if there is one.
     fn page_of(&self, position: u64) -> Option<usize> {
-        let holds = |page: &Page| page.first <= position && position <= page.last.position;
+        let holds = |page: &Arc<Page>| page.first <= position && position <= page.last.position;
         if self.pages.front().is_some_and(holds) {
             return Some(0);
         }
@@ -410,6 +528,18 @@ impl Page {
 
     fn has_room(&self, size: usize) -> bool {
         self.came < COPIES && self.bytes + size <= BYTES
+    }
+
+    /// What it takes in memory.
+    fn held(&self) -> usize {
+        let gone = self.gone.as_ref().map_or(0, |gone| size_of_val(&**gone));
+        size_of::<Self>() + self.entries.len() + gone
+    }
+
+    fn encoded_len(&self) -> usize {
+        let gone = self.gone.as_ref().map_or(0, |gone| size_of_val(&**gone));
+        let values = [self.first, self.came as u64, self.entries.len() as u64];
+        values.map(length).iter().sum::<usize>() + self.entries.len() + 1 + gone
     }
 
     fn push(&mut self, copy: Paged) {
@@ -511,11 +641,9 @@ impl Page {
         }
     }
 
-    /// Marks one as gone; false if it is already.
-    fn take_out(&mut self, nth: usize) -> bool {
-        let there = !self.is_gone(nth);
+    /// Marks one as gone.
+    fn take_out(&mut self, nth: usize) {
         self.gone.get_or_insert_default()[nth / 64] |= 1 << (nth % 64);
-        there
     }
 }
 
@@ -547,6 +675,12 @@ fn number(into: &mut Vec<u8>, mut number: u64) {
     into.push(number as u8);
 }
 
+/// How many bytes [`number`] appends.
+fn length(number: u64) -> usize {
+    let bits = 64 - (number | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
 fn read(from: &[u8], at: &mut usize) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
@@ -573,6 +707,7 @@ mod tests {
         Push { apart: u64, place: u64, size: usize, expires: Option<u64>, missed: u32 },
         Remove(usize),
         RemoveFirst(usize),
+        PopPage { from: usize },
         Move { before: u64, to: u64 },
         Expire(u64),
         Look { by: u64, bytes: usize },
@@ -594,6 +729,7 @@ mod tests {
             20 => push,
             4 => any::<usize>().prop_map(Step::Remove),
             4 => (0..40_usize).prop_map(Step::RemoveFirst),
+            1 => (0..40_usize).prop_map(|from| Step::PopPage { from }),
             1 => (0..1_u64 << 40, 0..1_u64 << 41).prop_map(|(before, to)| Step::Move { before, to }),
             1 => (0..1_000_u64).prop_map(Step::Expire),
             1 => (0..1_000_u64, 1..1_000_000_usize).prop_map(|(by, bytes)| Step::Look { by, bytes }),
@@ -625,6 +761,17 @@ mod tests {
                             let Some((at, copy)) = first else { break };
                             prop_assert!(pages.begin() <= at);
                             prop_assert_eq!(pages.remove(at), Some(copy));
+                        }
+                    }
+                    Step::PopPage { from } => {
+                        let positions = model.keys().copied().skip(from.saturating_sub(35));
+                        let copies = pages.pop_page(positions);
+                        if let Some(copies) = copies {
+                            for copy in copies {
+                                prop_assert_eq!(model.pop_first(), Some((copy.position, copy)));
+                            }
+                        } else {
+                            prop_assert!(model.is_empty() || from > 35);
                         }
                     }
                     Step::Move { before, to } => {
@@ -690,10 +837,13 @@ mod tests {
                 prop_assert_eq!(pages.front(), model.values().next().copied());
                 prop_assert_eq!(pages.len(), model.len());
                 prop_assert_eq!(pages.bytes(), model.values().map(|copy| copy.size).sum::<usize>());
+                let held = pages.pages.iter().map(|page| page.held()).sum::<usize>();
+                prop_assert_eq!(pages.held(), held);
             }
             prop_assert_eq!(pages.after(None).collect::<Vec<_>>(), model.values().copied().collect::<Vec<_>>());
             let mut bytes = Vec::new();
             pages.encode(&mut bytes);
+            prop_assert_eq!(bytes.len(), pages.encoded_len());
             bytes.push(7);
             let mut rest = &bytes[..];
             let mut again = Pages::decode(&mut rest).unwrap();
@@ -703,6 +853,19 @@ mod tests {
             let mut twice = again.clone();
             let appended = twice.append(&mut again);
             prop_assert_eq!(appended, pages.is_empty());
+            let (mut joined, whole) = (Pages::default(), pages.clone());
+            for mut part in pages.parts(bytes.len() / 3) {
+                prop_assert_eq!(part.held(), part.pages.iter().map(|page| page.held()).sum::<usize>());
+                prop_assert!(joined.append(&mut part));
+            }
+            prop_assert!(joined.after(None).eq(model.values().copied()));
+            prop_assert_eq!(joined.held(), pages.held());
+            // What is shared is not changed with the other one.
+            for copy in model.values().step_by(3) {
+                prop_assert_eq!(joined.remove(copy.position), Some(*copy));
+            }
+            joined.push(Paged::new(position + 1, 7, 7));
+            prop_assert!(whole.after(None).eq(model.values().copied()));
             let mut more = Pages::default();
             more.push(Paged::new(position + 1, 7, 7));
             prop_assert!(twice.append(&mut more));
@@ -736,8 +899,24 @@ mod tests {
             pages.push(Paged::new(nth, (1 << 40) + 1_064 * nth, 1_024));
         }
         let held: usize = pages.pages.iter().map(|page| page.entries.capacity()).sum();
-        let pages = pages.pages.len() * size_of::<Page>();
-        assert!(held + pages < 5_300_000, "{held} and {pages} bytes");
+        let beside = pages.pages.len() * size_of::<Page>();
+        assert!(held + beside < 5_300_000, "{held} and {beside} bytes");
+        // They are counted as what they take.
+        assert!(held + beside >= pages.held() && held + beside < pages.held() + 10_000);
+    }
+
+    #[test]
+    fn what_comes_in_front_of_others_is_in_order_or_does_not_come() {
+        let mut pages = Pages::default();
+        pages.extend((5_000..7_000).map(|nth| Paged::new(nth, 100 * nth, 64)));
+        pages.remove(5_000);
+        let copies = |from, to| (from..to).map(|nth| Paged::new(nth, 100 * nth, 64));
+        let before: Vec<_> = copies(2_000, 5_000).collect();
+        assert!(!pages.push_front(&copies(4_000, 5_001).collect::<Vec<_>>()));
+        assert_eq!(pages.len(), 1_999);
+        assert!(pages.push_front(&before));
+        assert!(pages.after(None).eq(copies(2_000, 5_000).chain(copies(5_001, 7_000))));
+        assert_eq!(pages.front(), before.first().copied());
     }
 
     #[test]
