@@ -16,29 +16,39 @@ use posthaste_core::{
 };
 
 use crate::Counts;
-use crate::unconfirmed::Unconfirmed;
 
 /// How many are under way at a time.
 pub(crate) const BATCH: usize = 1_024;
 
 /// How many acknowledgements may be under way before no more is taken.
 const UNCONFIRMED_MAX: usize = 4 * BATCH;
-/// How long what may come again is waited for, once everything else is done.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How long the source may take to confirm at the end, which somebody waits for.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Where messages come from.
-pub(crate) struct Source {
-    pub(crate) bus: Bus,
-    /// The queue they lie in, if they do.
-    pub(crate) queue: Option<Topic>,
-    pub(crate) receiver: BoxReceiver,
+/// What was acknowledged at the source, as far as that is not confirmed.
+#[derive(Default)]
+struct Unconfirmed {
+    acked: usize,
+    /// The first settlement that failed, but for those that were lost with a session.
+    failed: Option<Error>,
+}
+
+impl Unconfirmed {
+    /// The source has said what became of everything that was acknowledged so far. What was lost with a
+    /// session comes again, and is forwarded again.
+    fn settled(&mut self, settled: Result<(), Error>) {
+        self.acked = 0;
+        if let Err(error) = settled
+            && error.kind() != ErrorKind::SessionLost
+        {
+            self.failed.get_or_insert(error);
+        }
+    }
 }
 
 /// A bridge at work.
 pub struct Forwarder {
-    source: Source,
+    receiver: BoxReceiver,
     unconfirmed: Unconfirmed,
     to: Bus,
     runtime: SharedRuntime,
@@ -58,13 +68,13 @@ enum Next {
 
 impl Forwarder {
     pub(crate) fn new(
-        source: Source,
+        receiver: BoxReceiver,
         to: Bus,
         runtime: SharedRuntime,
         queue: Option<Topic>,
     ) -> Self {
         let unconfirmed = Unconfirmed::default();
-        Self { source, unconfirmed, to, runtime, sender: None, queue, counts: Counts::default() }
+        Self { receiver, unconfirmed, to, runtime, sender: None, queue, counts: Counts::default() }
     }
 
     /// What has been done so far.
@@ -82,7 +92,7 @@ impl Forwarder {
     /// under way when `until` resolves goes back.
     ///
     /// A source that was killed and has lost acknowledgements hands those messages out again, and they
-    /// are forwarded again. They count once, among others that are the same as far as can be told.
+    /// are forwarded again, and counted again.
     ///
     /// # Errors
     /// Why it cannot go on: what the source answers, or what the target answers to a message that
@@ -96,88 +106,47 @@ impl Forwarder {
         silence: Option<Duration>,
         until: impl Future<Output = ()>,
     ) -> Result<Counts, Error> {
-        let mut until = std::pin::pin!(until);
-        if self.forward_all(limit, silence, until.as_mut()).await? {
-            // Somebody waits for the end, which a source that is gone must not hold up.
-            let deadline = self.runtime.now() + LAST;
-            let settled = timeout_at(&*self.runtime, deadline, self.source.receiver.settled());
-            let late = "the source did not confirm the last acknowledgements in time; what it has not \
-                        stored goes again";
-            settled.await.unwrap_or_else(|| Err(Error::new(ErrorKind::TimedOut, late)))?;
-        }
-        self.unconfirmed.failed()?;
-        Ok(self.counts())
+        self.forward_all(limit, silence, until).await?;
+        // Somebody waits for the end, which a source that is gone must not hold up.
+        let deadline = self.runtime.now() + LAST;
+        let settled = timeout_at(&*self.runtime, deadline, self.receiver.settled()).await;
+        let late = "the source did not confirm the last acknowledgements in time; what it has not stored \
+                    goes again";
+        let late = || Err(Error::new(ErrorKind::TimedOut, late));
+        self.unconfirmed.settled(settled.unwrap_or_else(late));
+        self.unconfirmed.failed.take().map_or(Ok(self.counts()), Err)
     }
 
-    /// Forwards until it is over; whether that is because `until` has resolved.
+    /// Forwards until one of these says that it is over.
     async fn forward_all(
         &mut self,
         limit: Option<u64>,
         silence: Option<Duration>,
-        mut until: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<bool, Error> {
+        until: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let mut until = std::pin::pin!(until);
         let begun = self.counts.forwarded;
         let mut batch = Vec::new();
-        let mut waited = Duration::ZERO;
         loop {
             let done = self.counts.forwarded - begun;
             let left = limit.map_or(BATCH as u64, |limit| limit.saturating_sub(done));
             let most = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
             if most == 0 {
-                let cleared = unless(until.as_mut(), self.clear_up()).await;
-                return cleared.map_or(Ok(true), |cleared| cleared.map(|()| false));
+                return Ok(());
             }
-            if self.unconfirmed.acked() >= UNCONFIRMED_MAX {
-                let settled = unless(until.as_mut(), self.settle()).await;
-                if settled.is_none() {
-                    return Ok(true);
-                }
+            if self.unconfirmed.acked >= UNCONFIRMED_MAX
+                && unless(until.as_mut(), self.settle()).await.is_none()
+            {
+                return Ok(());
             }
-            // Of messages that are the same some may have been counted too little.
-            let short = limit.is_some() && self.unconfirmed.ambiguous() >= left;
-            let time = match silence {
-                Some(silence) if short => Some(silence.min(AGAIN)),
-                None if short => Some(AGAIN),
-                silence => silence,
-            };
-            let Some(next) = unless(until.as_mut(), self.next(&mut batch, most, time)).await else {
-                return Ok(true);
-            };
-            match next? {
-                Next::Messages => {
-                    waited = Duration::ZERO;
-                    let batch = batch.drain(..).filter_map(admit).collect();
-                    if self.forward(batch, until.as_mut()).await? {
-                        return Ok(true);
-                    }
-                }
-                Next::Silence => {
-                    waited = waited.saturating_add(time.unwrap_or_default());
-                    if short {
-                        match unless(until.as_mut(), self.is_source_empty()).await {
-                            Some(true) => {
-                                self.counts.forwarded += left;
-                                self.unconfirmed.forget();
-                                continue;
-                            }
-                            Some(false) => {}
-                            None => return Ok(true),
-                        }
-                    }
-                    if silence.is_none_or(|silence| waited < silence) {
-                        continue;
-                    }
-                    match unless(until.as_mut(), self.settle()).await {
-                        Some(true) => return Ok(false),
-                        // What was lost with the session comes again.
-                        Some(false) => waited = Duration::ZERO,
-                        None => return Ok(true),
-                    }
-                }
-                Next::End => {
-                    self.source.receiver.settled().await?;
-                    return Ok(false);
-                }
+            match unless(until.as_mut(), self.next(&mut batch, most, silence)).await {
+                Some(Ok(Next::Messages)) => {}
+                Some(Ok(Next::Silence | Next::End)) | None => return Ok(()),
+                Some(Err(error)) => return Err(error),
+            }
+            let batch = batch.drain(..).filter_map(admit).collect();
+            if self.forward(batch, until.as_mut()).await? {
+                return Ok(());
             }
         }
     }
@@ -191,7 +160,7 @@ impl Forwarder {
         time: Option<Duration>,
     ) -> Result<Next, Error> {
         let deadline = time.and_then(|time| self.runtime.now().checked_add(time));
-        let receiver = &mut self.source.receiver;
+        let receiver = &mut self.receiver;
         let coming = Coming { receiver, unconfirmed: &mut self.unconfirmed, batch, most };
         let next = match deadline {
             Some(deadline) => timeout_at(&*self.runtime, deadline, coming).await,
@@ -207,60 +176,16 @@ impl Forwarder {
         }
     }
 
-    /// Waits until the source has said what became of the acknowledgements; whether none was lost with
-    /// a session.
-    async fn settle(&mut self) -> bool {
-        let settled = self.source.receiver.settled().await;
-        let kept = !matches!(&settled, Err(error) if error.kind() == ErrorKind::SessionLost);
+    /// Waits until the source has said what became of the acknowledgements.
+    async fn settle(&mut self) {
+        let settled = self.receiver.settled().await;
         self.unconfirmed.settled(settled);
-        kept
-    }
-
-    /// At the end, has the acknowledgements confirmed, and forwards what comes again of those that were
-    /// lost with a session.
-    async fn clear_up(&mut self) -> Result<(), Error> {
-        loop {
-            self.settle().await;
-            if !self.unconfirmed.has_doubts() || self.is_source_empty().await {
-                return Ok(());
-            }
-            let mut batch = Vec::new();
-            match self.next(&mut batch, BATCH, Some(AGAIN)).await? {
-                Next::Messages => {}
-                Next::Silence | Next::End => return Ok(()),
-            }
-            self.look();
-            let all = batch.len();
-            let mut again = VecDeque::with_capacity(all);
-            for delivery in batch {
-                match self.unconfirmed.is_doubted(&delivery) {
-                    true => again.push_back(delivery),
-                    false => delivery.release(),
-                }
-            }
-            // What comes again comes first.
-            if again.is_empty() && all > 0 {
-                return Ok(());
-            }
-            self.forward(again, std::pin::pin!(std::future::pending())).await?;
-        }
-    }
-
-    /// Whether the source has nothing left that could come.
-    async fn is_source_empty(&self) -> bool {
-        match &self.source.queue {
-            Some(queue) => {
-                let info = self.source.bus.queue(queue.clone()).await;
-                info.is_ok_and(|info| info.messages == 0)
-            }
-            None => true,
-        }
     }
 
     /// Takes note of what the source has confirmed, without waiting for it.
     fn look(&mut self) {
-        if self.unconfirmed.acked() > 0 {
-            let receiver = &mut self.source.receiver;
+        if self.unconfirmed.acked > 0 {
+            let receiver = &mut self.receiver;
             match receiver.poll_settled(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(settled) => self.unconfirmed.settled(settled),
                 Poll::Pending => receiver.disarm(),
@@ -310,9 +235,9 @@ impl Forwarder {
     }
 
     fn done(&mut self, delivery: Delivery) {
-        let again = self.unconfirmed.ack(&delivery);
-        self.counts.forwarded += u64::from(!again);
-        self.counts.again += u64::from(again || delivery.attempt() > 1);
+        self.counts.forwarded += 1;
+        self.counts.again += u64::from(delivery.attempt() > 1);
+        self.unconfirmed.acked += 1;
         delivery.ack();
     }
 
@@ -382,7 +307,7 @@ impl Future for Coming<'_> {
         let Self { receiver, unconfirmed, batch, most } = self.get_mut();
         let most = NonZeroUsize::new(*most).unwrap_or(NonZeroUsize::MIN);
         let next = receiver.poll_recv_many(cx, batch, most);
-        if next.is_ready() || unconfirmed.acked() == 0 {
+        if next.is_ready() || unconfirmed.acked == 0 {
             return next;
         }
         if let Poll::Ready(settled) = receiver.poll_settled(cx) {

@@ -32,13 +32,12 @@
 
 mod forward;
 mod moving;
-mod unconfirmed;
 
 use std::fmt;
 use std::time::Duration;
 
 use posthaste_core::{
-    Bus, Capability, Error, ErrorKind, Level, Pattern, Queue, Subscription, Topic,
+    BoxReceiver, Bus, Capability, Error, ErrorKind, Level, Pattern, Queue, Subscription, Topic,
 };
 
 pub use forward::Forwarder;
@@ -61,12 +60,12 @@ enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Messages that the target has confirmed and the source no longer has, each counted once.
+    /// Messages that the target has confirmed, and that are acknowledged at the source.
     pub forwarded: u64,
     /// Where these went at the target, as far as it tells.
     pub matched: u64,
-    /// How often one came that had been handed out before, to this bridge or another, which may have
-    /// forwarded it.
+    /// Of these, those that had been handed out before, to this bridge or another, which may have
+    /// forwarded them.
     pub again: u64,
     /// The lowest level that they reached.
     pub level: Level,
@@ -123,7 +122,7 @@ impl Bridge {
             Error::new(ErrorKind::Unsupported, "a bridge needs a clock: give the bus a runtime")
         })?;
         let mut left = OPENINGS;
-        let (source, target) = loop {
+        let (receiver, target) = loop {
             left -= 1;
             match self.try_open().await {
                 // A broker that went away before it answered is asked again once it is back.
@@ -131,24 +130,24 @@ impl Bridge {
                 opened => break opened?,
             }
         };
-        Ok(Forwarder::new(source, self.to, runtime, target))
+        Ok(Forwarder::new(receiver, self.to, runtime, target))
     }
 
-    async fn try_open(&self) -> Result<(forward::Source, Option<Topic>), Error> {
+    async fn try_open(&self) -> Result<(BoxReceiver, Option<Topic>), Error> {
         let Self { from, to, of, window } = self;
-        let (queue, subscription, target) = match of {
+        let (subscription, target) = match of {
             Source::Queue(queue) => {
                 to.declare(target(to, queue, *window)).await?;
-                (Some(queue.clone()), Subscription::queue(queue)?, Some(queue.clone()))
+                (Subscription::queue(queue)?, Some(queue.clone()))
             }
             Source::Topics(pattern, name) if from.capabilities().has(Capability::Bindings) => {
                 from.declare(Queue::new(name.clone()).bind(pattern.clone())).await?;
-                (Some(name.clone()), Subscription::queue(name)?, None)
+                (Subscription::queue(name)?, None)
             }
-            Source::Topics(pattern, _) => (None, Subscription::topic(pattern.clone())?, None),
+            Source::Topics(pattern, _) => (Subscription::topic(pattern.clone())?, None),
         };
         let receiver = from.receiver(subscription.prefetch(forward::BATCH * 2)).await?;
-        Ok((forward::Source { bus: from.clone(), queue, receiver }, target))
+        Ok((receiver, target))
     }
 }
 

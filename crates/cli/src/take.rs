@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use posthaste::{
-    BoxReceiver, Bus, Delivery, Error, ErrorKind, Lease, Receiver, ReceiverExt, Subscription,
+    BoxReceiver, Bus, Capability, Delivery, Error, ErrorKind, Lease, Receiver, ReceiverExt,
+    Subscription,
 };
 
 use crate::connect;
@@ -86,7 +87,11 @@ pub(crate) async fn take(
     let signals = Signals::listen()?;
     let reads = subscription.start.is_some();
     let opened = bus.receiver(subscription).await;
-    let receiver = opened.map_err(|error| refusal(error, reads))?;
+    let replays = bus.capabilities().has(Capability::Replay);
+    let receiver = opened.map_err(|error| match replays {
+        true => refusal(error, reads),
+        false => error.into(),
+    })?;
     let mut taker = Taker {
         receiver,
         signals,

@@ -163,9 +163,13 @@ fn line(position: u64, change: &Read<'_>) -> Line {
             ("part", queue, format!(" {nth} of a snapshot: {} messages", pages.len()))
         }
         Read::Snapshot { queue, snapshot } => {
-            let Snapshot { name, settings, bindings, .. } = &**snapshot;
+            let Snapshot { name, settings, bindings, parts, .. } = &**snapshot;
             let (queue_is, count) = (declared(name, settings, bindings), snapshot.copies());
-            ("snapshot", queue, format!(": {queue_is}; {count} messages"))
+            let before = match parts {
+                0 => String::new(),
+                _ => format!(", and those of the {parts} parts before"),
+            };
+            ("snapshot", queue, format!(": {queue_is}; {count} messages{before}"))
         }
         Read::Ids { queue, ids } => ("ids", queue, format!(": {} remembered", ids.len())),
         Read::Put { queue, copy, from } => {

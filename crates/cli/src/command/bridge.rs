@@ -18,8 +18,8 @@ use crate::signals::Signals;
 /// A message is acknowledged at FROM only after TO has confirmed it, so nothing is lost when this
 /// program, FROM or TO dies: start that again and it goes on. What was under way at that moment may
 /// go twice; messages with an id are taken once by a TO that deduplicates. Runs until SIGTERM or
-/// SIGINT, or as --count and --timeout say, and prints how much it has forwarded: each message once, and
-/// how often one came again.
+/// SIGINT, or as --count and --timeout say, and prints how much it has forwarded, and how much of that
+/// had been handed out before.
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {
     /// The broker that messages come from

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::support::{Broker, Running, folder, posthaste, run, wait_for};
 
 fn lines(numbers: std::ops::Range<u32>) -> Vec<u8> {
@@ -73,7 +75,7 @@ fn topics_cross_and_requests_do_not() {
         "news.b.c"
     );
     sub.end().with(0);
-    bridge.signal(rustix::process::Signal::TERM);
+    bridge.signal(Signal::TERM);
     let ended = bridge.end().done();
     assert_eq!(ended.text(), "forwarded 2 again 0 level held\n");
 }
@@ -117,29 +119,35 @@ fn keeping(folder: &Path) -> Broker {
     Broker::start(&[&url, "--data", folder.join("data").to_str().unwrap()])
 }
 
+/// Ends a bridge once its source is empty, and says what has arrived.
+fn cross(bridge: Running, from: &Broker, to: &Broker) -> Vec<u32> {
+    wait_for("everything to have crossed", || (from.messages("jobs") == 0).then_some(()));
+    bridge.signal(Signal::TERM);
+    bridge.end().done();
+    assert_eq!(from.messages("jobs"), 0);
+    taken(to, "jobs")
+}
+
 #[test]
 fn a_bridge_goes_on_when_its_source_is_killed_while_nothing_crosses() {
     let (_folder, path) = folder();
     let (from, to) = (keeping(&path), Broker::unix());
     from.run_with(&["send", "jobs", "--lines"], &lines(0..100)).done();
-    let bridge = bridge(&from, &to, &["--queue", "jobs", "--count", "200"]);
+    let bridge = bridge(&from, &to, &["--queue", "jobs"]);
     wait_for("the first to have crossed", || (from.messages("jobs") == 0).then_some(()));
     from.kill();
     let from = keeping(&path);
     from.run_with(&["send", "jobs", "--lines"], &lines(100..200)).done();
-    let ended = bridge.end().done();
-    assert!(ended.text().starts_with("forwarded 200 "), "{}", ended.text());
-    let arrived: BTreeSet<u32> = taken(&to, "jobs").into_iter().collect();
+    let arrived: BTreeSet<u32> = cross(bridge, &from, &to).into_iter().collect();
     assert_eq!(arrived, (0..200).collect());
-    assert_eq!(from.messages("jobs"), 0);
 }
 
 #[test]
-fn a_bridge_counts_each_message_once_although_its_source_is_killed_meanwhile() {
+fn a_bridge_loses_nothing_although_its_source_is_killed_meanwhile() {
     let (_folder, path) = folder();
     let (mut from, to) = (keeping(&path), Broker::unix());
     from.run_with(&["send", "jobs", "--lines"], &lines(0..20_000)).done();
-    let bridge = bridge(&from, &to, &["--queue", "jobs", "--count", "20000"]);
+    let bridge = bridge(&from, &to, &["--queue", "jobs"]);
     for part in 1..=3 {
         wait_for("some to have crossed", || {
             let info = to.run(&["queue", "info", "jobs", "--json"]);
@@ -149,10 +157,7 @@ fn a_bridge_counts_each_message_once_although_its_source_is_killed_meanwhile() {
         from.kill();
         from = keeping(&path);
     }
-    let ended = bridge.end().done();
-    assert!(ended.text().starts_with("forwarded 20000 "), "{}", ended.text());
-    assert_eq!(from.messages("jobs"), 0);
-    let arrived = taken(&to, "jobs");
+    let arrived = cross(bridge, &from, &to);
     let once: BTreeSet<u32> = arrived.iter().copied().collect();
     assert_eq!(once, (0..20_000).collect());
     // What was under way at a kill, and not yet settled, goes twice.

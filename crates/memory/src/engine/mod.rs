@@ -348,8 +348,14 @@ impl Host for Engine {
 
     fn relocate(&self, before: u64) {
         for mailbox in self.durable() {
-            mailbox.with(|state, _| state.relocate(before));
-            self.relocate_pages(&mailbox, before);
+            loop {
+                let readable = self.relocate_pages(&mailbox, before);
+                // Some may have been left to the store meanwhile: then once more.
+                let more = mailbox.with(|state, _| state.relocate(before));
+                if !(more && readable) {
+                    break;
+                }
+            }
         }
     }
 

@@ -81,9 +81,9 @@ impl Engine {
     }
 
     /// Has the copies of a queue noted again that are in the store alone, and whose places are before
-    /// this one. Blocks.
-    pub(super) fn relocate_pages(&self, mailbox: &Mailbox, before: u64) {
-        let Some(store) = self.store() else { return };
+    /// this one; whether all of them could be. Blocks.
+    pub(super) fn relocate_pages(&self, mailbox: &Mailbox, before: u64) -> bool {
+        let Some(store) = self.store() else { return false };
         for what in [InStore::InOrder, InStore::Delayed] {
             loop {
                 let copies = mailbox.with(|state, _| state.pages_before(what, before));
@@ -96,10 +96,11 @@ impl Engine {
                     }
                     // Who takes them is told; until then nothing is lost if they stay where they are,
                     // and as long as they do nothing behind them can be forgotten.
-                    Err(_) => return,
+                    Err(_) => return false,
                 }
             }
         }
+        true
     }
 }
 

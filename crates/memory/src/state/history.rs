@@ -1,6 +1,6 @@
 //! Queues that are read and not consumed: what comes in, what retention lets go, and who reads.
 
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use posthaste_core::{Error, ErrorKind, Kind, Level, Message, Start};
@@ -210,14 +210,12 @@ impl State {
         after: &mut Aftermath,
     ) -> Taken {
         let mut count = self.read(taking, hand);
-        if count == 0
-            && taking.waits
-            && let Some(keep) = &self.keep
-            && let Some(place) =
-                self.history.as_ref().and_then(|this| this.not_yet(taking.consumer))
-            && keep.store.poll_reached(place.saturating_add(1), Level::Stored, cx).is_ready()
-        {
-            count = self.read(taking, hand);
+        while count == 0 && taking.waits {
+            match self.poll_next_is_stored(taking.consumer, cx) {
+                Some(Poll::Ready(Ok(()))) => count = self.read(taking, hand),
+                Some(Poll::Ready(Err(error))) => return Taken::Unreadable(error),
+                Some(Poll::Pending) | None => break,
+            }
         }
         let Some(history) = &mut self.history else { return Taken::Some(count) };
         if history.begins_to_read(taking.consumer) {
@@ -228,6 +226,22 @@ impl State {
             Some(error) if count == 0 => Taken::Unreadable(error.clone()),
             _ => Taken::Some(count),
         }
+    }
+
+    /// Waits until what a reader would get next is stored; nothing if it waits for something else. While
+    /// the disk is full this does not fail, as waiting for what is stored does.
+    fn poll_next_is_stored(
+        &self,
+        consumer: u64,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Error>>> {
+        let store = &self.keep.as_ref()?.store;
+        let upto = self.history.as_ref()?.not_yet(consumer)?.saturating_add(1);
+        let written = store.poll_reached(upto, Level::Written, cx);
+        Some(match written {
+            Poll::Ready(Ok(())) => store.poll_reached(upto, Level::Stored, cx),
+            other => other,
+        })
     }
 
     fn read(&mut self, taking: Taking, hand: &mut impl FnMut(Handed)) -> usize {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ending, State};
+use super::{Ending, InStore, State};
 use crate::aftermath::{Aftermath, Errand};
 use crate::agenda::Due;
 use crate::aside::Why;
@@ -177,13 +177,14 @@ impl State {
         true
     }
 
-    /// Notes the copies again whose places are before another one.
-    pub(crate) fn relocate(&mut self, before: u64) {
+    /// Notes the copies in memory again whose places are before another one; whether others with such
+    /// places are in the store alone.
+    pub(crate) fn relocate(&mut self, before: u64) -> bool {
         if let Ending::Closed(_) = self.ending {
             // What is handed out of a queue that is gone is not to come back.
-            return;
+            return false;
         }
-        let Some(keep) = &self.keep else { return };
+        let Some(keep) = &self.keep else { return false };
         let mut released = Vec::new();
         let mut note = |entry: &mut Entry, due, standing| {
             if entry.place >= before {
@@ -220,6 +221,9 @@ impl State {
             });
         }
         keep.store.release(&released);
+        [InStore::InOrder, InStore::Delayed]
+            .iter()
+            .any(|what| !self.pages_before(*what, before).is_empty())
     }
 
     /// Puts everything back where it was when the process before this one ended.
