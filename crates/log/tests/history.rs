@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use common::Random;
 use posthaste_core::{
-    Broker, Message, Queue, ReceiverExt, Retention, SenderExt, SenderOptions, SharedRuntime, Start,
-    Subscription, Topic,
+    Broker, ErrorKind, Message, Queue, ReceiverExt, Retention, SenderExt, SenderOptions,
+    SharedRuntime, Start, Subscription, Topic,
 };
 use posthaste_log::storage::Simulated;
 use posthaste_log::{Durable, LogOptions};
@@ -237,4 +237,35 @@ fn what_was_read_is_stored() {
             }));
         }
     }
+}
+
+/// A reader that waits while the disk is full is told nothing of that, and gets what comes when there is
+/// room: nobody has to send anything more for that.
+#[test]
+fn who_reads_on_a_full_disk_gets_it_once_there_is_room() {
+    let disk = Simulated::new();
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = Smol::new(Arc::clone(&executor));
+    smol::block_on(executor.run(async {
+        let broker = open(&disk, &mut Random::new(1), runtime).await;
+        broker.declare(Queue::new(history()).retain(Retention::new())).await.unwrap();
+        let of = Subscription::queue(history()).unwrap().start(Start::Beginning);
+        let mut reader = broker.receiver(of).await.unwrap();
+        let mut sender = broker.sender(SenderOptions::new()).await.unwrap();
+        sender.send(Message::to_queue(history(), "before")).await.unwrap();
+        assert_eq!(reader.next_delivery().await.unwrap().payload(), "before");
+
+        disk.refuse_writes(true);
+        let reading = executor.spawn(async move { reader.next_delivery().await });
+        let error = sender.send(Message::to_queue(history(), "after")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+        disk.refuse_writes(false);
+        let soon = std::time::Duration::from_secs(20);
+        let hangs = async {
+            smol::Timer::after(soon).await;
+            panic!("the reader waits for ever");
+        };
+        let delivery = smol::future::or(reading, hangs).await.unwrap();
+        assert_eq!(delivery.payload(), "after");
+    }));
 }
