@@ -166,7 +166,7 @@ impl Log {
             last.blob.sync_data().map_err(LogError::storage(SYNCING))?;
         }
         let start = segments.first().map_or(end, |first| first.id.base);
-        let before = segments.last().cloned();
+        let is_new = segments.is_empty();
         let mut log = Self {
             storage,
             options,
@@ -186,19 +186,28 @@ impl Log {
             reused: false,
             shown: Reader::default(),
         };
-        match (log.begin_segment(0), before) {
-            (Ok(()), Some(before)) => {
-                let cut = before.blob.truncate(before.id.offset(end));
-                cut.map_err(LogError::storage(CUTTING))?;
-            }
-            (Ok(()), None) => {}
-            (Err(error), Some(_)) if error.is_full() && !log.broken => log.go_on()?,
-            (Err(error), None) if error.is_full() => {
+        match log.begin_segment(0) {
+            Ok(()) => log.cut().map_err(LogError::storage(CUTTING))?,
+            Err(error) if error.is_full() && is_new => {
                 return Err(LogError::NoRoom { segment_bytes: log.options.segment_bytes });
             }
-            (Err(error), _) => return Err(error),
+            Err(error) if error.is_full() && !log.broken => log.go_on()?,
+            Err(error) => return Err(error),
         }
         Ok((log, recovery))
+    }
+
+    /// Gives back what was written out in advance and not used, in all segments but the active one: in one
+    /// that was cut before, too, because a power cut may have undone that.
+    fn cut(&self) -> io::Result<()> {
+        for pair in self.segments.windows(2) {
+            let [before, next] = pair else { continue };
+            let end = before.id.offset(next.id.base);
+            if before.blob.len()? > end {
+                before.blob.truncate(end)?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes on in the last segment, where there is no room for another: so a full disk is as full as it

@@ -171,9 +171,9 @@ impl Queue {
             snapshot;
         let parts = parts.unwrap_or_default();
         let pages = [(waiting, parts.waiting), (delayed, parts.delayed)];
-        let [pages, delayed] = pages.map(|([mut pages, in_store], mut part)| {
+        let [pages, delayed] = pages.map(|([mut pages, in_store], part)| {
             // What is much is in parts, and else all of it is here.
-            for mut behind in [in_store, std::mem::take(&mut part)] {
+            for mut behind in [in_store, part] {
                 if !pages.append(&mut behind) {
                     pages = merged(&pages, behind.after(None));
                 }

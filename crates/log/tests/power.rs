@@ -238,6 +238,23 @@ fn a_sync_that_fails_is_the_end_until_it_is_opened_again() {
 }
 
 #[test]
+fn segments_take_what_they_hold_however_often_the_power_fails() {
+    let mut options = LogOptions::default();
+    options.segment_bytes = 4_000;
+    let mut disk = Simulated::new();
+    for _ in 0..20 {
+        let (mut log, _) = open(&disk, options.clone()).unwrap();
+        log.append(1, b"x").unwrap();
+        log.sync().unwrap();
+        // That the one before was cut was not synced.
+        disk = disk.power_cut(&mut || 0);
+    }
+    let (_log, found) = open(&disk, options).unwrap();
+    assert_eq!(found.len(), 20);
+    assert!(disk.used() < 12_000, "{} bytes", disk.used());
+}
+
+#[test]
 fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
     for prewritten in [true, false] {
         let disk = Simulated::new();

@@ -136,7 +136,7 @@ impl InMemory {
     }
 
     /// Whether a queue that has `used` bytes has more than it reads ahead.
-    pub(crate) fn is_much(&self, used: usize) -> bool {
+    pub(crate) fn is_much(used: usize) -> bool {
         used > 3 * AT_ONCE
     }
 

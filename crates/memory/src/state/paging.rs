@@ -110,10 +110,10 @@ impl State {
     }
 
     /// Leaves some more to the store where places have taken the room of what is in memory: what goes out
-    /// last, a little at a time. Only what comes in does so: what was just read back is to stay.
+    /// last, a little at a time. Only what comes in does so, not what is read back: a replay goes through that.
     fn make_room_for_places(&mut self, after: &mut Aftermath) {
         let memory = &self.home.memory;
-        let is_much = memory.is_over() && memory.is_much(self.lanes.in_memory());
+        let is_much = memory.is_over() && InMemory::is_much(self.lanes.in_memory());
         // Of a keyed queue it is known which keys are in memory.
         if !is_much || self.keys.is_some() {
             return;
