@@ -58,14 +58,6 @@ pub struct Forwarder {
     counts: Counts,
 }
 
-/// What comes next.
-enum Next {
-    Messages,
-    /// Nothing for as long as that was waited for.
-    Silence,
-    End,
-}
-
 impl Forwarder {
     pub(crate) fn new(
         receiver: BoxReceiver,
@@ -140,8 +132,8 @@ impl Forwarder {
                 return Ok(());
             }
             match unless(until.as_mut(), self.next(&mut batch, most, silence)).await {
-                Some(Ok(Next::Messages)) => {}
-                Some(Ok(Next::Silence | Next::End)) | None => return Ok(()),
+                Some(Ok(true)) => {}
+                Some(Ok(false)) | None => return Ok(()),
                 Some(Err(error)) => return Err(error),
             }
             let batch = batch.drain(..).filter_map(admit).collect();
@@ -151,14 +143,14 @@ impl Forwarder {
         }
     }
 
-    /// Waits for messages. While there are none, what was acknowledged is confirmed: a source that goes
-    /// away later takes nothing with it.
+    /// Waits for messages; false after as long a silence, or at the end. While there are none, what was
+    /// acknowledged is confirmed: a source that goes away later takes nothing with it.
     async fn next(
         &mut self,
         batch: &mut Vec<Delivery>,
         most: usize,
         time: Option<Duration>,
-    ) -> Result<Next, Error> {
+    ) -> Result<bool, Error> {
         let deadline = time.and_then(|time| self.runtime.now().checked_add(time));
         let receiver = &mut self.receiver;
         let coming = Coming { receiver, unconfirmed: &mut self.unconfirmed, batch, most };
@@ -167,11 +159,10 @@ impl Forwarder {
             None => Some(coming.await),
         };
         match next {
-            None => Ok(Next::Silence),
-            Some(Ok(0)) => Ok(Next::End),
-            Some(Ok(_)) => Ok(Next::Messages),
+            None | Some(Ok(0)) => Ok(false),
+            Some(Ok(_)) => Ok(true),
             // The source is there again, and goes on.
-            Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Ok(Next::Messages),
+            Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Ok(true),
             Some(Err(error)) => Err(error),
         }
     }

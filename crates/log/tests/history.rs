@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::Random;
+use posthaste_core::runtime::timeout_at;
 use posthaste_core::{
-    Broker, ErrorKind, Message, Queue, ReceiverExt, Retention, SenderExt, SenderOptions,
+    Broker, ErrorKind, Message, Queue, ReceiverExt, Retention, Runtime, SenderExt, SenderOptions,
     SharedRuntime, Start, Subscription, Topic,
 };
 use posthaste_log::storage::Simulated;
@@ -247,7 +248,7 @@ fn who_reads_on_a_full_disk_gets_it_once_there_is_room() {
     let executor = Arc::new(smol::Executor::new());
     let runtime = Smol::new(Arc::clone(&executor));
     smol::block_on(executor.run(async {
-        let broker = open(&disk, &mut Random::new(1), runtime).await;
+        let broker = open(&disk, &mut Random::new(1), runtime.clone()).await;
         broker.declare(Queue::new(history()).retain(Retention::new())).await.unwrap();
         let of = Subscription::queue(history()).unwrap().start(Start::Beginning);
         let mut reader = broker.receiver(of).await.unwrap();
@@ -269,12 +270,9 @@ fn who_reads_on_a_full_disk_gets_it_once_there_is_room() {
                 smol::future::yield_now().await;
             }
         }
-        let soon = std::time::Duration::from_secs(20);
-        let hangs = async {
-            smol::Timer::after(soon).await;
-            panic!("the reader waits for ever");
-        };
-        let delivery = smol::future::or(reading, hangs).await.unwrap();
+        let soon = runtime.now() + std::time::Duration::from_secs(20);
+        let read = timeout_at(&runtime, soon, reading).await;
+        let delivery = read.expect("the reader does not wait for ever").unwrap();
         assert_eq!(delivery.payload(), "after");
     }));
 }
